@@ -1,0 +1,95 @@
+# Every target runs from a fresh clone, without a terminal, and twice in a row.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OUTPUT := .test-output
+
+# The modules that decide: every branch of them is tested.
+DECIDING := $(wildcard \
+  src/omnibase/core/security/capabilities.py \
+  src/omnibase/core/security/patterns*.py \
+  src/omnibase/core/security/path_patterns.py \
+  src/omnibase/core/security/host_patterns.py \
+  src/omnibase/core/sandbox/compile.py \
+  src/omnibase/core/sandbox/monitor/violations.py \
+  src/omnibase/core/sandbox/monitor/wire.py)
+
+comma := ,
+empty :=
+space := $(empty) $(empty)
+
+.PHONY: help setup demo test test-fast test-security check format bench docs lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## virtual environment from requirements.lock, and a runsc
+	@scripts/setup-runsc.sh >/dev/null
+
+# Redone when what it installs has changed, by content: a fresh clone's file
+# times say nothing.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "make: $(PYTHON) is not Python 3.11 or newer; name one with PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  $(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "make: $(PYTHON) cannot make a virtual environment; is its venv module installed?" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## the same script with and without permissions, on a real sandbox
+	@$(BIN)/python examples/demo.py
+
+# The count is printed again at the end, so that the last line of the output is
+# pytest's own closing line.
+test: setup ## every test, coverage, and full branch coverage of the modules that decide
+	@$(BIN)/coverage erase
+	@$(BIN)/python -m pytest --cov --cov-report=term 2>&1 | tee $(OUTPUT)
+ifneq ($(DECIDING),)
+	@$(BIN)/coverage report --show-missing --include=$(subst $(space),$(comma),$(strip $(DECIDING))) --fail-under=100
+endif
+	@grep -E '^=+ .*[0-9]+ passed.* =+$$' $(OUTPUT) | tail -n 1
+
+test-fast: setup ## unit, property and contract tests alone
+	@$(BIN)/python -m pytest tests/unit tests/property tests/contract
+
+test-security: setup ## hostile code on a real sandbox
+	@$(BIN)/python -m pytest tests/security
+
+check: setup ## lint, format, types, import rules and the rules of the house
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict src
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_rules.py
+
+format: setup ## apply the formatter and the lint's safe fixes
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup ## the benchmarks of docs/benchmarks.md
+	@$(BIN)/python -m benchmarks
+
+docs: setup ## check that every relative link in the documentation resolves
+	@$(BIN)/python scripts/check_links.py
+
+# A tool environment of its own: the lock does not lock its own maker.
+lock: ## requirements.lock, made anew from pyproject.toml
+	@[ -x .venv-lock/bin/pip-compile ] || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet pip-tools; }
+	CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/pip-compile --quiet --upgrade --allow-unsafe \
+	  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --extra dev --output-file requirements.lock pyproject.toml
+	@! grep -nE '://|^-|file:' requirements.lock || { echo "make: requirements.lock names a place" >&2; exit 1; }
+
+clean: ## remove what the targets made, the virtual environment included
+	rm -rf $(VENV) .venv-lock build dist htmlcov .coverage .coverage.* coverage.xml $(OUTPUT)
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	find src tests scripts benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,1 @@
+"""The security core: capabilities, the sandbox and its events."""

@@ -1,0 +1,1 @@
+"""Structured security events, the bus that carries them and its sinks."""

@@ -1,0 +1,1 @@
+"""The gVisor sandbox: spec, bundle, runner and what watches it."""

@@ -1,0 +1,1 @@
+"""What runs inside the guest: standard library only, nothing of OmniBase."""

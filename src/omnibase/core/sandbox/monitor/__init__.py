@@ -1,0 +1,1 @@
+"""The trace of the Sentry, read from outside the guest as hostile input."""

@@ -1,0 +1,1 @@
+"""Decisions about authority: pure, without I/O."""
