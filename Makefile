@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUTPUT := .test-output
+CLOSING := ^=+ .* in [0-9.]+s.* =+$$
 
 # The modules that decide: every branch of them is tested.
 DECIDING := $(wildcard \
@@ -33,8 +34,7 @@ help: ## this list
 setup: $(STAMP) ## virtual environment from requirements.lock, and a runsc
 	@scripts/setup-runsc.sh >/dev/null
 
-# Redone when what it installs has changed, by content: a fresh clone's file
-# times say nothing.
+# Redone when what it installs has changed; an interrupted set-up leaves no stamp.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "make: $(PYTHON) is not Python 3.11 or newer; name one with PYTHON=/path/to/python3" >&2; exit 1; }
@@ -48,15 +48,15 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## the same script with and without permissions, on a real sandbox
 	@$(BIN)/python examples/demo.py
 
-# The count is printed again at the end, so that the last line of the output is
-# pytest's own closing line.
+# pytest's own closing line is printed again at the end: it is the last line of
+# the output, whatever coverage reports after it.
 test: setup ## every test, coverage, and full branch coverage of the modules that decide
 	@$(BIN)/coverage erase
-	@$(BIN)/python -m pytest --cov --cov-report=term 2>&1 | tee $(OUTPUT)
+	@$(BIN)/python -m pytest --color=no --cov --cov-report=term 2>&1 | tee $(OUTPUT)
 ifneq ($(DECIDING),)
 	@$(BIN)/coverage report --show-missing --include=$(subst $(space),$(comma),$(strip $(DECIDING))) --fail-under=100
 endif
-	@grep -E '^=+ .*[0-9]+ passed.* =+$$' $(OUTPUT) | tail -n 1
+	@grep -E '$(CLOSING)' $(OUTPUT) | tail -n 1
 
 test-fast: setup ## unit, property and contract tests alone
 	@$(BIN)/python -m pytest tests/unit tests/property tests/contract
