@@ -1,105 +1,151 @@
 #!/usr/bin/env bash
 # Finds a runsc new enough for OmniBase, or fetches Debian 13's package into the
-# user's data directory. Prints the path of the binary. Idempotent.
+# user's data directory. Prints the path of the binary. Idempotent, and safe to
+# run twice at once.
 #
-# The download uses apt's own signature check, with a private apt configuration
-# derived from the machine's existing sources (the suite replaced), so that no
-# host is named here and the system's packages and apt state stay untouched.
+# apt downloads and verifies the package, from the archives that the machine's
+# own sources name and with a private state, so that no host is named here and
+# neither the system's packages nor its apt state are touched.
 set -euo pipefail
+export LC_ALL=C
+umask 022
 
 minimum=20240729
 suite=trixie
+debian_releases='bullseye bookworm trixie forky duke oldoldstable oldstable stable testing unstable sid'
 install_page='https://gvisor.dev/docs/user_guide/install/'
-data_dir="${OMNIBASE_DATA_DIR:-${XDG_DATA_HOME:-$HOME/.local/share}/omnibase}"
-target="$data_dir/bin/runsc"
+advice="install gVisor $minimum or newer from $install_page, or set RUNSC to its path"
 
 say() { printf 'setup-runsc: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# Prints the eight-digit date in `runsc --version`, or nothing.
+home=${HOME:-$(getent passwd "$(id -u)" 2>/dev/null | cut -d: -f6)}
+data_home=${XDG_DATA_HOME:-}
+# The XDG specification says to ignore a relative path.
+[[ $data_home == /* ]] || data_home="${home:+$home/.local/share}"
+data_dir=${OMNIBASE_DATA_DIR:-${data_home:+$data_home/omnibase}}
+[ -n "$data_dir" ] || die "no home directory; set OMNIBASE_DATA_DIR to a directory for the runtime"
+[[ $data_dir == /* ]] || data_dir="$PWD/$data_dir"
+target="$data_dir/bin/runsc"
+
+# Prints the eight-digit date of `runsc version 0.0~20240729.0` (Debian's) or
+# `runsc version release-20240729.0` (gVisor's), or fails.
 date_of() {
-  "$1" --version 2>/dev/null | sed -n 's/^runsc version .*\([0-9]\{8\}\)\(\.[0-9]*\)\{0,1\}.*$/\1/p' | head -n 1
+  local text
+  text=$(timeout 20 "$1" --version 2>/dev/null </dev/null) || return 1
+  [[ $text =~ ^runsc\ version\ [^0-9]*([0-9.]+~)?([0-9]{8})($|[^0-9]) ]] || return 1
+  printf '%s\n' "${BASH_REMATCH[2]}"
 }
 new_enough() {
   local found
-  [ -x "$1" ] || return 1
-  found=$(date_of "$1")
-  [ -n "$found" ] && [ "$found" -ge "$minimum" ]
+  [ -f "$1" ] && [ -x "$1" ] && found=$(date_of "$1") && [ "$found" -ge "$minimum" ]
 }
 
 if [ -n "${RUNSC:-}" ]; then
-  new_enough "$RUNSC" || die "RUNSC=$RUNSC is not a runsc of $minimum or newer; see $install_page"
-  printf '%s\n' "$RUNSC"
+  chosen=$(command -v -- "$RUNSC") && new_enough "$chosen" ||
+    die "RUNSC=$RUNSC is not a runsc of $minimum or newer; $advice"
+  printf '%s\n' "$chosen"
   exit 0
 fi
-for candidate in "$target" "$(command -v runsc || true)"; do
-  if [ -n "$candidate" ] && new_enough "$candidate"; then
-    printf '%s\n' "$candidate"
-    exit 0
+find_one() {
+  local candidate
+  for candidate in "$target" "$(type -P runsc || true)"; do
+    if [ -n "$candidate" ] && new_enough "$candidate"; then
+      printf '%s\n' "$candidate"
+      return 0
+    fi
+  done
+  return 1
+}
+if find_one; then exit 0; fi
+
+for tool in apt-get dpkg-deb; do
+  command -v "$tool" >/dev/null || die "no runsc of $minimum or newer on this machine; $advice"
+done
+mkdir -p "$data_dir/bin" || die "cannot write to $data_dir; set OMNIBASE_DATA_DIR to a directory that is yours"
+
+# One download at a time; whoever waited finds it done. Without flock both
+# download, and the rename below still leaves one whole binary.
+if command -v flock >/dev/null; then
+  exec 9>"$data_dir/.setup-runsc.lock"
+  flock -w 900 9 || die "another set-up has held $data_dir/.setup-runsc.lock for 15 minutes"
+  if find_one; then exit 0; fi
+fi
+
+work=$(mktemp -d "$data_dir/.setup-runsc.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+mkdir -p "$work"/{state/lists/partial,cache/archives/partial,sources.d}
+: >"$work/state/status"
+: >"$work/sources.list"
+
+# Proxy, credentials and trust stay the machine's. Pins, hooks and a default
+# release are for its packages, not for this file; unsigned is never accepted.
+cat >"$work/apt.conf" <<CONF
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear APT::Default-Release;
+#clear DPkg::Pre-Invoke;
+#clear DPkg::Post-Invoke;
+Dir::State "$work/state";
+Dir::State::status "$work/state/status";
+Dir::Cache "$work/cache";
+Dir::Etc::Preferences "/dev/null";
+Dir::Etc::PreferencesParts "/dev/null";
+APT::Sandbox::User "root";
+APT::Get::AllowUnauthenticated "false";
+Acquire::AllowInsecureRepositories "false";
+Acquire::AllowWeakRepositories "false";
+Acquire::AllowDowngradeToInsecureRepositories "false";
+Acquire::Retries "3";
+Acquire::Languages "none";
+Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
+CONF
+private=(-q --config-file "$work/apt.conf")
+
+# apt itself reads its sources, in whichever of their formats.
+apt-get "${private[@]}" indextargets --no-release-info \
+  --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' \
+  >"$work/targets" 2>"$work/log" || { cat "$work/log" >&2; die "apt cannot read its sources; $advice"; }
+archives=()
+while read -r release component uri; do
+  # Base suites only: an archive of updates or security fixes alone has no other.
+  [[ " $debian_releases " == *" $release "* && $component == main && $uri != cdrom:* ]] || continue
+  [[ " ${archives[*]-} " == *" $uri "* ]] || archives+=("$uri")
+done <"$work/targets"
+[ "${#archives[@]}" -gt 0 ] || die "no Debian archive among apt's sources; $advice"
+
+signed_by=''
+for keyring in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
+  if [ -r "$keyring" ]; then
+    signed_by="[signed-by=$keyring] "
+    break
   fi
 done
 
-command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
-  die "no runsc of $minimum or newer found; install gVisor from $install_page, or set RUNSC"
-[ -r /etc/apt/sources.list ] || [ -d /etc/apt/sources.list.d ] ||
-  die "no apt sources to derive from; install gVisor from $install_page, or set RUNSC"
-
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-mkdir -p "$work"/{etc,state/lists/partial,cache/archives/partial}
-: >"$work/state/status"
-
-# A Debian 12 machine's own archive, asked for the next suite. Updates and
-# security suites are left out: the base suite is enough and always there.
-{
-  for file in /etc/apt/sources.list.d/*.sources; do
-    [ -e "$file" ] || continue
-    awk -v suite="$suite" '
-      BEGIN { RS = ""; ORS = "\n\n" }
-      /(^|\n)Suites:[^\n]*(bookworm|bullseye|trixie|stable)/ &&
-      !/(^|\n)Suites:[ \t]*[a-z]*-security/ && !/(^|\n)Enabled:[ \t]*no/ {
-        gsub(/Suites:[^\n]*/, "Suites: " suite)
-        gsub(/Components:[^\n]*/, "Components: main")
-        print
-      }' "$file"
-  done
-} >"$work/etc/sources.sources"
-{
-  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
-    [ -e "$file" ] || continue
-    awk -v suite="$suite" '
-      $1 == "deb" {
-        for (i = 2; i <= NF; i++) if ($i ~ /^(bookworm|bullseye|trixie|stable)$/) {
-          $i = suite; line = ""
-          for (j = 1; j <= i; j++) line = line $j " "
-          print line "main"; break
-        }
-      }' "$file"
-  done
-} >"$work/etc/sources.list"
-[ -s "$work/etc/sources.sources" ] || [ -s "$work/etc/sources.list" ] ||
-  die "no Debian source among apt's; install gVisor from $install_page, or set RUNSC"
-mkdir "$work/etc/sources.list.d"
-mv "$work/etc/sources.sources" "$work/etc/sources.list.d/"
-
-# The machine's own settings (proxy, credentials, trust) stay in force: only the
-# sources and the state move.
-apt=(apt-get -q -o "Dir::Etc::SourceList=$work/etc/sources.list"
-  -o "Dir::Etc::SourceParts=$work/etc/sources.list.d"
-  -o "Dir::State=$work/state" -o "Dir::State::status=$work/state/status"
-  -o "Dir::Cache=$work/cache" -o "APT::Sandbox::User=root"
-  -o "APT::Update::Post-Invoke::=" -o "Acquire::Languages=none"
-  -o "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false")
 say "fetching Debian's runsc package ($suite), verified by apt"
-"${apt[@]}" update >"$work/log" 2>&1 || { cat "$work/log" >&2; die "apt could not read the $suite index"; }
-(cd "$work" && "${apt[@]}" download runsc >>"$work/log" 2>&1) ||
-  { cat "$work/log" >&2; die "apt could not download runsc; install gVisor from $install_page, or set RUNSC"; }
-dpkg-deb --extract "$work"/runsc_*.deb "$work/tree"
-new_enough "$work/tree/usr/bin/runsc" || die "the package's runsc is older than $minimum or does not run here"
+private+=(-o "Dir::Etc::SourceList=$work/sources.list" -o "Dir::Etc::SourceParts=$work/sources.d")
+package=''
+for uri in "${archives[@]}"; do
+  printf 'deb %s%s %s main\n' "$signed_by" "$uri" "$suite" >"$work/sources.list"
+  if (cd "$work" && apt-get "${private[@]}" update && apt-get "${private[@]}" download runsc) >>"$work/log" 2>&1; then
+    package=$(find "$work" -maxdepth 1 -name 'runsc_*.deb' -print -quit)
+    [ -z "$package" ] || break
+  fi
+done
+[ -n "$package" ] || {
+  cat "$work/log" >&2
+  die "apt could not download runsc for $(dpkg --print-architecture 2>/dev/null || uname -m); $advice"
+}
 
-# Rename is atomic: two set-ups at once leave one whole binary.
-mkdir -p "$data_dir/bin"
-install -m 0755 "$work/tree/usr/bin/runsc" "$target.$$"
-mv -f "$target.$$" "$target"
+dpkg-deb --extract "$package" "$work/tree"
+new_enough "$work/tree/usr/bin/runsc" ||
+  die "the package's runsc does not run here, or is older than $minimum; is $data_dir mounted noexec?"
+chmod 0755 "$work/tree/usr/bin/runsc"
+# The same file system, so that the rename is atomic.
+mv -f "$work/tree/usr/bin/runsc" "$target"
 say "installed $target ($(date_of "$target"))"
 printf '%s\n' "$target"
