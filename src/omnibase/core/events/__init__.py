@@ -1,1 +1,41 @@
 """Structured security events, the bus that carries them and its sinks."""
+
+from omnibase.core.events._fields import FrozenMap, utc
+from omnibase.core.events.bus import Emitter, EventBus, SinkFailure, Subscription, default_bus
+from omnibase.core.events.jsonl import JsonlSink
+from omnibase.core.events.model import (
+    PAYLOADS,
+    CapabilityDenied,
+    CapabilityGranted,
+    Event,
+    MonitorGap,
+    Payload,
+    ResourceLimitExceeded,
+    SandboxExit,
+    SandboxStart,
+    SandboxViolation,
+)
+from omnibase.core.events.sinks import CollectingSink, Sink
+
+__all__ = [
+    "PAYLOADS",
+    "CapabilityDenied",
+    "CapabilityGranted",
+    "CollectingSink",
+    "Emitter",
+    "Event",
+    "EventBus",
+    "FrozenMap",
+    "JsonlSink",
+    "MonitorGap",
+    "Payload",
+    "ResourceLimitExceeded",
+    "SandboxExit",
+    "SandboxStart",
+    "SandboxViolation",
+    "Sink",
+    "SinkFailure",
+    "Subscription",
+    "default_bus",
+    "utc",
+]

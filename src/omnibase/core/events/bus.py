@@ -1,0 +1,371 @@
+"""The bus: carries events from those who emit them to the sinks that keep them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from omnibase.core.events._fields import bounded, new_id, utc
+from omnibase.core.events.model import Event, MonitorGap, Payload
+from omnibase.core.events.sinks import CollectingSink, FunctionSink, Sink
+
+__all__ = [
+    "CollectingSink",
+    "Emitter",
+    "EventBus",
+    "Sink",
+    "SinkFailure",
+    "Subscription",
+    "default_bus",
+]
+
+_T = TypeVar("_T")
+
+_MAX_NESTING = 8
+_MAX_FAILURES = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkFailure:
+    """What went wrong with one subscribed sink, so far.
+
+    Attributes:
+        sink: The sink's class, or the callable's name.
+        operation: What failed last: ``emit``, ``flush`` or ``close``.
+        count: How often anything failed.
+        lost: How many events the sink did not accept.
+        error: The last error, as text.
+        first_seen: When it failed first.
+        last_seen: When it failed last.
+    """
+
+    sink: str
+    operation: str
+    count: int
+    lost: int
+    error: str
+    first_seen: str
+    last_seen: str
+
+
+class Subscription:
+    """A sink's place on a bus; call it (or leave its ``with`` block) to end it."""
+
+    def __init__(self, bus: EventBus, sink: Sink, name: str) -> None:
+        self._bus = bus
+        self.sink = sink
+        self.name = name
+        # The bus reports about each sink as a source of its own, which keeps
+        # the sequence within a source free of gaps.
+        self._source = f"urn:omnibase:sink:{new_id()}"
+        self._reports = 0
+        self._unreported = 0
+        self._runid = ""
+
+    def unsubscribe(self) -> None:
+        """Ends the subscription; the sink stays open. May be called twice."""
+        self._bus._unsubscribe(self)
+
+    __call__ = unsubscribe
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unsubscribe()
+
+
+class EventBus:
+    """Delivers each event to every sink, in the thread that publishes.
+
+    A sink that raises breaks neither the publisher nor the other sinks: the
+    failure is counted in `failures`, logged once, and reported to the other sinks
+    as `MonitorGap`; the rest is reported when the sink leaves the bus.
+    ``KeyboardInterrupt`` and its like do propagate, after the other sinks had
+    their turn.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._subscriptions: tuple[Subscription, ...] = ()  # replaced, never changed
+        self._failures: dict[Subscription, SinkFailure] = {}
+        self._closing = self._closed = False
+        self._nesting = threading.local()
+
+    @property
+    def failures(self) -> tuple[SinkFailure, ...]:
+        """One record per sink that ever failed; the latest 256."""
+        with self._lock:
+            return tuple(self._failures.values())
+
+    @property
+    def closed(self) -> bool:
+        """Whether the bus takes no more events."""
+        return self._closed
+
+    def subscribe(self, sink: Sink | Callable[[Event], object]) -> Subscription:
+        """Adds a sink, or a function that takes an event; returns its handle.
+
+        Raises:
+            TypeError: It is neither.
+            RuntimeError: The bus is closed.
+        """
+        if isinstance(sink, type):
+            raise TypeError(f"`{sink.__name__}` is a class, not a sink")
+        name = getattr(sink, "__qualname__", type(sink).__qualname__)
+        if all(callable(getattr(sink, part, None)) for part in ("emit", "flush", "close")):
+            subscription = Subscription(self, sink, name)  # type: ignore[arg-type]
+        elif callable(sink):
+            subscription = Subscription(self, FunctionSink(sink), name)
+        else:
+            raise TypeError(f"`{name}` is neither a sink nor a function")
+        with self._lock:
+            self._check_open()
+            self._subscriptions += (subscription,)
+        return subscription
+
+    def publish(self, event: Event) -> None:
+        """Delivers an event to every sink.
+
+        Raises:
+            RuntimeError: The bus is closed, or sinks publish to it in a loop.
+        """
+        self._check_open()
+        depth = getattr(self._nesting, "depth", 0)
+        if depth >= _MAX_NESTING:
+            raise RuntimeError("sinks of this bus publish to it in a loop")
+        self._nesting.depth = depth + 1
+        interrupts: list[BaseException] = []
+        try:
+            self._deliver(event, interrupts)
+        finally:
+            self._nesting.depth = depth
+        _raise_first(interrupts)
+
+    def flush(self, timeout_seconds: float = 5.0) -> bool:
+        """Waits until every sink has kept its events; the time is for all together.
+
+        Returns:
+            Whether all sinks succeeded.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        interrupts: list[BaseException] = []
+        done = []
+        for each in self._subscriptions:
+            left = max(0.0, deadline - time.monotonic())
+            done.append(self._try(each, "flush", partial(each.sink.flush, left), interrupts))
+        _raise_first(interrupts)
+        return all(done)
+
+    def close(self, timeout_seconds: float = 5.0) -> bool:
+        """Flushes and closes every sink; may be called twice.
+
+        Returns:
+            Whether the flush succeeded for all sinks.
+        """
+        with self._lock:
+            self._closing, was_closing = True, self._closing
+        if was_closing:
+            return True
+        interrupts: list[BaseException] = []
+        for each in self._subscriptions:
+            self._report(each, interrupts)
+        flushed = False
+        try:
+            # Still open: a sink may publish what it could not deliver.
+            flushed = self.flush(timeout_seconds)
+        except BaseException as error:
+            interrupts.append(error)
+        with self._lock:
+            self._closed = True
+            leaving, self._subscriptions = self._subscriptions, ()
+        for each in leaving:
+            self._try(each, "close", each.sink.close, interrupts)
+        _raise_first(interrupts)
+        return flushed
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the event bus is closed")
+
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        with self._lock:
+            left = tuple(each for each in self._subscriptions if each is not subscription)
+            gone, self._subscriptions = self._subscriptions != left, left
+        if gone:
+            interrupts: list[BaseException] = []
+            self._report(subscription, interrupts)
+            _raise_first(interrupts)
+
+    def _deliver(
+        self, event: Event, interrupts: list[BaseException], but: Subscription | None = None
+    ) -> None:
+        for each in self._subscriptions:
+            if each is not but:
+                self._try(each, "emit", partial(each.sink.emit, event), interrupts, event)
+
+    def _try(
+        self,
+        subscription: Subscription,
+        operation: str,
+        call: Callable[[], _T],
+        interrupts: list[BaseException],
+        event: Event | None = None,
+    ) -> _T | None:
+        try:
+            return call()
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                interrupts.append(error)
+            if self._count(subscription, operation, error, event):
+                _log(subscription.name, operation, error)
+                self._report(subscription, interrupts)
+        return None
+
+    def _count(
+        self, subscription: Subscription, operation: str, error: BaseException, event: Event | None
+    ) -> bool:
+        """Keeps a failure; returns whether it is the sink's first."""
+        now = utc()
+        with self._lock:
+            before = self._failures.get(subscription)
+            lost = 0 if event is None else 1
+            subscription._unreported += lost
+            subscription._runid = event.runid if event else subscription._runid
+            self._failures[subscription] = SinkFailure(
+                sink=subscription.name,
+                operation=operation,
+                count=before.count + 1 if before else 1,
+                lost=before.lost + lost if before else lost,
+                error=_describe(error),
+                first_seen=before.first_seen if before else now,
+                last_seen=now,
+            )
+            while len(self._failures) > _MAX_FAILURES:
+                del self._failures[next(iter(self._failures))]
+            return before is None
+
+    def _report(self, subscription: Subscription, interrupts: list[BaseException]) -> None:
+        """Tells the other sinks what this one lost since the last report."""
+        with self._lock:
+            failure, lost = self._failures.get(subscription), subscription._unreported
+            if failure is None or not lost:
+                return
+            subscription._unreported = 0
+            subscription._reports += 1
+            gap = Event(
+                source=subscription._source,
+                runid=subscription._runid,
+                sequence=subscription._reports,
+                data=MonitorGap(
+                    dropped=lost,
+                    reason=f"sink {failure.sink}: {failure.operation}: {failure.error}",
+                ),
+            )
+        self._deliver(gap, interrupts, but=subscription)
+
+
+class Emitter:
+    """Emits the events of one run: fills the envelope and counts the sequence.
+
+    All that speaks for a run shares its emitter, from any thread; every sink then
+    sees the run's events in the order of their sequence.
+
+    Args:
+        bus: Where the events go.
+        source: URI reference that belongs to this run alone; by default
+            ``urn:omnibase:run:`` and the run's id.
+        runid: The run; by default a new random id.
+        subject: What the run is about, e.g. the script's name.
+        componentid: UUID of the component.
+        policydigest: Digest of the policy; may be set once it is known.
+        traceparent: W3C trace context of the caller.
+    """
+
+    def __init__(
+        self,
+        bus: EventBus,
+        source: str | None = None,
+        runid: str | None = None,
+        *,
+        subject: str | None = None,
+        componentid: str | None = None,
+        policydigest: str | None = None,
+        traceparent: str | None = None,
+    ) -> None:
+        self.runid = runid or new_id()
+        self.source = source or f"urn:omnibase:run:{self.runid}"
+        self.subject = subject
+        self.componentid = componentid
+        self.policydigest = policydigest
+        self.traceparent = traceparent
+        self._bus = bus
+        # Held while publishing, for the order; re-entrant, for sinks that emit.
+        self._lock = threading.RLock()
+        self._sequence = 0
+
+    def emit(self, payload: Payload) -> Event:
+        """Publishes a payload as the run's next event; returns the event.
+
+        Raises:
+            ValueError: An attribute of the envelope is malformed.
+            RuntimeError: The bus is closed.
+        """
+        with self._lock:
+            event = Event(
+                data=payload,
+                source=self.source,
+                runid=self.runid,
+                sequence=self._sequence + 1,
+                subject=self.subject,
+                componentid=self.componentid,
+                policydigest=self.policydigest,
+                traceparent=self.traceparent,
+            )
+            self._sequence += 1
+            self._bus.publish(event)
+        return event
+
+
+def _describe(error: BaseException) -> str:
+    try:
+        return bounded(f"{type(error).__name__}: {error}", 500)
+    except Exception:  # an exception's `__str__` can be broken too
+        return type(error).__name__
+
+
+def _log(name: str, operation: str, error: BaseException) -> None:
+    import logging
+
+    logging.getLogger("omnibase.events").warning(
+        "event sink `%s` failed to %s: %s", name, operation, ascii(_describe(error))
+    )
+
+
+def _raise_first(interrupts: list[BaseException]) -> None:
+    if interrupts:
+        raise interrupts[0]
+
+
+_default: list[EventBus] = []
+_default_lock = threading.Lock()
+
+
+def default_bus() -> EventBus:
+    """Returns the process's global bus: a new one if there is none or it is closed.
+
+    It is closed, its sinks with it, when the interpreter exits.
+    """
+    with _default_lock:
+        if not _default or _default[0].closed:
+            import atexit
+
+            for old in _default:
+                atexit.unregister(old.close)
+            _default[:] = [EventBus()]
+            atexit.register(_default[0].close)
+        return _default[0]

@@ -1,0 +1,236 @@
+"""The payloads: what each type of event carries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from omnibase.core.events import _fields as f
+from omnibase.core.events._fields import FrozenMap, Scalar, utc
+
+Count: TypeAlias = int
+Evidence: TypeAlias = Literal["kernel", "broker", "agent"]
+Number: TypeAlias = int | float
+Seconds: TypeAlias = float
+Sha256: TypeAlias = str
+Stage: TypeAlias = Literal["pre-exec"]
+Timestamp: TypeAlias = str
+
+# Keyed by annotation, so that a field's type is written once, where mypy reads it too.
+_KINDS: dict[str, f.FieldType] = {
+    "Count": f.COUNT,
+    "Count | None": f.COUNT.or_none(),
+    "Evidence": f.one_of("kernel", "broker", "agent"),
+    "Mapping[str, Scalar]": f.SCALARS,
+    "Number": f.NUMBER,
+    "Seconds": f.SECONDS,
+    "Seconds | None": f.SECONDS.or_none(),
+    "Sha256": f.SHA256,
+    "Stage": f.one_of("pre-exec"),
+    "Timestamp": f.TIMESTAMP,
+    "int | None": f.INTEGER.or_none(),
+    "str": f.TEXT,
+    "str | None": f.TEXT.or_none(),
+    "tuple[str, ...]": f.STRINGS,
+}
+
+
+class Payload:
+    """Base of every event's ``data``.
+
+    Attributes:
+        type: The CloudEvents ``type``: reverse DNS, ending in the version of the
+            payload. A field is added or changed only under a new version.
+    """
+
+    __slots__ = ()
+    type: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for name, kind in field_kinds(type(self)).items():
+            object.__setattr__(self, name, kind.check(name, getattr(self, name)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON-ready data."""
+        return {name: _plain(getattr(self, name)) for name in field_kinds(type(self))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxStart(Payload):
+    """The script is about to run.
+
+    Attributes:
+        script: Name of the script, as the caller gave it.
+        script_sha256: Digest of the bytes that run, in hexadecimal.
+        grants: Granted capabilities, each ``TYPE:resource``.
+        quotas: Limit by name, the unit in the name (``memory_bytes``).
+        platform: gVisor platform, e.g. ``systrap``.
+        runtime_version: Version of ``runsc``.
+        image_digest: Digest of the guest's root file system.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.sandbox.start.v1"
+    script: str
+    script_sha256: Sha256
+    grants: tuple[str, ...] = ()
+    quotas: Mapping[str, Scalar] = field(default_factory=FrozenMap)
+    platform: str
+    runtime_version: str
+    image_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxExit(Payload):
+    """The run is over; nothing of it is left.
+
+    Attributes:
+        exit_code: The script's own, or ``None`` if it did not exit by itself.
+        signal: Number of the signal that ended it, or ``None``.
+        outcome: ``ok``, ``failed``, ``violation``, ``timeout``, ``limit`` or ``aborted``.
+        wall_seconds: From the start of the script to its end.
+        cpu_seconds: CPU time of the whole sandbox; ``None`` if not measured.
+        peak_memory_bytes: Of the whole sandbox; ``None`` if not measured.
+        output_bytes: Standard output and standard error, together.
+        violations: Attempts beyond the grants, all counted.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.sandbox.exit.v1"
+    exit_code: int | None = None
+    signal: int | None = None
+    outcome: str
+    wall_seconds: Seconds
+    cpu_seconds: Seconds | None = None
+    peak_memory_bytes: Count | None = None
+    output_bytes: Count = 0
+    violations: Count = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapabilityGranted(Payload):
+    """A requested capability is allowed for this run.
+
+    Attributes:
+        capability: ``TYPE:resource``, as granted (perhaps smaller than requested).
+        enforcement: What holds the run to it, e.g. ``mount`` or ``broker``.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.capability.granted.v1"
+    capability: str
+    enforcement: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapabilityDenied(Payload):
+    """A requested capability is refused.
+
+    Attributes:
+        capability: ``TYPE:resource``, as requested.
+        reason: Why, for a person.
+        stage: ``pre-exec``: nothing of the script ran.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.capability.denied.v1"
+    capability: str
+    reason: str
+    stage: Stage = "pre-exec"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxViolation(Payload):
+    """The code tried something beyond its grants.
+
+    Attributes:
+        capability: What would have allowed it; ``None`` if nothing would.
+        operation: What was tried, e.g. ``openat`` or ``connect``.
+        resource: On what: a path, an address, a command.
+        errno: What the code got back, or ``None`` if it was not told.
+        errno_name: The same by name, e.g. ``ENOENT``.
+        pid: Process inside the sandbox.
+        process_name: Its name, chosen by the code itself.
+        count: How often this attempt was seen.
+        evidence: Who saw it: the guest's ``kernel``, the host's ``broker``, or
+            the ``agent`` inside the guest, which hostile code can fool.
+        first_seen: When it was seen first.
+        last_seen: When it was seen last.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.sandbox.violation.v1"
+    capability: str | None = None
+    operation: str
+    resource: str
+    errno: int | None = None
+    errno_name: str | None = None
+    pid: int | None = None
+    process_name: str | None = None
+    count: Count = 1
+    evidence: Evidence
+    first_seen: Timestamp = field(default_factory=utc)
+    last_seen: Timestamp = field(default_factory=utc)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceLimitExceeded(Payload):
+    """A quota was reached.
+
+    Attributes:
+        kind: ``memory``, ``cpu``, ``pids``, ``output``, ``time`` or ``disk``.
+        limit: The quota.
+        unit: Of the quota: ``bytes``, ``seconds`` or ``processes``.
+        detail: What happened, for a person.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.sandbox.limit.v1"
+    kind: str
+    limit: Number
+    unit: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitorGap(Payload):
+    """Something was not observed or not recorded.
+
+    Attributes:
+        dropped: How many observations or events are missing, as far as known.
+        reason: Where and why, for a person.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.monitor.gap.v1"
+    dropped: Count
+    reason: str
+
+
+PAYLOADS: tuple[type[Payload], ...] = (
+    SandboxStart,
+    SandboxExit,
+    CapabilityGranted,
+    CapabilityDenied,
+    SandboxViolation,
+    ResourceLimitExceeded,
+    MonitorGap,
+)
+"""Every type of event."""
+
+_KINDS_OF: dict[type[Payload], dict[str, f.FieldType]] = {
+    payload: {each.name: _KINDS[str(each.type)] for each in fields(payload)}  # type: ignore[arg-type]
+    for payload in PAYLOADS
+}
+
+
+def field_kinds(payload: type[Payload]) -> Mapping[str, f.FieldType]:
+    """Returns each field of a payload class with its kind.
+
+    Raises:
+        ValueError: The class is not one of `PAYLOADS`.
+    """
+    try:
+        return _KINDS_OF[payload]
+    except KeyError:
+        raise f.bad("data", "a payload of a known type", payload) from None
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, FrozenMap) else value
