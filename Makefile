@@ -15,6 +15,7 @@ CLOSING := ^=+ .* in [0-9.]+s.* =+$$
 # The modules that decide: every branch of them is tested.
 DECIDING := $(wildcard \
   src/omnibase/core/security/capabilities.py \
+  src/omnibase/core/security/globs.py \
   src/omnibase/core/security/patterns*.py \
   src/omnibase/core/security/path_patterns.py \
   src/omnibase/core/security/host_patterns.py \
