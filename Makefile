@@ -16,9 +16,7 @@ CLOSING := ^=+ .* in [0-9.]+s.* =+$$
 DECIDING := $(wildcard \
   src/omnibase/core/security/capabilities.py \
   src/omnibase/core/security/globs.py \
-  src/omnibase/core/security/patterns*.py \
-  src/omnibase/core/security/path_patterns.py \
-  src/omnibase/core/security/host_patterns.py \
+  src/omnibase/core/security/*patterns.py \
   src/omnibase/core/sandbox/compile.py \
   src/omnibase/core/sandbox/monitor/violations.py \
   src/omnibase/core/sandbox/monitor/wire.py)
