@@ -1,0 +1,239 @@
+"""The one module that starts processes: ``runsc``, and the few tools that set-up needs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from omnibase.core.sandbox import _sys
+from omnibase.errors import SandboxUnavailable
+
+__all__ = [
+    "MINIMUM_VERSION",
+    "Runtime",
+    "build_loader_cache",
+    "find_runtime",
+    "hold_user_namespace",
+    "in_new_thread",
+    "shared_libraries",
+    "start_isolated",
+    "try_platform",
+]
+
+MINIMUM_VERSION: Final = 20240729
+INSTALL_PAGE: Final = "https://gvisor.dev/docs/user_guide/install/"
+_VERSION = re.compile(r"^runsc version (\S*?(\d{8})\S*)", re.MULTILINE)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """A ``runsc`` that was found to be new enough.
+
+    Attributes:
+        path: The binary.
+        version: As ``runsc --version`` prints it.
+    """
+
+    path: str
+    version: str
+
+
+def find_runtime() -> Runtime:
+    """Finds ``runsc``: ``$RUNSC``, then the user's data directory, then ``PATH``.
+
+    Raises:
+        SandboxUnavailable: There is none, or it is too old or does not run.
+    """
+    named = os.environ.get("RUNSC")
+    data = os.environ.get("OMNIBASE_DATA_DIR") or os.path.join(
+        os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "omnibase"
+    )
+    candidates = [named] if named else [os.path.join(data, "bin", "runsc"), shutil.which("runsc")]
+    problem = "no `runsc` found"
+    for path in candidates:
+        if not path or not os.access(path, os.X_OK):
+            if named:
+                problem = f"`RUNSC={named}` is not an executable file"
+            continue
+        version, date = _version(path)
+        if date is None:
+            problem = f"`{path}` does not print a runsc version"
+        elif date < MINIMUM_VERSION:
+            problem = f"`{path}` is runsc {version}, older than {MINIMUM_VERSION}"
+        else:
+            return Runtime(path=path, version=version)
+    raise SandboxUnavailable(
+        problem,
+        details={"minimum_version": MINIMUM_VERSION},
+        hint=f"run `scripts/setup-runsc.sh`, or install gVisor from {INSTALL_PAGE} and set `RUNSC`",
+    )
+
+
+_versions: dict[tuple[str, int, int], tuple[str, int | None]] = {}
+
+
+def _version(path: str) -> tuple[str, int | None]:
+    status = os.stat(path)
+    key = (path, status.st_size, status.st_mtime_ns)
+    if key not in _versions:
+        try:
+            text = subprocess.run(
+                [path, "--version"], capture_output=True, text=True, timeout=10, check=False,
+                stdin=subprocess.DEVNULL,
+            ).stdout  # fmt: skip
+        except (OSError, subprocess.SubprocessError):
+            text = ""
+        match = _VERSION.search(text)
+        _versions[key] = (match[1], int(match[2])) if match else ("unknown", None)
+    return _versions[key]
+
+
+def in_new_thread(work: Callable[[], _T]) -> _T:
+    """Runs a function in a thread of its own, whose namespaces end with it."""
+    outcome: list[_T] = []
+    failure: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=body, name="omnibase-run", daemon=True)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+# The namespaces of the calling thread pass to the process that it starts: that
+# process is PID 1 of its PID namespace, so its death ends and reaps everything
+# below it, whoever init is. It needs a /proc of its own, as runsc goes by PIDs.
+_START = 'for f in $1; do echo 0 >"$f" || exit 121; done; shift; mount -t proc proc /proc && exec "$@"'
+_START_FAILED: Final = "could not enter the cgroup"
+
+
+def start_isolated(
+    arguments: Sequence[str],
+    *,
+    cgroup_files: Sequence[str] = (),
+    pass_fds: Sequence[int] = (),
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int = subprocess.DEVNULL,
+    cwd: str = "/",
+) -> subprocess.Popen[bytes]:
+    """Starts a process as PID 1 of a new PID namespace, inside the given cgroups.
+
+    To be called once from a thread made for it (`in_new_thread`), after
+    `enter_namespaces`. The process gets no environment but ``PATH``, its own
+    session, and no descriptor but those named.
+    """
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _START, "omnibase", " ".join(cgroup_files), *arguments],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=tuple(pass_fds),
+        cwd=cwd,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        start_new_session=True,
+    )
+
+
+def enter_namespaces() -> None:
+    """Gives the calling thread a mount namespace, and its next child a PID namespace."""
+    _sys.unshare(_sys.CLONE_NEWNS | _sys.CLONE_NEWPID)
+    # Mounts made here never reach the host; the host's still reach here.
+    _sys.mount(None, "/", None, _sys.MS_REC | _sys.MS_SLAVE)
+
+
+def try_platform(runtime: Runtime, platform: str, root: str, timeout: float) -> str | None:
+    """Runs ``true`` on a platform; returns ``None`` if it works, else why not."""
+
+    def attempt() -> str | None:
+        enter_namespaces()
+        process = start_isolated(
+            [runtime.path, f"--root={root}", "--network=none", "--ignore-cgroups",
+             f"--platform={platform}", "do", "/bin/true"],
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            _, errors = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return f"no answer within {timeout:g} s"
+        if process.returncode != 0:
+            return errors.decode("utf-8", "replace").strip()[-300:] or f"exit {process.returncode}"
+        return None
+
+    return in_new_thread(attempt)
+
+
+def shared_libraries(files: Sequence[Path]) -> Mapping[str, str]:
+    """Returns ``soname → path`` for everything that the files load, as ``ldd`` tells."""
+    ldd = shutil.which("ldd") or "/usr/bin/ldd"
+    found: dict[str, str] = {}
+    try:
+        for file in files:
+            listing = subprocess.run(
+                [ldd, str(file)], capture_output=True, text=True, timeout=30, check=False,
+                stdin=subprocess.DEVNULL,
+            ).stdout  # fmt: skip
+            for line in listing.splitlines():
+                name, arrow, rest = line.partition("=>")
+                path = rest.split(" (")[0].strip()
+                if arrow and path.startswith("/"):
+                    found.setdefault(name.strip(), path)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SandboxUnavailable(
+            "the interpreter's libraries cannot be listed", hint="install `ldd` (libc-bin)"
+        ) from error
+    return found
+
+
+def build_loader_cache(root: Path) -> None:
+    """Writes the image's ``ld.so.cache``."""
+    ldconfig = shutil.which("ldconfig", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    if ldconfig is None:
+        raise SandboxUnavailable("no `ldconfig` found", hint="install libc-bin")
+    subprocess.run(
+        [ldconfig, "-r", str(root), "-X", "-f", "/etc/ld.so.conf", "-C", "/etc/ld.so.cache"],
+        check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def hold_user_namespace(uid_map: str, gid_map: str) -> int:
+    """Returns a descriptor of a new user namespace with the given maps.
+
+    The process that holds it while the maps are written is gone on return; the
+    descriptor keeps the namespace alive.
+    """
+    with subprocess.Popen(
+        ["unshare", "--user", "/bin/sh", "-c", "echo; read line"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        try:
+            if holder.stdout.read(1) != b"\n":
+                raise OSError("no user namespace")
+            base = f"/proc/{holder.pid}"
+            for name, text in (("uid_map", uid_map), ("gid_map", gid_map)):
+                with open(f"{base}/{name}", "w") as file:
+                    file.write(text)
+            return os.open(f"{base}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            holder.stdin.close()

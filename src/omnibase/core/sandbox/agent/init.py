@@ -1,0 +1,268 @@
+"""PID 1 of the guest: prepares it as guest root, then runs the script as nobody.
+
+It runs inside the sandbox and uses the standard library only. Nothing outside
+depends on it for confinement, but for three things done before the script
+exists: binding the granted files to their paths, the chroot, and dropping to
+``nobody``. After the fork it only waits, reaps, and watches the lifeline.
+
+What it adds to tracebacks (``FILE_READ:/x is not granted``) is courtesy: the
+denial is the kernel's, the record is the trace's.
+"""
+
+import os
+import sys
+
+_CONTROL = 3  # the host writes the job here and keeps it open: end of file means it is gone
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
+_MS_BIND, _MS_REC, _MNT_DETACH = 4096, 16384, 2
+_NOBODY = 65534
+
+
+def _read_exactly(size):
+    parts = []
+    while size:
+        part = os.read(_CONTROL, min(size, 1 << 20))
+        if not part:
+            os._exit(125)  # the host went away before there was anything to run
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _parse_job(data):
+    """Reads what `bundle.job_message` wrote: NUL-ended fields, lists led by their length."""
+    fields = iter(os.fsdecode(data).split("\0"))
+
+    def several():
+        return [next(fields) for _ in range(int(next(fields)))]
+
+    job = {"path": next(fields), "size": int(next(fields)), "cpus": int(next(fields))}
+    job["argv"], job["granted"], job["masks"] = several(), several(), several()
+    job["mounts"] = [
+        (next(fields), next(fields), next(fields) == "d", next(fields) == "w")
+        for _ in range(int(next(fields)))
+    ]
+    return job
+
+
+def _syscall(name, *args):
+    import _ctypes  # the extension alone: ctypes itself costs 10 ms more here
+
+    handle = _ctypes.dlopen(None, 2)
+    if _ctypes.call_function(_ctypes.dlsym(handle, name), args) != 0:
+        raise OSError(f"{name} failed: {args}")
+
+
+def _bind(source, target, flags):
+    source, target = os.fsencode(source) + b"\0", os.fsencode(target) + b"\0"
+    _syscall("mount", source, target, None, _MS_BIND | _MS_REC, None)
+    _syscall("mount", None, target, None, _MS_BIND | _MS_REMOUNT | flags, None)
+
+
+def _make_mount_point(path, is_directory):
+    parent = os.path.dirname(path)
+    built = ""
+    for part in parent.split("/")[1:]:
+        built += "/" + part
+        try:
+            os.mkdir(built, 0o755)
+        except FileExistsError:
+            # Closed directories become passable, no more, once something is granted below.
+            mode = os.stat(built).st_mode
+            if not mode & 0o001:
+                os.chmod(built, 0o755)
+    if is_directory:
+        os.makedirs(path, 0o755, exist_ok=True)
+    elif not os.path.lexists(path):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+
+
+def _bind_grants(job):
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    for source, target, is_directory, writable in job["mounts"]:
+        _make_mount_point(target, is_directory)
+        _bind(source, target, flags if writable else flags | _MS_RDONLY)
+    for target in job["masks"]:
+        encoded = os.fsencode(target) + b"\0"
+        _syscall("mount", b"none\0", encoded, b"tmpfs\0", flags | _MS_RDONLY, b"mode=555\0")
+    if job["mounts"]:
+        _syscall("umount2", b"/grants\0", _MNT_DETACH)
+
+
+def _show_cpus(count):
+    base = "/sys/devices/system/cpu"
+    os.makedirs(base, 0o755)
+    for name in ("online", "possible", "present"):
+        with open(f"{base}/{name}", "w") as file:
+            file.write("0\n" if count == 1 else f"0-{count - 1}\n")
+
+
+def _enter_jail(cpus):
+    # A chroot denies new user namespaces (clone(2), EPERM), seen by the trace.
+    os.chroot("/guest")
+    os.chdir("/tmp")
+    try:
+        os.sched_setaffinity(0, range(cpus))
+    except OSError:
+        pass
+    os.setgroups([])
+    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+
+
+def _watch_lifeline():
+    while os.read(_CONTROL, 4096):
+        pass
+    os._exit(125)
+
+
+def _supervise(child):
+    import _thread
+
+    _thread.start_new_thread(_watch_lifeline, ())
+    while True:
+        pid, status = os.wait()  # orphans are reaped on the way
+        if pid == child:
+            # Exit of PID 1 ends everything in the guest, daemons included.
+            os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+
+
+class _Courtesy:
+    """Names the missing capability in tracebacks, and the host of a name look-up."""
+
+    def __init__(self, granted):
+        self.granted = granted
+        self.opened = None
+        self.peer = None
+        self.busy = False
+
+    def hook(self, event, args):
+        if event == "open":
+            if not self.busy:
+                self.opened = (args[0], args[2])
+        elif event == "socket.getaddrinfo":
+            host, port = args[0], args[1]
+            if isinstance(host, bytes):
+                host = host.decode("ascii", "replace")
+            if not isinstance(host, str) or host == "localhost" or not host.strip("0123456789.:"):
+                return
+            self.peer = f"{host}:{port if isinstance(port, int) else _port(port)}"
+            self.busy = True
+            try:
+                os.close(os.open("/.lookup/" + self.peer[:300], os.O_RDONLY))
+            except (OSError, ValueError):
+                pass  # it always fails: the attempt itself is the message to the trace
+            finally:
+                self.busy = False
+        elif event == "socket.connect":
+            address = args[1]
+            if isinstance(address, tuple) and len(address) >= 2:
+                self.peer = f"{address[0]}:{address[1]}"
+
+    def note(self, error):
+        """Adds the name of the missing capability to a denial, if it is one."""
+        number = getattr(error, "errno", None)
+        name = getattr(error, "filename", None)
+        text = None
+        if isinstance(name, str) and number in (1, 2, 13, 30):
+            if self.opened is not None and self.opened[0] == name:
+                path = os.path.join(os.getcwd(), name)
+                if not self._own(path):
+                    kind = "FILE_WRITE" if (self.opened[1] or 0) & 0o1103 else "FILE_READ"
+                    text = f"{kind}:{path} is not granted"
+            elif "subprocess" in sys.modules and type(error).__name__ != "FileExistsError":
+                if "/" not in name or os.path.basename(os.path.dirname(name)) in ("bin", "sbin"):
+                    text = f"EXTERNAL_COMMAND:{os.path.basename(name)} is not granted"
+        elif self.peer and (number in (101, 113) or type(error).__name__ == "gaierror"):
+            text = f"NETWORK_CONNECT:{self.peer} is not granted"
+        elif self.peer and type(error).__name__ == "URLError":
+            text = f"NETWORK_CONNECT:{self.peer} is not granted"
+        if text is not None:
+            error.add_note(text)
+
+    def _own(self, path):
+        own = ("/tmp/", "/opt/omnibase/", "/dev/", "/run/script/", *self.granted)
+        return any(path == p.rstrip("/") or path.startswith(p) for p in own)
+
+
+def _port(service):
+    try:
+        return int(service)
+    except (TypeError, ValueError):
+        return "*"
+
+
+def _run_script(job, source):
+    """Runs the source as ``__main__``, as ``python script.py`` would."""
+    os.close(_CONTROL)
+    _enter_jail(job["cpus"])
+    path = job["path"]
+    sys.argv[:] = [path, *job["argv"]]
+    sys.path.insert(0, os.path.dirname(path))
+    main = type(sys)("__main__")
+    main.__dict__.update(__file__=path, __builtins__=__builtins__, __cached__=None, __annotations__={})
+    sys.modules["__main__"] = main
+    _provide_user(sys)
+    courtesy = _Courtesy(job["granted"])
+    sys.addaudithook(courtesy.hook)
+    try:
+        try:
+            code = compile(source, path, "exec", dont_inherit=True)
+            exec(code, main.__dict__)  # noqa: S102
+        except SystemExit:
+            raise
+        except BaseException as error:
+            trace = error.__traceback__
+            # Drop this function's own frame: the user sees their script only.
+            error.__traceback__ = trace.tb_next if trace is not None else None
+            if isinstance(error, OSError):
+                courtesy.note(error)
+            sys.excepthook(type(error), error, error.__traceback__)
+            raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
+    finally:
+        del courtesy
+
+
+def _provide_user(sys):
+    """Makes ``pwd`` know nobody, since libc must not open ``/etc/passwd`` for it."""
+    import pwd
+
+    nobody = pwd.struct_passwd(("nobody", "x", _NOBODY, _NOBODY, "nobody", "/tmp", "/nonexistent"))  # noqa: S108
+
+    def getpwuid(uid, /):
+        """Returns the password database entry for the given numeric user id."""
+        if uid != _NOBODY:
+            raise KeyError(f"getpwuid(): uid not found: {uid}")
+        return nobody
+
+    def getpwnam(name, /):
+        """Returns the password database entry for the given user name."""
+        if name != "nobody":
+            raise KeyError(f"getpwnam(): name not found: {name!r}")
+        return nobody
+
+    def getpwall():
+        """Returns the list of all available password database entries."""
+        return [nobody]
+
+    pwd.getpwuid, pwd.getpwnam, pwd.getpwall = getpwuid, getpwnam, getpwall
+
+
+def main():
+    job = _parse_job(_read_exactly(int.from_bytes(_read_exactly(4), "little")))
+    source = _read_exactly(job["size"])
+    os.mkdir(os.path.dirname(job["path"]), 0o755)
+    with open(job["path"], "wb") as file:
+        file.write(source)
+    _show_cpus(job["cpus"])
+    _bind_grants(job)
+    _syscall("mount", b"/\0", b"/guest\0", None, _MS_BIND | _MS_REC, None)
+    child = os.fork()
+    if child:
+        del source
+        _supervise(child)
+    _run_script(job, source)
+
+
+if __name__ == "__main__":
+    main()

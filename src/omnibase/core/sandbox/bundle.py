@@ -1,0 +1,174 @@
+"""The OCI bundle of a run: pure functions from a spec to bytes.
+
+Field names are the OCI runtime specification's (v1.2); annotations, and the
+trace session in the pod-init configuration, are gVisor's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from typing import Any, Final
+
+from omnibase.core.sandbox.spec import SandboxSpec
+from omnibase.core.sandbox.syscalls import (
+    FILE_CHANGES,
+    FORKS,
+    NATIVE,
+    PRIVILEGE,
+    SENDS,
+    SeccompRule,
+)
+
+__all__ = ["SCRIPT_DIRECTORY", "job_message", "oci_config", "trace_config"]
+
+SCRIPT_DIRECTORY: Final = "/run/script"
+_AGENT: Final = "/opt/omnibase/agent/init.py"
+
+# What the agent needs before it drops everything; the script has none of it.
+_AGENT_CAPABILITIES: Final = (
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
+    "CAP_SYS_ADMIN", "CAP_SYS_CHROOT",
+)  # fmt: skip
+_OPEN_FILES: Final = 1024
+_SHM_BYTES: Final = 16 << 20
+_SAFE: Final = ("nosuid", "nodev", "noexec")
+
+
+def oci_config(spec: SandboxSpec, *, scratch_dir: str, grants_dir: str | None) -> dict[str, Any]:
+    """Returns the content of ``config.json``.
+
+    Args:
+        spec: The run.
+        scratch_dir: Empty host directory that backs ``/tmp`` with disk, not memory.
+        grants_dir: Host directory with the staged mounts, if there are file grants.
+    """
+    mounts: list[dict[str, Any]] = [
+        _mount("/proc", "proc"),
+        _mount("/dev", "tmpfs"),
+        _mount("/dev/shm", "tmpfs", *_SAFE, "mode=1777", f"size={_SHM_BYTES}"),  # noqa: S108
+        _mount("/sys", "tmpfs", *_SAFE, "mode=755"),
+        _mount("/run", "tmpfs", *_SAFE, "mode=755"),
+        {**_mount("/tmp", "bind", "rw", *_SAFE), "source": scratch_dir},  # noqa: S108
+    ]
+    if grants_dir is not None:
+        mounts.append(
+            {**_mount("/grants", "bind", "rw", "rbind", "rslave", *_SAFE), "source": grants_dir}
+        )
+    limits = {"NOFILE": _OPEN_FILES, "NPROC": spec.pids, "CORE": 0}
+    return {
+        "ociVersion": "1.2.0",
+        "process": {
+            "terminal": False,
+            "user": {"uid": 0, "gid": 0},
+            # -P: no script directory on the path but the one the agent adds.
+            "args": [spec.python, "-B", "-s", "-P", _AGENT],
+            "env": [f"{name}={value}" for name, value in spec.environment],
+            "cwd": "/tmp",  # noqa: S108 - the guest's
+            "capabilities": {
+                kind: list(_AGENT_CAPABILITIES) for kind in ("bounding", "effective", "permitted")
+            },
+            "noNewPrivileges": True,
+            "rlimits": [
+                {"type": f"RLIMIT_{name}", "hard": value, "soft": value}
+                for name, value in limits.items()
+            ],
+        },
+        "root": {"path": spec.image_path, "readonly": False},  # an overlay in memory takes writes
+        "hostname": "sandbox",
+        "mounts": mounts,
+        "annotations": _scratch_annotations(scratch_dir, spec.scratch_bytes),
+        "linux": {
+            "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
+            "seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [_seccomp(rule) for rule in spec.seccomp],
+            },
+        },
+    }
+
+
+def _mount(destination: str, kind: str, *options: str) -> dict[str, Any]:
+    return {"destination": destination, "type": kind, "source": kind, "options": list(options)}
+
+
+def _scratch_annotations(source: str, size: int) -> dict[str, str]:
+    """Asks gVisor for a tmpfs whose pages live in a file on the host's disk.
+
+    A plain tmpfs would be charged to the run's memory: a script could not fill
+    its scratch without dying of memory.
+    """
+    prefix = "dev.gvisor.spec.mount.scratch"
+    return {
+        f"{prefix}.source": source,
+        f"{prefix}.type": "tmpfs",
+        f"{prefix}.share": "container",
+        f"{prefix}.options": f"rw,noexec,nosuid,nodev,mode=1777,size={size}",
+    }
+
+
+def _seccomp(rule: SeccompRule) -> dict[str, Any]:
+    entry: dict[str, Any] = {"names": list(rule.names), "action": "SCMP_ACT_TRAP"}
+    if rule.args:
+        entry["args"] = [
+            {"index": a.index, "value": a.value, "valueTwo": a.value_two, "op": a.operator}
+            for a in rule.args
+        ]
+    return entry
+
+
+def trace_config(endpoint: str) -> dict[str, Any]:
+    """Returns the pod-init configuration: one trace session to a Unix socket.
+
+    A wrong field name makes gVisor drop the session silently, which the runner
+    notices by the missing ``container/start``.
+    """
+    context = ["group_id", "process_name", "cwd"]
+    points: list[dict[str, Any]] = [
+        {"name": "container/start", "context_fields": ["container_id"]},
+        {"name": "sentry/task_exit", "context_fields": ["group_id", "process_name"]},
+    ]
+    for name in ("open", "creat", "execve", "connect", "bind", "socket", "clone", "chroot",
+                 "chdir", "setuid", "setgid", "setresuid", "setresgid"):  # fmt: skip
+        points.append({"name": f"syscall/{name}/exit", "context_fields": context})
+    for name in ("openat", "execveat"):
+        points.append(
+            {
+                "name": f"syscall/{name}/exit",
+                "optional_fields": ["fd_path"],
+                "context_fields": context,
+            }
+        )
+    for number in sorted({*NATIVE, *FILE_CHANGES, *SENDS, *FORKS, *PRIVILEGE}):
+        points.append({"name": f"syscall/sysno/{number}/exit", "context_fields": context})
+    # 12 retries of 25 µs, doubling up to 10 ms: a slow reader slows the guest for
+    # up to 60 ms a message before one is dropped, and a drop is counted.
+    sink = {"name": "remote", "config": {"endpoint": endpoint, "retries": 12}}
+    return {"trace_session": {"name": "Default", "points": points, "sinks": [sink]}}
+
+
+def job_message(
+    spec: SandboxSpec,
+    *,
+    name: str,
+    script: bytes,
+    argv: tuple[str, ...],
+    mounts: list[tuple[str, str, bool, bool]],
+) -> bytes:
+    """Returns what the agent reads first: a length, NUL-ended fields, then the script."""
+    granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts]
+    masks = [mask.path for mask in spec.masks]
+    fields = [f"{SCRIPT_DIRECTORY}/{name}", str(len(script)), str(max(1, math.ceil(spec.cpus)))]
+    for group in (list(argv), granted, masks):
+        fields += [str(len(group)), *group]
+    fields.append(str(len(mounts)))
+    for source, target, is_directory, writable in mounts:
+        fields += [source, target, "d" if is_directory else "f", "w" if writable else "r"]
+    head = os.fsencode("\0".join(fields))
+    return len(head).to_bytes(4, "little") + head + script
+
+
+def to_bytes(document: dict[str, Any]) -> bytes:
+    """Serialises a bundle file."""
+    return json.dumps(document, separators=(",", ":")).encode("utf-8", "surrogateescape")

@@ -1,0 +1,203 @@
+"""Grants and quotas → a frozen `SandboxSpec`. Pure: it looks at no file.
+
+This is the one place where capabilities turn into mechanism. A grant that the
+backend cannot enforce exactly is refused here, never approximated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from omnibase.core.context import ExecutionContext, parse_size
+from omnibase.core.sandbox.image import GUEST_PREFIX, Image
+from omnibase.core.sandbox.spec import FileGrant, Mask, SandboxSpec, WatchRules
+from omnibase.core.sandbox.syscalls import TRAPPED
+from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
+from omnibase.errors import CapabilityError, ConfigurationError
+
+__all__ = ["ENFORCEMENT", "compile_spec"]
+
+ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
+    CapabilityType.FILE_READ: "read-only bind mount of exactly what is named",
+    CapabilityType.FILE_WRITE: "read-write bind mount of exactly what is named",
+    CapabilityType.MEMORY: "memory limit of the run's cgroup",
+}
+"""How each capability type is enforced; a type that is not here is refused."""
+
+# No grant reaches the kernel's own file systems, whatever it says.
+_FORBIDDEN: Final = ("/proc", "/sys", "/dev")
+# The guest's own world: a tree mounted over one of these would break the guest.
+_GUEST_OWN: Final = ("/etc", "/opt", GUEST_PREFIX, "/run", "/tmp", "/lib64", "/usr/share/zoneinfo")  # noqa: S108
+_GUEST_INTERNAL: Final = ("/guest", "/grants", GUEST_PREFIX, "/run/script", "/.lookup")
+
+_OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/guest/", "/grants/", "/proc/", "/run/script/",
+                 "/sys/", "/tmp/")  # fmt: skip  # noqa: S108
+_PROBES: Final = frozenset(
+    {"/var/run/nscd/socket", "/run/nscd/socket", "/etc/inputrc", "/etc/mailcap", "/etc/terminfo"}
+)
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_BASE_ENVIRONMENT: Final = {
+    "HOME": "/tmp",  # noqa: S108 - the guest's
+    "LANG": "C.UTF-8",
+    "LOGNAME": "nobody",
+    "PATH": f"{GUEST_PREFIX}/bin",
+    "TMPDIR": "/tmp",  # noqa: S108 - the guest's
+    "TZ": "UTC",
+    "USER": "nobody",
+}
+_MAX_ENVIRONMENT: Final = 128 * 1024  # ARG_MAX leaves room for more; nobody needs it
+
+
+def compile_spec(
+    grants: CapabilitySet,
+    context: ExecutionContext,
+    image: Image,
+    *,
+    environment: Mapping[str, str] | None = None,
+    refused_areas: tuple[str, ...] = (),
+    read_only_areas: tuple[str, ...] = (),
+    masks: tuple[Mask, ...] = (),
+) -> SandboxSpec:
+    """Compiles grants and quotas into the spec of one run.
+
+    Args:
+        grants: What was decided to be allowed.
+        context: Quotas.
+        image: The guest's root.
+        environment: Variables for the script, besides the fixed ones.
+        refused_areas: Canonical host directories that no grant may reach (the
+            runtime's own state); where a granted tree contains one it is masked.
+        read_only_areas: Likewise, but for writing only (the policy directory).
+        masks: Subtrees that a policy takes out of a granted tree.
+
+    Raises:
+        CapabilityError: A grant cannot be enforced, or reaches where none may.
+        ConfigurationError: The environment is malformed.
+    """
+    files: list[FileGrant] = []
+    covered = list(masks)
+    memory = 0
+    for grant in grants:
+        if grant.type not in ENFORCEMENT:
+            raise CapabilityError(
+                f"`{grant}` cannot be enforced by this sandbox yet",
+                details={"capability": str(grant)},
+                hint="enforced today: " + ", ".join(sorted(ENFORCEMENT)),
+            )
+        if grant.type is CapabilityType.MEMORY:
+            memory = max(memory, parse_size(grant.resource))
+            continue
+        file = _file_grant(grant)
+        areas = refused_areas + (read_only_areas if file.writable else ())
+        covered += _check_areas(file, areas)
+        files.append(file)
+    if memory > context.memory_bytes:
+        raise CapabilityError(
+            f"`MEMORY:{memory}` is more than the ceiling of {context.memory_bytes} bytes",
+            details={"ceiling_bytes": context.memory_bytes},
+            hint="ask for less, or raise `memory_bytes` in the ExecutionContext (`--memory`)",
+        )
+    memory = memory or min(context.default_memory_bytes, context.memory_bytes)
+    files.sort(key=lambda grant: (grant.path.count("/"), grant.path, grant.writable))
+    return SandboxSpec(
+        image_path=image.path,
+        image_digest=image.digest,
+        python=image.python,
+        files=tuple(files),
+        masks=tuple(sorted(set(covered), key=lambda mask: mask.path)),
+        environment=_environment(environment or {}),
+        memory_bytes=memory,
+        cpus=context.cpus,
+        pids=context.pids,
+        wall_seconds=context.wall_seconds,
+        cpu_seconds=context.cpu_seconds,
+        output_bytes=context.output_bytes,
+        truncate_output=context.on_output_limit == "truncate",
+        scratch_bytes=context.scratch_bytes,
+        kill_on_violation=context.on_violation == "kill",
+        seccomp=TRAPPED,
+        watch=WatchRules(
+            owned=_OWNED,
+            probes=_PROBES | frozenset(image.probes),
+            command_directory=f"{GUEST_PREFIX}/bin",
+            nameserver="192.0.2.53",
+        ),
+        grants=tuple(str(grant) for grant in grants),
+        refused_areas=(*_FORBIDDEN, *refused_areas),
+    )
+
+
+def _file_grant(grant: Capability) -> FileGrant:
+    resource = grant.resource
+    writable = grant.type is CapabilityType.FILE_WRITE
+    if resource.endswith("/**"):
+        top = resource[: -len("/**")] or "/"
+        if "*" in top or "?" in top:
+            raise CapabilityError(
+                f"`{grant}` has a wildcard above `/**`, which no mount can express",
+                details={"capability": str(grant)},
+                hint="grant each directory with a pattern of its own",
+            )
+        return FileGrant(path=top, kind="tree", writable=writable, capability=str(grant))
+    kind = "glob" if "*" in resource or "?" in resource else "file"
+    return FileGrant(path=resource, kind=kind, writable=writable, capability=str(grant))  # type: ignore[arg-type]
+
+
+def _check_areas(grant: FileGrant, refused: tuple[str, ...]) -> list[Mask]:
+    """Refuses what no grant may reach; returns masks for what a tree merely contains."""
+    fixed = _literal_prefix(grant.path)
+    for area in (*_FORBIDDEN, *_GUEST_INTERNAL, *refused):
+        if fixed == area or fixed.startswith(f"{area}/"):
+            raise CapabilityError(
+                f"`{grant.capability}` reaches `{area}`, which no grant may",
+                details={"capability": grant.capability, "area": area},
+                hint="copy what is needed elsewhere and grant that",
+            )
+    if grant.kind != "tree":
+        return []
+    if grant.path == "/" or grant.path in _GUEST_OWN:
+        raise CapabilityError(
+            f"`{grant.capability}` would cover the sandbox's own `{grant.path}`",
+            details={"capability": grant.capability},
+            hint="grant a directory below it",
+        )
+    return [
+        Mask(path=area, reason="the sandbox's own state is never visible")
+        for area in refused
+        if area.startswith(f"{grant.path}/")
+    ]
+
+
+def _literal_prefix(path: str) -> str:
+    """The part of a pattern before its first wildcard segment."""
+    kept = []
+    for segment in path.split("/"):
+        if "*" in segment or "?" in segment:
+            break
+        kept.append(segment)
+    return "/".join(kept) or "/"
+
+
+def _environment(extra: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    for name, value in extra.items():
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"`{name[:80]}` is not the name of an environment variable",
+                hint="use letters, digits and `_`, not a digit first",
+            )
+        if name.startswith(("PYTHON", "LD_")) or name == "GCONV_PATH":
+            raise ConfigurationError(
+                f"`{name}` would steer the interpreter before the script starts",
+                hint="set it inside the script",
+            )
+        if "\0" in value:
+            raise ConfigurationError(f"the value of `{name}` contains a NUL byte")
+    merged = _BASE_ENVIRONMENT | dict(extra)
+    if sum(len(name) + len(value) for name, value in merged.items()) > _MAX_ENVIRONMENT:
+        raise ConfigurationError(
+            f"the environment is larger than {_MAX_ENVIRONMENT} bytes",
+            hint="pass data on standard input or through a granted file",
+        )
+    return tuple(sorted(merged.items()))

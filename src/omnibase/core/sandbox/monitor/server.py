@@ -1,0 +1,157 @@
+"""The host's end of the trace stream: a socket, a bounded reader, and the judge."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+
+from omnibase.core.sandbox.monitor import wire
+from omnibase.core.sandbox.monitor.ledger import Ledger
+from omnibase.core.sandbox.monitor.violations import Judge, Violation
+from omnibase.errors import ConfigurationError
+
+__all__ = ["TraceServer"]
+
+_BATCH: Final = 512  # datagrams per turn, so that output and deadlines get theirs
+_REMEMBERED: Final = 4096
+_IGNORED: Final = object()
+_MAX_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its NUL
+
+
+class TraceServer:
+    """Accepts the one connection of a run's Sentry and turns messages into violations.
+
+    Attributes:
+        started: The ``container/start`` message has come: the trace is alive.
+        dropped: Messages that the Sentry could not deliver.
+        error: Why the stream cannot be trusted, once it cannot.
+        closed: The Sentry has hung up.
+    """
+
+    def __init__(self, path: str, judge: Judge, on_violation: Callable[[Violation], None]) -> None:
+        if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+            raise ConfigurationError(
+                f"the path of the trace socket is too long: `{path}`",
+                hint="set `OMNIBASE_STATE_DIR` to a shorter path",
+            )
+        self._judge = judge
+        self._on_violation = on_violation
+        self._remembered: dict[tuple[int, bytes], object] = {}
+        self._connection: socket.socket | None = None
+        self._greeted = False
+        self.ledger = Ledger()
+        self.started = False
+        self.dropped = 0
+        self.error: str | None = None
+        self.closed = False
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            self._listener.bind(path)
+            os.chmod(path, 0o600)
+            self._listener.listen(1)
+        except BaseException:
+            self._listener.close()
+            raise
+
+    def fileno(self) -> int:
+        """The descriptor to wait on: the listener, then the connection."""
+        return (self._connection or self._listener).fileno()
+
+    def on_readable(self) -> bool:
+        """Accepts or reads; returns whether `fileno` has changed."""
+        if self._connection is None:
+            try:
+                self._connection, _ = self._listener.accept()
+            except BlockingIOError:
+                return False
+            self._connection.setblocking(False)
+            self._listener.close()
+            return True
+        self._read(self._connection)
+        return False
+
+    def drain(self) -> None:
+        """Reads whatever is still in flight, up to the stream's end."""
+        while self._connection is not None and not self.closed and self.error is None:
+            if not self._read(self._connection):
+                break
+
+    def finish(self) -> None:
+        """Judges what only the end decides, and closes."""
+        now = time.time()
+        for attempt in self._judge.pending():
+            self._report(self.ledger.add(attempt, now))
+        self.close()
+
+    @property
+    def pids_refused(self) -> bool:
+        """Whether a fork failed for want of processes."""
+        return self._judge.pids_refused
+
+    def close(self) -> None:
+        """Closes both sockets."""
+        self._listener.close()
+        if self._connection is not None:
+            self._connection.close()
+        self.closed = True
+
+    def _read(self, connection: socket.socket) -> bool:
+        """Reads one batch; returns whether there may be more."""
+        now = time.time()
+        try:
+            for _ in range(_BATCH):
+                datagram = connection.recv(wire.MAX_DATAGRAM)
+                if not datagram:
+                    self.closed = True
+                    return False
+                self._take(datagram, now)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            self.closed = True
+            return False
+        except wire.WireError as error:
+            self.error = str(error)
+            return False
+        return True
+
+    def _take(self, datagram: bytes, now: float) -> None:
+        if not self._greeted:
+            wire.check_handshake(datagram)
+            assert self._connection is not None
+            self._connection.send(wire.HANDSHAKE)
+            self._greeted = True
+            return
+        kind, dropped, body = wire.split(datagram)
+        self.dropped = max(self.dropped, dropped)
+        key = (kind, body)
+        known = self._remembered.get(key)
+        if known is not None:
+            # A hostile loop repeats itself to the byte: no decoding, one counter.
+            if known is not _IGNORED:
+                self.ledger.repeat(known, now)  # type: ignore[arg-type]
+            return
+        message = wire.decode(kind, body)
+        if message is None:
+            return
+        if kind == wire.MessageType.CONTAINER_START:
+            self.started = True
+            return
+        attempt = self._judge.judge(message)
+        if attempt is not None:
+            before = len(self.ledger)
+            self._report(self.ledger.add(attempt, now))
+            remember: object = attempt.key if len(self.ledger) > before else None
+        else:
+            remember = _IGNORED
+        if remember is not None and self._judge.stateless(message):
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key] = remember
+
+    def _report(self, violation: Violation | None) -> None:
+        if violation is not None:
+            self._on_violation(violation)

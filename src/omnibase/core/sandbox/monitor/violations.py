@@ -1,0 +1,401 @@
+"""What is a violation: a pure decision over trace messages.
+
+The rule that tells an attempt from a probe: a failed open is an attempt unless
+its path lies in the guest's own world (interpreter, scratch, ``/proc``, …) and
+merely does not exist, or is one that the runtime itself looks for. Host paths
+do not exist in the guest, so whether a path exists on the host plays no part,
+and cannot be told from outside either.
+"""
+
+from __future__ import annotations
+
+import errno as errors
+import ipaddress
+import os
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from omnibase.core.sandbox.monitor.wire import Message, MessageType
+from omnibase.core.sandbox.spec import Mask, WatchRules
+from omnibase.core.sandbox.syscalls import (
+    FILE_CHANGES,
+    FORKS,
+    NATIVE,
+    PRIVILEGE,
+    SENDS,
+    SIGSYS,
+)
+
+__all__ = ["Attempt", "Granted", "Judge", "Violation"]
+
+Evidence = Literal["kernel", "broker", "agent"]
+
+_DENIED: Final = frozenset({errors.EACCES, errors.EPERM, errors.EROFS})
+_ABSENT: Final = frozenset({errors.ENOENT, errors.ENOTDIR})
+_WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_CREAT_SYSNO: Final = 85
+_AGENT: Final = 1  # thread group of PID 1, in the root PID namespace: unforgeable
+_LOOKUP: Final = "/.lookup/"
+
+# The loader's, libc's and curses' own searches; what they find there is no secret.
+_PROBE_DIRECTORIES: Final = (
+    "/usr/lib/locale/", "/usr/share/locale/", "/usr/share/locale-langpack/", "/usr/share/zoneinfo/",
+    "/usr/share/lib/zoneinfo/", "/usr/lib/zoneinfo/", "/etc/zoneinfo/", "/usr/share/terminfo/",
+    "/usr/lib/terminfo/", "/lib/terminfo/", "/etc/terminfo/",
+)  # fmt: skip
+_LIBRARY: Final = re.compile(r"(/usr)?/lib(32|64|x32)?(/[\w.+-]+)*/((lib|ld-)[^/]*\.so[^/]*|gconv/.*)")
+
+# Commands that stock modules look for and do without: `platform`, `ctypes.util`, `uuid`.
+_COMMAND_PROBES: Final = frozenset(
+    {("uname", "-p"), ("/sbin/ldconfig", "-p"), ("ldconfig", "-p")}
+)
+_PENDING: Final = frozenset({0, errors.EINPROGRESS, errors.EISCONN, errors.EALREADY, errors.EINTR})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """One kind of attempt beyond the grants, with how often it was made.
+
+    Attributes:
+        capability: What would have been needed, or ``None`` if no capability
+            could ever allow it.
+        operation: ``open``, ``execve``, ``connect``, or a system call's name.
+        resource: What was reached for: untrusted text.
+        errno: What the guest's kernel answered; 0 if it was ended instead.
+        pid: Process in the guest, 0 if the trace does not tell.
+        process_name: As the guest named it: untrusted text.
+        first_seen: Host time of the first, in seconds since the epoch.
+        last_seen: Host time of the last.
+        count: How many.
+        evidence: Who saw it.
+        reason: Why it is denied, if a policy or a mask says so.
+    """
+
+    capability: str | None
+    operation: str
+    resource: str
+    errno: int
+    pid: int = 0
+    process_name: str = ""
+    first_seen: float = 0.0
+    last_seen: float = 0.0
+    count: int = 1
+    evidence: Evidence = "kernel"
+    reason: str | None = None
+
+    @property
+    def errno_name(self) -> str:
+        """``EACCES`` and the like; empty for 0."""
+        return errors.errorcode.get(self.errno, str(self.errno) if self.errno else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns JSON-ready data; undecodable bytes in paths are escaped."""
+        return {
+            "capability": _printable(self.capability),
+            "operation": self.operation,
+            "resource": _printable(self.resource),
+            "errno": self.errno,
+            "errno_name": self.errno_name,
+            "pid": self.pid,
+            "process_name": _printable(self.process_name),
+            "first_seen": self.first_seen,
+            "last_seen": self.last_seen,
+            "count": self.count,
+            "evidence": self.evidence,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A violation without its times and count: what makes two the same."""
+
+    capability: str | None
+    operation: str
+    resource: str
+    errno: int
+    pid: int = 0
+    process_name: str = ""
+    reason: str | None = None
+
+    @property
+    def key(self) -> tuple[str | None, str, str, int]:
+        """Attempts with the same key are counted together."""
+        return self.capability, self.operation, self.resource, self.errno
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """Guest paths that are mounted: a failure there is the file's own affair.
+
+    Attributes:
+        path: File, or top of a tree.
+        tree: Whether everything below is granted.
+        writable: Whether writing is.
+    """
+
+    path: str
+    tree: bool
+    writable: bool
+
+    def holds(self, path: str) -> bool:
+        """Whether the path is this file, or lies in this tree."""
+        return path == self.path or (self.tree and path.startswith(self.path.rstrip("/") + "/"))
+
+
+class Judge:
+    """Decides message by message; it keeps only what a later message may need."""
+
+    def __init__(
+        self, rules: WatchRules, granted: tuple[Granted, ...] = (), masks: tuple[Mask, ...] = ()
+    ) -> None:
+        self._rules = rules
+        self._granted = granted
+        self._masks = masks
+        self._lookups: dict[int, str] = {}
+        self._refused_ports: dict[int, Attempt] = {}
+        self._bound_ports: set[int] = set()
+        self._any_port_bound = False
+        self._trapped: set[int] = set()
+        self.pids_refused = False
+
+    def judge(self, message: Message) -> Attempt | None:
+        """Returns the attempt that a message shows, if it shows one."""
+        if message.group_id == _AGENT:
+            return None
+        decide = _DECIDERS.get(message.type)
+        return None if decide is None else decide(self, message)
+
+    def pending(self) -> list[Attempt]:
+        """Connects to ports of the guest's own loopback on which nothing ever listened.
+
+        They are known only at the end: a script may connect before its own
+        server is up.
+        """
+        if self._any_port_bound:
+            return []
+        return [a for port, a in self._refused_ports.items() if port not in self._bound_ports]
+
+    @staticmethod
+    def stateless(message: Message) -> bool:
+        """Whether equal messages always get equal answers, so that one can be remembered."""
+        return message.type == MessageType.SYSCALL_RAW or (
+            message.type in (MessageType.OPEN, MessageType.EXECVE, MessageType.CHDIR)
+            and not message.path.startswith(_LOOKUP)
+        )
+
+    def _open(self, message: Message) -> Attempt | None:
+        if message.errno == 0 or not message.path:
+            return None
+        path = _absolute(message)
+        if path.startswith(_LOOKUP):
+            if len(self._lookups) < 1024:
+                self._lookups[message.group_id] = path[len(_LOOKUP) :]
+            return None
+        writing = bool(message.flags & _WRITING) or message.sysno == _CREAT_SYSNO
+        return self._path_attempt(message, path, writing)
+
+    def _chdir(self, message: Message) -> Attempt | None:
+        if message.errno == 0 or not message.path:
+            return None
+        return self._path_attempt(message, _absolute(message), False)
+
+    def _path_attempt(self, message: Message, path: str, writing: bool) -> Attempt | None:
+        number = message.errno
+        if number not in _DENIED and number not in _ABSENT:
+            return None
+        kind = "FILE_WRITE" if writing else "FILE_READ"
+        attempt = _attempt(message, f"{kind}:{path}", _NAMES[message.type], path)
+        for mask in self._masks:
+            if path == mask.path or path.startswith(f"{mask.path}/"):
+                return _with_reason(attempt, mask.reason)
+        for grant in self._granted:
+            if grant.holds(path) and (grant.writable or not writing):
+                return None
+        if number in _ABSENT:
+            if path.startswith(self._rules.owned) or f"{path}/" in self._rules.owned:
+                return None
+            if any(grant.holds(path) and grant.tree for grant in self._granted):
+                return attempt if writing else None
+        if self._is_probe(path) and not writing:
+            return None
+        return attempt
+
+    def _is_probe(self, path: str) -> bool:
+        return (
+            path in self._rules.probes
+            or path.startswith(_PROBE_DIRECTORIES)
+            or _LIBRARY.fullmatch(path) is not None
+        )
+
+    def _execve(self, message: Message) -> Attempt | None:
+        if not message.path and message.errno != 0:
+            return None
+        path = _absolute(message)
+        if message.errno != 0 and (message.argv[:2] in _COMMAND_PROBES):
+            return None
+        command = posixpath.basename(path) or path
+        return _attempt(message, f"EXTERNAL_COMMAND:{command}", "execve", path)
+
+    def _connect(self, message: Message) -> Attempt | None:
+        family, host, port = _address(message.address)
+        if family == "unix":
+            return self._connect_unix(message, host)
+        if family != "inet" or not host or message.errno in _PENDING:
+            return None
+        if host == self._rules.nameserver:
+            return self._lookup(message)
+        attempt = _attempt(message, f"NETWORK_CONNECT:{_endpoint(host, port)}", "connect", host)
+        if ipaddress.ip_address(host).is_loopback or host in ("0.0.0.0", "::"):  # noqa: S104
+            if message.errno == errors.ECONNREFUSED and len(self._refused_ports) < 1024:
+                self._refused_ports.setdefault(port, attempt)
+            return None
+        return attempt
+
+    def _connect_unix(self, message: Message, path: str) -> Attempt | None:
+        if not path.startswith("/") or message.errno not in _DENIED | _ABSENT:
+            return None  # unnamed, or in the guest's own abstract name space
+        path = posixpath.normpath(path)
+        if path.startswith(self._rules.owned) or path in self._rules.probes:
+            return None
+        return _attempt(message, f"FILE_WRITE:{path}", "connect", path)
+
+    def _lookup(self, message: Message) -> Attempt:
+        """A name look-up: the kernel saw it, the script's own runtime may have named it."""
+        name = self._lookups.pop(message.group_id, None)
+        capability = f"NETWORK_CONNECT:{name}" if name else None
+        return _attempt(message, capability, "lookup", name or "(a name look-up)")
+
+    def _bind(self, message: Message) -> Attempt | None:
+        family, host, port = _address(message.address)
+        if family != "inet":
+            return None
+        if message.errno == 0:
+            self._any_port_bound |= port == 0
+            if len(self._bound_ports) < 1024:
+                self._bound_ports.add(port)
+            return None
+        if message.errno not in (errors.EACCES, errors.EPERM, errors.EADDRNOTAVAIL):
+            return None
+        return _attempt(message, None, "bind", _endpoint(host, port))
+
+    def _socket(self, message: Message) -> Attempt | None:
+        if message.errno not in (errors.EPERM, errors.EACCES):
+            return None
+        return _attempt(message, None, "socket", f"family {message.flags}, type {message.kind & 15}")
+
+    def _clone(self, message: Message) -> Attempt | None:
+        if message.errno == errors.EAGAIN:
+            self.pids_refused = True
+        if message.errno != errors.EPERM:
+            return None
+        return _attempt(message, None, "clone", f"flags {message.flags:#x}")
+
+    def _chroot(self, message: Message) -> Attempt | None:
+        return _attempt(message, None, "chroot", message.path) if message.errno else None
+
+    def _setid(self, message: Message) -> Attempt | None:
+        if message.errno != errors.EPERM:
+            return None
+        return _attempt(message, None, "setuid", "another user or group")
+
+    def _raw(self, message: Message) -> Attempt | None:
+        number, error = message.sysno, message.errno
+        if error == 0:
+            return None
+        if number in FORKS:
+            self.pids_refused |= error == errors.EAGAIN
+            return None
+        if number in NATIVE:
+            return _attempt(message, None, NATIVE[number], NATIVE[number])
+        if number in FILE_CHANGES and error in _DENIED:
+            return _attempt(message, None, FILE_CHANGES[number], "a path outside the grants")
+        if number in PRIVILEGE and error == errors.EPERM:
+            return _attempt(message, None, PRIVILEGE[number], "another user's rights or processes")
+        if number in SENDS and error in (
+            errors.ENETUNREACH, errors.EHOSTUNREACH, errors.EACCES, errors.EPERM,
+        ):  # fmt: skip
+            return _attempt(message, None, SENDS[number], "an address outside the sandbox")
+        return None
+
+    def _task_exit(self, message: Message) -> Attempt | None:
+        if message.result & 0x7F != SIGSYS or message.group_id in self._trapped:
+            return None
+        if len(self._trapped) < 1024:
+            self._trapped.add(message.group_id)
+        return _attempt(message, None, "seccomp", "a system call that no script needs")
+
+
+_DECIDERS: Final = {
+    MessageType.OPEN: Judge._open,
+    MessageType.CHDIR: Judge._chdir,
+    MessageType.EXECVE: Judge._execve,
+    MessageType.CONNECT: Judge._connect,
+    MessageType.BIND: Judge._bind,
+    MessageType.SOCKET: Judge._socket,
+    MessageType.CLONE: Judge._clone,
+    MessageType.CHROOT: Judge._chroot,
+    MessageType.SETID: Judge._setid,
+    MessageType.SETRESID: Judge._setid,
+    MessageType.SYSCALL_RAW: Judge._raw,
+    MessageType.TASK_EXIT: Judge._task_exit,
+}
+_NAMES: Final = {MessageType.OPEN: "open", MessageType.CHDIR: "chdir"}
+
+
+def _attempt(message: Message, capability: str | None, operation: str, resource: str) -> Attempt:
+    return Attempt(
+        capability=capability,
+        operation=operation,
+        resource=resource,
+        errno=message.errno,
+        pid=message.group_id,
+        process_name=message.process_name[:64],
+    )
+
+
+def _with_reason(attempt: Attempt, reason: str) -> Attempt:
+    return Attempt(
+        capability=attempt.capability,
+        operation=attempt.operation,
+        resource=attempt.resource,
+        errno=attempt.errno,
+        pid=attempt.pid,
+        process_name=attempt.process_name,
+        reason=reason,
+    )
+
+
+def _absolute(message: Message) -> str:
+    """The path as the guest meant it, `..` folded; links are not followed."""
+    joined = posixpath.join("/", message.cwd, message.fd_path, message.path)
+    path = posixpath.normpath(joined)
+    return "/" + path.lstrip("/")
+
+
+def _address(data: bytes) -> tuple[str, str, int]:
+    """Reads a Linux ``sockaddr`` (native little-endian family, network-order port)."""
+    if len(data) < 2:
+        return "", "", 0
+    family = int.from_bytes(data[:2], "little")
+    if family == 1:
+        return "unix", data[2:].split(b"\0", 1)[0].decode("utf-8", "surrogateescape"), 0
+    if family == 2 and len(data) >= 8:
+        return "inet", str(ipaddress.IPv4Address(data[4:8])), int.from_bytes(data[2:4], "big")
+    if family == 10 and len(data) >= 24:
+        address = ipaddress.IPv6Address(data[8:24])
+        mapped = address.ipv4_mapped
+        return "inet", str(mapped or address), int.from_bytes(data[2:4], "big")
+    return "", "", 0
+
+
+def _endpoint(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _printable(text: str | None) -> str | None:
+    if text is None:
+        return None
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

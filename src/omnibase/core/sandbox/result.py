@@ -1,0 +1,91 @@
+"""What a run gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from omnibase.core.sandbox.monitor.violations import Violation
+
+__all__ = ["LimitKind", "RunResult", "Usage"]
+
+LimitKind = Literal["memory", "cpu", "pids", "output", "time", "disk"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What the whole sandbox consumed (script, interpreter and Sentry).
+
+    Attributes:
+        cpu_seconds: CPU time by the cgroup's account.
+        peak_memory_bytes: Highest memory charge of the cgroup.
+        wall_seconds: From the start of the run to its end.
+        output_bytes: What the script wrote to both streams, kept or not.
+        scratch_bytes: Blocks that ``/tmp`` occupied at the end.
+    """
+
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    wall_seconds: float = 0.0
+    output_bytes: int = 0
+    scratch_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """A finished run. A non-zero exit code is a result, not an error.
+
+    Attributes:
+        run_id: Unguessable id, the same as in the events.
+        exit_code: The script's own; ``128 + n`` if signal ``n`` ended it.
+        signal: The signal that ended the script, if one did.
+        stdout: Bytes kept, at most ``output_bytes`` for both streams together.
+        stderr: Likewise.
+        violations: Distinct attempts beyond the grants, in order of first sight.
+        usage: What the run consumed.
+        limits: Quotas that were reached, e.g. ``("pids",)``.
+        truncated: Output went past its cap and was cut.
+        trace_dropped: Trace messages that the Sentry could not deliver.
+        denied: Requested capabilities that were not granted (``--degrade``).
+    """
+
+    run_id: str
+    exit_code: int
+    signal: int | None = None
+    stdout: bytes = b""
+    stderr: bytes = b""
+    violations: tuple[Violation, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    limits: tuple[LimitKind, ...] = ()
+    truncated: bool = False
+    trace_dropped: int = 0
+    denied: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the script exited 0, tried nothing beyond its grants, and met no limit."""
+        return self.exit_code == 0 and not self.violations and not self.limits
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns JSON-ready data; output is decoded as UTF-8 with replacement."""
+        usage = self.usage
+        return {
+            "run_id": self.run_id,
+            "exit_code": self.exit_code,
+            "signal": self.signal,
+            "stdout": self.stdout.decode("utf-8", "replace"),
+            "stderr": self.stderr.decode("utf-8", "replace"),
+            "violations": [violation.to_dict() for violation in self.violations],
+            "usage": {
+                "cpu_seconds": round(usage.cpu_seconds, 6),
+                "peak_memory_bytes": usage.peak_memory_bytes,
+                "wall_seconds": round(usage.wall_seconds, 6),
+                "output_bytes": usage.output_bytes,
+                "scratch_bytes": usage.scratch_bytes,
+            },
+            "limits": list(self.limits),
+            "truncated": self.truncated,
+            "trace_dropped": self.trace_dropped,
+            "denied": list(self.denied),
+        }

@@ -1,0 +1,109 @@
+"""SandboxSpec: everything that a run is, decided before anything starts.
+
+The runner, the monitor and the bundle know this and nothing of capabilities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from omnibase.core.sandbox.syscalls import SeccompRule
+
+__all__ = ["FileGrant", "Mask", "SandboxSpec", "WatchRules"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileGrant:
+    """One file capability, as mounts will carry it out.
+
+    Attributes:
+        path: For ``file`` the path; for ``tree`` the directory at its top; for
+            ``glob`` the pattern (``*`` and ``?`` within one segment).
+        kind: ``file`` mounts one regular file, ``tree`` a directory with all
+            below it, ``glob`` each regular file that matches at the start.
+        writable: Read-write, else read-only.
+        capability: The grant's text, for messages.
+    """
+
+    path: str
+    kind: Literal["file", "tree", "glob"]
+    writable: bool
+    capability: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mask:
+    """A directory inside a granted tree that is covered by an empty one.
+
+    Attributes:
+        path: The directory.
+        reason: Why, for the violation that an attempt on it makes.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchRules:
+    """What the monitor needs to tell an attempt from a harmless probe.
+
+    Attributes:
+        owned: Path prefixes (with a trailing slash) of the guest's own world.
+        probes: Exact paths that the runtime looks for and may miss.
+        command_directory: Where ``PATH`` points inside.
+        nameserver: Address in the guest's ``resolv.conf``.
+    """
+
+    owned: tuple[str, ...]
+    probes: frozenset[str]
+    command_directory: str
+    nameserver: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSpec:
+    """One run, frozen.
+
+    Attributes:
+        image_path: Host directory that is the guest's root, read only.
+        image_digest: SHA-256 of the image's manifest.
+        python: The interpreter's path in the guest.
+        files: File grants, shallow paths first.
+        masks: Covered subtrees.
+        environment: ``(name, value)`` pairs; the script sees no others.
+        memory_bytes: Hard limit of the whole sandbox.
+        cpus: CFS quota in CPUs.
+        pids: Processes and threads of the script.
+        wall_seconds: Deadline from the start of the run.
+        cpu_seconds: CPU time limit, or ``None``.
+        output_bytes: Cap of both output streams together.
+        truncate_output: Cut at the cap instead of ending the run.
+        scratch_bytes: Size of ``/tmp``.
+        kill_on_violation: End the run at the first violation.
+        seccomp: System calls that the guest's filter traps.
+        watch: Rules of the monitor.
+        grants: Text of all capabilities granted, sorted, for the record.
+        refused_areas: Host paths that no grant may reach, masked where one contains them.
+    """
+
+    image_path: str
+    image_digest: str
+    python: str
+    files: tuple[FileGrant, ...]
+    masks: tuple[Mask, ...]
+    environment: tuple[tuple[str, str], ...]
+    memory_bytes: int
+    cpus: float
+    pids: int
+    wall_seconds: float
+    cpu_seconds: float | None
+    output_bytes: int
+    truncate_output: bool
+    scratch_bytes: int
+    kill_on_violation: bool
+    seccomp: tuple[SeccompRule, ...]
+    watch: WatchRules
+    grants: tuple[str, ...]
+    refused_areas: tuple[str, ...]

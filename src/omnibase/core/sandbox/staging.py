@@ -1,0 +1,284 @@
+"""Turning file grants into mounts: open each path without following a link, then mount *that*.
+
+A path is walked component by component with ``O_PATH | O_NOFOLLOW``, and the
+mount is made from the descriptor reached (``open_tree``), never from the path.
+So a link swapped in between check and mount cannot win: either the walk meets
+it and refuses it by name, or the descriptor already holds the file checked.
+
+All of it happens in the run's private mount namespace: nothing is to be
+unmounted afterwards, and a crash leaves no mount behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from omnibase.core.sandbox import _runsc, _sys
+from omnibase.core.sandbox.spec import FileGrant, SandboxSpec
+from omnibase.errors import CapabilityError
+
+__all__ = ["MAX_GLOB_MATCHES", "StagedMount", "resolve_grants", "stage"]
+
+MAX_GLOB_MATCHES: Final = 256
+_MAX_GLOB_ENTRIES: Final = 100_000
+_NOBODY: Final = 65534
+_WALK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedMount:
+    """A host file or directory, opened and checked.
+
+    Attributes:
+        fd: ``O_PATH`` descriptor; whoever holds this closes it.
+        path: Where it appears in the guest (the same path as on the host).
+        is_directory: A tree rather than one file.
+        writable: Mounted read-write.
+        capability: The grant it stems from.
+    """
+
+    fd: int
+    path: str
+    is_directory: bool
+    writable: bool
+    capability: str
+
+
+@contextlib.contextmanager
+def resolve_grants(spec: SandboxSpec) -> Iterator[tuple[StagedMount, ...]]:
+    """Opens everything that the spec's file grants name, shallow paths first.
+
+    Raises:
+        CapabilityError: A path does not exist, is a symbolic link or of the
+            wrong type, or a glob matches nothing or too much.
+    """
+    with contextlib.ExitStack() as stack:
+        mounts: dict[str, StagedMount] = {}
+        for grant in spec.files:
+            for path, fd in _open_grant(grant, spec.refused_areas, stack):
+                known = mounts.get(path)
+                if known is not None and (known.writable or not grant.writable):
+                    continue
+                mounts[path] = StagedMount(
+                    fd=fd,
+                    path=path,
+                    is_directory=grant.kind == "tree",
+                    writable=grant.writable,
+                    capability=grant.capability,
+                )
+        yield tuple(sorted(mounts.values(), key=lambda mount: (mount.path.count("/"), mount.path)))
+
+
+def stage(mounts: tuple[StagedMount, ...], directory: str) -> list[tuple[str, str, bool, bool]]:
+    """Mounts each under ``directory/<n>`` in the current mount namespace.
+
+    Returns:
+        ``(guest source, guest target, is directory, writable)`` for the agent.
+
+    Raises:
+        CapabilityError: The kernel refused a mount, or the script's user could
+            not use the file and its owner cannot be mapped.
+    """
+    rows = []
+    for number, mount in enumerate(mounts):
+        place = f"{directory}/{number}"
+        if mount.is_directory:
+            os.mkdir(place, 0o755)
+        else:
+            os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+        try:
+            _mount_one(mount, place)
+        except OSError as error:
+            raise CapabilityError(
+                f"`{mount.path}` cannot be mounted: {error}",
+                details={"capability": mount.capability},
+                hint="OmniBase needs Linux 5.12 and CAP_SYS_ADMIN; see `omnibase doctor`",
+            ) from error
+        rows.append((f"/grants/{number}", mount.path, mount.is_directory, mount.writable))
+    return rows
+
+
+def _mount_one(mount: StagedMount, place: str) -> None:
+    attributes = _sys.MOUNT_ATTR_NOSUID | _sys.MOUNT_ATTR_NODEV | _sys.MOUNT_ATTR_NOEXEC
+    if not mount.writable:
+        attributes |= _sys.MOUNT_ATTR_RDONLY
+    status = os.stat(mount.fd)
+    tree = _sys.open_tree_clone(mount.fd)
+    try:
+        if status.st_uid != _NOBODY or status.st_gid != _NOBODY:
+            _map_owner(tree, status, mount)
+        _sys.mount_setattr(tree, attributes)
+        _sys.move_mount(tree, place)
+    finally:
+        os.close(tree)
+
+
+def _map_owner(tree: int, status: os.stat_result, mount: StagedMount) -> None:
+    """Shows the owner's files as nobody's, so that the grant opens what it names.
+
+    New files belong to the owner on the host. Where the filesystem cannot do
+    this, the mode bits for others decide, and if they refuse, so do we.
+    """
+    uids, gids = _identity_but(status.st_uid), _identity_but(status.st_gid)
+    try:
+        namespace = _runsc.hold_user_namespace(uids, gids)
+        try:
+            _sys.mount_setattr(tree, _sys.MOUNT_ATTR_IDMAP, namespace)
+        finally:
+            os.close(namespace)
+        return
+    except OSError:
+        pass
+    needed = stat.S_IROTH | (stat.S_IWOTH if mount.writable else 0)
+    if mount.is_directory:
+        needed |= stat.S_IXOTH
+    if status.st_mode & needed != needed:
+        raise CapabilityError(
+            f"`{mount.path}` is granted, but its mode {stat.S_IMODE(status.st_mode):04o} keeps the "
+            "script's user out, and this filesystem cannot map owners",
+            details={"capability": mount.capability},
+            hint=f"`chmod o+r{'w' if mount.writable else ''}{'x' if mount.is_directory else ''} "
+            f"{mount.path}`",
+        )
+
+
+def _identity_but(owner: int) -> str:
+    """A user-namespace map that is the identity, with the owner shown as nobody."""
+    if owner == _NOBODY:
+        return "0 0 4294967295"
+    low, high = sorted((owner, _NOBODY))
+    rows = [(0, 0, low), (low + 1, low + 1, high - low - 1), (high + 1, high + 1, 4294967294 - high)]
+    rows += [(owner, _NOBODY, 1), (_NOBODY, owner, 1)]
+    return "\n".join(f"{a} {b} {n}" for a, b, n in rows if n > 0)
+
+
+def _open_grant(
+    grant: FileGrant, refused: tuple[str, ...], stack: contextlib.ExitStack
+) -> Iterator[tuple[str, int]]:
+    if grant.kind == "glob":
+        matches = 0
+        for path in _expand(grant):
+            # The compiler judged the pattern's fixed part; a wildcard may lead elsewhere.
+            if any(path.startswith(f"{area}/") for area in refused):
+                continue
+            matches += 1
+            if matches > MAX_GLOB_MATCHES:
+                raise CapabilityError(
+                    f"`{grant.path}` matches more than {MAX_GLOB_MATCHES} files",
+                    details={"capability": grant.capability},
+                    hint="grant the directory with `/**`, or narrow the pattern",
+                )
+            yield path, _open_checked(path, grant, stack)
+        if matches == 0:
+            raise CapabilityError(
+                f"`{grant.path}` matches no file",
+                details={"capability": grant.capability},
+                hint="check the pattern; it is expanded once, at the start",
+            )
+    else:
+        yield grant.path, _open_checked(grant.path, grant, stack)
+
+
+def _open_checked(path: str, grant: FileGrant, stack: contextlib.ExitStack) -> int:
+    fd = _walk(path, grant)
+    stack.callback(os.close, fd)
+    mode = os.stat(fd).st_mode
+    if grant.kind == "tree":
+        if not stat.S_ISDIR(mode):
+            raise CapabilityError(
+                f"`{path}` is not a directory",
+                details={"capability": grant.capability},
+                hint=f"grant the file itself: `{path}`",
+            )
+    elif stat.S_ISDIR(mode):
+        raise CapabilityError(
+            f"`{path}` is a directory",
+            details={"capability": grant.capability},
+            hint=f"grant what is below it: `{path}/**`",
+        )
+    elif not stat.S_ISREG(mode):
+        raise CapabilityError(
+            f"`{path}` is neither a regular file nor a directory",
+            details={"capability": grant.capability},
+            hint="sockets, pipes and devices cannot be granted",
+        )
+    return fd
+
+
+def _walk(path: str, grant: FileGrant) -> int:
+    """Opens a path with ``O_PATH``, refusing a symbolic link in any component."""
+    fd = os.open("/", _WALK | os.O_DIRECTORY)
+    walked = ""
+    try:
+        for name in path.split("/")[1:]:
+            walked += "/" + name
+            try:
+                inner = os.open(name, _WALK, dir_fd=fd)
+            except OSError as error:
+                missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+                raise CapabilityError(
+                    f"`{path}` does not exist"
+                    if missing
+                    else f"`{walked}` cannot be opened: {error.strerror}",
+                    details={"capability": grant.capability},
+                    hint="create it first, or grant its directory with `/**`" if missing else None,
+                ) from error
+            os.close(fd)
+            fd = inner
+            if stat.S_ISLNK(os.stat(fd).st_mode):
+                target = os.readlink("", dir_fd=fd)
+                raise CapabilityError(
+                    f"`{walked}` is a symbolic link to `{target}`, which a grant does not follow",
+                    details={"capability": grant.capability, "link": walked, "target": target},
+                    hint=f"grant the real path: `{os.path.realpath(path)}`",
+                )
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _expand(grant: FileGrant) -> Iterator[str]:
+    """Yields the regular files that a glob matches; links and directories never."""
+    segments = grant.path.split("/")[1:]
+    budget = [_MAX_GLOB_ENTRIES]
+
+    def descend(base: str, rest: list[str]) -> Iterator[str]:
+        name, below = rest[0], rest[1:]
+        if "*" not in name and "?" not in name:
+            names = [name]
+        else:
+            accepts = re.compile(
+                "".join({"*": ".*", "?": "."}.get(c) or re.escape(c) for c in name), re.DOTALL
+            ).fullmatch
+            try:
+                entries = sorted(os.listdir(base or "/"))
+            except OSError:
+                return
+            budget[0] -= len(entries)
+            if budget[0] < 0:
+                raise CapabilityError(
+                    f"`{grant.path}` has more than {_MAX_GLOB_ENTRIES} candidates",
+                    details={"capability": grant.capability},
+                    hint="narrow the pattern, or grant a directory with `/**`",
+                )
+            names = [entry for entry in entries if accepts(entry)]
+        for found in names:
+            path = f"{base}/{found}"
+            try:
+                mode = os.lstat(path).st_mode
+            except OSError:
+                continue
+            if below and stat.S_ISDIR(mode):
+                yield from descend(path, below)
+            elif not below and stat.S_ISREG(mode):
+                yield path
+
+    yield from descend("", segments)
