@@ -27,6 +27,8 @@ from omnibase.core.events import (
     Sink,
 )
 
+# For a process that is killed or out of disk: coverage's own file would be torn too.
+UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 SRC = str(Path(__file__).parents[2] / "src")
 
 
@@ -213,7 +215,7 @@ class TestJsonlErrors:
             "assert sum(lost) == failure.lost, lost\n"
         )
         path = tmp_path / "events.jsonl"
-        done = python(code, str(path))
+        done = python(code, str(path), **UNMEASURED)
         assert done.wait(60) == 0
         assert path.stat().st_size == 1000
         sink = JsonlSink(path)
@@ -266,10 +268,7 @@ class TestJsonlProcesses:
     def test_one_that_is_killed_takes_at_most_its_last_line_along(self, tmp_path: Path) -> None:
         path = tmp_path / "events.jsonl"
         for attempt in range(8):
-            # Not measured: a killed process leaves coverage's own file torn.
-            writer = python(
-                WRITER, str(path), f"k{attempt}", str(10**6), COVERAGE_PROCESS_CONFIG=""
-            )
+            writer = python(WRITER, str(path), f"k{attempt}", str(10**6), **UNMEASURED)
             size = path.stat().st_size if path.exists() else 0
             deadline = time.monotonic() + 30
             while (not path.exists() or path.stat().st_size < size + 50_000 * (attempt + 1)) and (
