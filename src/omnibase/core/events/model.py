@@ -130,8 +130,8 @@ class Event:
         """
         import json
 
-        line = json.dumps(self.to_dict(), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-        return line.replace("\x7f", "\\u007f")  # DEL is ASCII, so `json` leaves it
+        # `ensure_ascii` escapes all but space to `~`, DEL included.
+        return json.dumps(self.to_dict(), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Event:
