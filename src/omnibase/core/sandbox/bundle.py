@@ -11,7 +11,7 @@ import math
 import os
 from typing import Any, Final
 
-from omnibase.core.sandbox.spec import SandboxSpec
+from omnibase.core.sandbox.spec import Mask, SandboxSpec
 from omnibase.core.sandbox.syscalls import (
     FILE_CHANGES,
     FORKS,
@@ -155,12 +155,12 @@ def job_message(
     script: bytes,
     argv: tuple[str, ...],
     mounts: list[tuple[str, str, bool, bool]],
+    masks: tuple[Mask, ...] = (),
 ) -> bytes:
     """Returns what the agent reads first: a length, NUL-ended fields, then the script."""
     granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts]
-    masks = [mask.path for mask in spec.masks]
     fields = [f"{SCRIPT_DIRECTORY}/{name}", str(len(script)), str(max(1, math.ceil(spec.cpus)))]
-    for group in (list(argv), granted, masks):
+    for group in (list(argv), granted, [mask.path for mask in masks]):
         fields += [str(len(group)), *group]
     fields.append(str(len(mounts)))
     for source, target, is_directory, writable in mounts:

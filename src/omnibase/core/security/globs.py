@@ -17,7 +17,7 @@ from omnibase.errors import CapabilityError
 
 __all__ = ["MAX_PIECES", "intersection", "is_glob", "normalise", "quoted", "shortest", "to_regex"]
 
-MAX_STEPS = 200_000
+MAX_STEPS = 100_000
 """Transitions that one comparison may try (about 0.3 s) before it is refused."""
 
 MAX_PIECES = 8
@@ -75,8 +75,9 @@ def _machine(glob: str) -> tuple[str, int]:
 
 def _other_letter(letters: set[str]) -> str:
     """Returns a character that none of the globs names; it stands for all such."""
-    plain = "abcdefghijklmnopqrstuvwxyz0123456789-_"
-    return next(c for c in (*plain, *map(chr, range(0xC0, 0x1000))) if c not in letters)
+    # Short ones first; the last range has more letters than two patterns can name.
+    ranges = (range(0x61, 0x7B), range(0x30, 0x3A), range(0xE0, 0x180), range(0x4E00, 0x9F00))
+    return next(c for span in ranges for c in map(chr, span) if c not in letters)
 
 
 @lru_cache(maxsize=4096)

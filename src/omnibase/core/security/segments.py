@@ -243,6 +243,10 @@ class SegmentPattern:
             return (a,) if a == b else ()
         return intersection(a, b, empty=self._may_be_empty, limit=self.SEGMENT_BYTES)
 
+    def _regex(self, glob: str) -> str:
+        # The one canonical path with an empty segment is the root, and `/*` is not for it.
+        return "[^/]+" if glob == "*" and not self.EMPTY else to_regex(glob)
+
     @property
     def _may_be_empty(self) -> bool:
         return self.EMPTY and len(self.segments) > 1  # the whole text never is
@@ -265,7 +269,7 @@ class SegmentPattern:
             globs = pattern.segments
             k = next((i for i, glob in enumerate(globs) if is_glob(glob)), len(globs))
             anchor = "".join("/" + segment for segment in globs[:k])
-            rest = "".join("/" + to_regex(glob) for glob in globs[k:])
+            rest = "".join("/" + pattern._regex(glob) for glob in globs[k:])
             sources.setdefault(anchor, []).append(rest + "/.+" * pattern.deep)
             values.setdefault(anchor, []).append(value)
         regexes: dict[str, re.Pattern[str]] = {}
@@ -297,7 +301,7 @@ class SegmentPattern:
 
 
 def _source(pattern: SegmentPattern) -> str:
-    body = "/".join(map(to_regex, pattern.segments))
+    body = "/".join(map(pattern._regex, pattern.segments))
     return body + ("/.+" if pattern.segments else ".+") * pattern.deep
 
 

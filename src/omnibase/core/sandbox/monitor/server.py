@@ -17,6 +17,7 @@ __all__ = ["TraceServer"]
 
 _BATCH: Final = 512  # datagrams per turn, so that output and deadlines get theirs
 _REMEMBERED: Final = 4096
+_AGENT, _SCRIPT = 1, 2  # thread groups: PID 1 forks the script before anything else
 _IGNORED: Final = object()
 _MAX_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its NUL
 
@@ -29,6 +30,8 @@ class TraceServer:
         dropped: Messages that the Sentry could not deliver.
         error: Why the stream cannot be trusted, once it cannot.
         closed: The Sentry has hung up.
+        script_status: Wait status of the script's first process, once it ended.
+        agent_ended: PID 1 of the guest came to its own end.
     """
 
     def __init__(self, path: str, judge: Judge, on_violation: Callable[[Violation], None]) -> None:
@@ -47,6 +50,8 @@ class TraceServer:
         self.dropped = 0
         self.error: str | None = None
         self.closed = False
+        self.script_status: int | None = None
+        self.agent_ended = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             self._listener.bind(path)
@@ -140,6 +145,11 @@ class TraceServer:
         if kind == wire.MessageType.CONTAINER_START:
             self.started = True
             return
+        if kind == wire.MessageType.TASK_EXIT:
+            if message.group_id == _SCRIPT:
+                self.script_status = message.result
+            elif message.group_id == _AGENT:
+                self.agent_ended = True
         attempt = self._judge.judge(message)
         if attempt is not None:
             before = len(self.ledger)

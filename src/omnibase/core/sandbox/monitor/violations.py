@@ -217,8 +217,6 @@ class Judge:
         if number in _ABSENT:
             if path.startswith(self._rules.owned) or f"{path}/" in self._rules.owned:
                 return None
-            if any(grant.holds(path) and grant.tree for grant in self._granted):
-                return attempt if writing else None
         if self._is_probe(path) and not writing:
             return None
         return attempt

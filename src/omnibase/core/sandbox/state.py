@@ -1,0 +1,163 @@
+"""The state directory: one directory per run, held by a lock, swept when its holder is gone.
+
+Crash-only: nothing depends on a tidy end. A run's directory is locked for as
+long as its process lives; whoever comes next takes the locks that are free and
+removes what they guarded (processes, cgroups, files).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from omnibase.core.sandbox.cgroup import remove_paths
+from omnibase.errors import ConfigurationError, SandboxUnavailable
+
+__all__ = ["RunDirectory", "leftovers", "state_dir", "sweep"]
+
+_LOCK: Final = "lock"
+_CGROUPS: Final = "cgroups.json"
+_NEW: Final = ".new-"
+_NEW_SECONDS: Final = 60.0
+
+
+def state_dir() -> Path:
+    """Returns the owner-only state directory, made if need be.
+
+    It is ``$OMNIBASE_STATE_DIR``, else ``/var/lib/omnibase`` for root, else
+    ``$XDG_STATE_HOME/omnibase``.
+
+    Raises:
+        ConfigurationError: It belongs to somebody else, is a link, or cannot be made.
+    """
+    named = os.environ.get("OMNIBASE_STATE_DIR")
+    if named:
+        path = Path(named).absolute()
+    elif os.geteuid() == 0:
+        path = Path("/var/lib/omnibase")
+    else:
+        base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+        path = Path(base) / "omnibase"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (path / "runs").mkdir(mode=0o700, exist_ok=True)
+        status = os.lstat(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the state directory `{path}` cannot be used: {error.strerror}",
+            hint="set `OMNIBASE_STATE_DIR` to a directory of your own",
+        ) from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise ConfigurationError(
+            f"the state directory `{path}` is not a directory of yours",
+            hint="set `OMNIBASE_STATE_DIR` to a directory of your own",
+        )
+    if status.st_mode & 0o077:
+        os.chmod(path, 0o700)
+    return path
+
+
+@dataclass(slots=True)
+class RunDirectory:
+    """A run's own directory, locked while this object lives.
+
+    Attributes:
+        run_id: 32 hexadecimal digits, 128 bits from the system's generator.
+        path: The directory.
+    """
+
+    run_id: str
+    path: Path
+    _lock_fd: int
+
+    @classmethod
+    def create(cls, state: Path) -> RunDirectory:
+        """Makes and locks a new one; it appears under its name only once locked."""
+        run_id = secrets.token_hex(16)
+        draft = state / "runs" / f"{_NEW}{run_id}"
+        try:
+            draft.mkdir(mode=0o700)
+            lock_fd = os.open(draft / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock_fd, fcntl.LOCK_EX)
+            final = state / "runs" / run_id
+            draft.rename(final)
+        except OSError as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise SandboxUnavailable(
+                f"no run directory can be made in `{state}`: {error.strerror}",
+                hint="free disk space, or set `OMNIBASE_STATE_DIR`",
+            ) from error
+        return cls(run_id, final, lock_fd)
+
+    def record_cgroups(self, paths: tuple[str, ...]) -> None:
+        """Notes what a sweep has to remove if this process dies."""
+        (self.path / _CGROUPS).write_text(json.dumps(paths))
+
+    def remove(self) -> None:
+        """Deletes the directory and lets go of the lock."""
+        if self._lock_fd >= 0:
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+
+def leftovers(state: Path) -> list[Path]:
+    """Returns the run directories whose process is gone."""
+    stale = []
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(state / "runs"):
+            path = Path(entry.path)
+            if entry.name.startswith(_NEW):
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat().st_mtime > _NEW_SECONDS:
+                        stale.append(path)
+            elif _is_free(path):
+                stale.append(path)
+    return sorted(stale)
+
+
+def sweep(state: Path) -> list[Path]:
+    """Ends and removes what killed processes left behind; returns what was removed."""
+    removed = []
+    for path in leftovers(state):
+        try:
+            fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            paths = ()
+            with contextlib.suppress(OSError, ValueError):
+                paths = tuple(str(p) for p in json.loads((path / _CGROUPS).read_text()))
+            remove_paths(paths, timeout_seconds=2.0)
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path)
+        except BlockingIOError:
+            continue  # another sweep has it
+        finally:
+            os.close(fd)
+    return removed
+
+
+def _is_free(path: Path) -> bool:
+    try:
+        fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return path.is_dir()
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
