@@ -1,3 +1,97 @@
-"""OmniBase: runs agent-written code in a gVisor sandbox, under typed capabilities."""
+"""OmniBase: runs untrusted Python in gVisor, under typed capabilities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.5.0"
+
+if TYPE_CHECKING:
+    from omnibase.api import Chunk, Plan, Sandbox, arun, plan, run
+    from omnibase.core.context import ExecutionContext
+    from omnibase.core.events import EventBus, JsonlSink, default_bus
+    from omnibase.core.sandbox.monitor.violations import Violation
+    from omnibase.core.sandbox.result import RunResult, Usage
+    from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
+    from omnibase.core.security.capability_file import load_capabilities
+    from omnibase.errors import (
+        CapabilityDenied,
+        CapabilityError,
+        ConfigurationError,
+        OmniBaseError,
+        ResourceLimitExceeded,
+        SandboxError,
+        SandboxStartError,
+        SandboxTimeout,
+        SandboxUnavailable,
+        SandboxViolationError,
+    )
+
+# Each name is imported when it is first used: `omnibase --version` needs none.
+_HOMES = {
+    "omnibase.api": ("Chunk", "Plan", "Sandbox", "arun", "plan", "run"),
+    "omnibase.core.context": ("ExecutionContext",),
+    "omnibase.core.events": ("EventBus", "JsonlSink", "default_bus"),
+    "omnibase.core.sandbox.monitor.violations": ("Violation",),
+    "omnibase.core.sandbox.result": ("RunResult", "Usage"),
+    "omnibase.core.security.capabilities": ("Capability", "CapabilitySet", "CapabilityType"),
+    "omnibase.core.security.capability_file": ("load_capabilities",),
+    "omnibase.errors": (
+        "CapabilityDenied",
+        "CapabilityError",
+        "ConfigurationError",
+        "OmniBaseError",
+        "ResourceLimitExceeded",
+        "SandboxError",
+        "SandboxStartError",
+        "SandboxTimeout",
+        "SandboxUnavailable",
+        "SandboxViolationError",
+    ),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Capability",
+    "CapabilityDenied",
+    "CapabilityError",
+    "CapabilitySet",
+    "CapabilityType",
+    "Chunk",
+    "ConfigurationError",
+    "EventBus",
+    "ExecutionContext",
+    "JsonlSink",
+    "OmniBaseError",
+    "Plan",
+    "ResourceLimitExceeded",
+    "RunResult",
+    "Sandbox",
+    "SandboxError",
+    "SandboxStartError",
+    "SandboxTimeout",
+    "SandboxUnavailable",
+    "SandboxViolationError",
+    "Usage",
+    "Violation",
+    "__version__",
+    "arun",
+    "default_bus",
+    "load_capabilities",
+    "plan",
+    "run",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module `omnibase` has no attribute `{name}`")
+    import importlib
+
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

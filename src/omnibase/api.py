@@ -1,0 +1,439 @@
+"""The public way in: `run`, `arun` and `Sandbox`. The only place where parts are wired."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from omnibase.core import events
+from omnibase.core.context import ExecutionContext
+from omnibase.core.sandbox import _runsc, compile, image, platforms, record, state
+from omnibase.core.sandbox.cgroup import Hierarchy
+from omnibase.core.sandbox.result import RunResult
+from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, RunRequest, SandboxRunner
+from omnibase.core.sandbox.spec import SandboxSpec
+from omnibase.core.security.capabilities import Capability, CapabilitySet
+from omnibase.errors import ConfigurationError, SandboxUnavailable
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Chunk", "Plan", "Sandbox", "arun", "plan", "run"]
+
+_MAX_SCRIPT_BYTES: Final = 64 << 20
+
+Script = str | bytes | os.PathLike[str]
+Capabilities = CapabilitySet | Iterable[Capability | str] | None
+OnOutput = Callable[[str, bytes], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of output, as it came.
+
+    Attributes:
+        stream: ``stdout`` or ``stderr``.
+        data: At most 64 KiB, cut anywhere.
+    """
+
+    stream: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run would be: the dry run.
+
+    Attributes:
+        request: The script and the frozen spec.
+        enforcement: ``capability → how it is enforced``.
+    """
+
+    request: RunRequest
+    enforcement: Mapping[str, str]
+
+
+def run(
+    script: Script,
+    *,
+    args: Iterable[str] = (),
+    stdin: bytes = b"",
+    capabilities: Capabilities = None,
+    context: ExecutionContext | None = None,
+    env: Mapping[str, str] | None = None,
+    on_output: OnOutput | None = None,
+    bus: events.EventBus | None = None,
+) -> RunResult:
+    """Runs untrusted Python in a sandbox of its own and waits for its end.
+
+    Args:
+        script: A path (any ``os.PathLike``, or a ``str`` of one line that ends
+            in ``.py``), or source code (``bytes``, or any other ``str``).
+        args: What the script finds in ``sys.argv[1:]``.
+        stdin: Bytes on its standard input.
+        capabilities: What it may do; nothing by default.
+        context: Quotas and what happens on a violation.
+        env: Environment variables; the script sees no others of the caller's.
+        on_output: Called with ``(stream, bytes)`` as output comes, from another
+            thread; an exception in it ends the run and reaches the caller.
+        bus: Where events go; `omnibase.default_bus` by default.
+
+    Returns:
+        The result; a script that exits non-zero is a result.
+
+    Raises:
+        SandboxViolationError: It tried something beyond its grants (unless
+            ``context.on_violation`` is ``record``); ``.result`` is attached.
+        ResourceLimitExceeded: It reached a quota.
+        SandboxTimeout: It took longer than ``context.wall_seconds``.
+        CapabilityError: A grant is malformed or cannot be enforced.
+        ConfigurationError: The script or an argument is unusable.
+        SandboxUnavailable: This machine cannot run sandboxes; the hint helps.
+        SandboxStartError: The sandbox did not come up; nothing of the script ran.
+    """
+    with _canceller() as cancel:
+        call = _Call(script, args, stdin, capabilities, context, env, on_output, bus)
+        return call.execute(cancel)
+
+
+async def arun(
+    script: Script,
+    *,
+    args: Iterable[str] = (),
+    stdin: bytes = b"",
+    capabilities: Capabilities = None,
+    context: ExecutionContext | None = None,
+    env: Mapping[str, str] | None = None,
+    on_output: OnOutput | None = None,
+    bus: events.EventBus | None = None,
+) -> RunResult:
+    """`run`, awaitable: cancelling it ends the run and cleans up before it returns."""
+    call = _Call(script, args, stdin, capabilities, context, env, on_output, bus)
+    return await _in_thread(call)
+
+
+def plan(
+    script: Script,
+    *,
+    args: Iterable[str] = (),
+    stdin: bytes = b"",
+    capabilities: Capabilities = None,
+    context: ExecutionContext | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Plan:
+    """Returns what `run` would do, and starts nothing.
+
+    Raises:
+        CapabilityError, ConfigurationError, SandboxUnavailable: As `run`.
+    """
+    call = _Call(script, args, stdin, capabilities, context, env, None, None)
+    return Plan(
+        request=call.request(_image()),
+        enforcement={str(grant): compile.ENFORCEMENT[grant.type] for grant in call.grants},
+    )
+
+
+class Sandbox:
+    """Runs any number of scripts under the same grants, each in a sandbox of its own.
+
+    Usable as ``with Sandbox(...) as sb: sb.run_sync(...)`` and as
+    ``async with Sandbox(...) as sb: await sb.run(...)``.
+    """
+
+    def __init__(
+        self,
+        *,
+        capabilities: Capabilities = None,
+        context: ExecutionContext | None = None,
+        env: Mapping[str, str] | None = None,
+        bus: events.EventBus | None = None,
+    ) -> None:
+        self.capabilities = _capability_set(capabilities)
+        self.context = context or ExecutionContext()
+        self._env = dict(env or {})
+        self._bus = bus
+
+    def run_sync(
+        self, script: Script, *, args: Iterable[str] = (), stdin: bytes = b"",
+        on_output: OnOutput | None = None,
+    ) -> RunResult:  # fmt: skip
+        """See `omnibase.run`."""
+        return run(
+            script, args=args, stdin=stdin, capabilities=self.capabilities, context=self.context,
+            env=self._env, on_output=on_output, bus=self._bus,
+        )  # fmt: skip
+
+    async def run(
+        self, script: Script, *, args: Iterable[str] = (), stdin: bytes = b"",
+        on_output: OnOutput | None = None,
+    ) -> RunResult:  # fmt: skip
+        """See `omnibase.arun`."""
+        return await arun(
+            script, args=args, stdin=stdin, capabilities=self.capabilities, context=self.context,
+            env=self._env, on_output=on_output, bus=self._bus,
+        )  # fmt: skip
+
+    async def stream(
+        self, script: Script, *, args: Iterable[str] = (), stdin: bytes = b""
+    ) -> AsyncIterator[Chunk | RunResult]:
+        """Yields each `Chunk` as it comes, and the `RunResult` last.
+
+        Raises:
+            The errors of `omnibase.run`, after the output that came before them.
+        """
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[Chunk | None] = asyncio.Queue()
+
+        def put(stream: str, data: bytes) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, Chunk(stream=stream, data=data))
+
+        task = asyncio.ensure_future(self.run(script, args=args, stdin=stdin, on_output=put))
+        task.add_done_callback(lambda _: queue.put_nowait(None))
+        try:
+            while (chunk := await queue.get()) is not None:
+                yield chunk
+            yield await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        pass  # each run cleans up after itself
+
+    async def __aenter__(self) -> Sandbox:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        pass
+
+
+class _Call:
+    """The arguments of one call, checked before anything starts."""
+
+    def __init__(
+        self,
+        script: Script,
+        args: Iterable[str],
+        stdin: bytes,
+        capabilities: Capabilities,
+        context: ExecutionContext | None,
+        env: Mapping[str, str] | None,
+        on_output: OnOutput | None,
+        bus: events.EventBus | None,
+    ) -> None:
+        self.name, self.source = _load(script)
+        self.argv = tuple(args)
+        for argument in self.argv:
+            if not isinstance(argument, str) or "\0" in argument:
+                raise ConfigurationError(
+                    f"`{argument!r:.80}` cannot be an argument", hint="pass strings without NUL"
+                )
+        self.stdin = stdin
+        self.grants = _capability_set(capabilities)
+        self.context = context or ExecutionContext()
+        self.env = env
+        self._on_output = on_output
+        self._bus = bus or events.default_bus()
+
+    def request(self, root: image.Image) -> RunRequest:
+        return RunRequest(
+            spec=_compile(self.grants, self.context, root, self.env),
+            script=self.source,
+            name=self.name,
+            argv=self.argv,
+            stdin=self.stdin,
+        )
+
+    def execute(self, cancel: Cancel) -> RunResult:
+        runner = _runner()
+        request = self.request(_image())
+        emitter = events.Emitter(self._bus, subject=self.name)
+        for grant in self.grants:
+            emitter.emit(
+                events.CapabilityGranted(
+                    capability=str(grant), enforcement=compile.ENFORCEMENT[grant.type]
+                )
+            )
+        recorder = record.Recorder(
+            emitter,
+            request,
+            platform=runner.platform,
+            runtime_version=runner.runtime.version,
+            on_output=self._on_output,
+        )
+        ended = _run_identified(runner, request, recorder, cancel, emitter.runid)
+        recorder.ended(ended)
+        error = record.verdict(ended, self.context, record.spec_limits(request))
+        if error is not None:
+            raise error
+        return ended.result
+
+
+def _run_identified(
+    runner: SandboxRunner, request: RunRequest, recorder: record.Recorder, cancel: Cancel, runid: str
+) -> Ended:
+    """Runs, and gives the result the id that the events carry."""
+    ended = runner.run(request, recorder, cancel)
+    return replace(ended, result=replace(ended.result, run_id=runid))
+
+
+class _canceller:
+    """A `Cancel` that is closed at the end."""
+
+    def __enter__(self) -> Cancel:
+        self._cancel = Cancel()
+        return self._cancel
+
+    def __exit__(self, *_: object) -> None:
+        self._cancel.close()
+
+
+async def _in_thread(call: _Call) -> RunResult:
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[RunResult] = loop.create_future()
+    cancel = Cancel()
+
+    def settle(result: RunResult | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            assert result is not None
+            done.set_result(result)
+
+    def body() -> None:
+        try:
+            result, error = call.execute(cancel), None
+        except BaseException as raised:
+            result, error = None, raised
+        loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=body, name="omnibase-arun", daemon=True).start()
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        cancel.set()
+        await asyncio.wait([done])
+        done.exception()  # retrieved: the cancellation is what the caller sees
+        raise
+    finally:
+        cancel.close()
+
+
+def _load(script: Script) -> tuple[str, bytes]:
+    """Returns the script's name and source bytes."""
+    if isinstance(script, bytes):
+        return "script.py", _bounded(script)
+    if isinstance(script, str) and ("\n" in script or not script.endswith(".py")):
+        return "script.py", _bounded(script.encode("utf-8", "surrogateescape"))
+    path = Path(script)
+    try:
+        # Opening a FIFO must not wait for its writer.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigurationError(
+            f"the script `{path}` cannot be read: {reason}", hint="check the path"
+        ) from error
+    with open(fd, "rb") as file:
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise ConfigurationError(
+                f"the script `{path}` is {kind}", hint="name a Python file, or `-` for standard input"
+            )
+        return path.name, _bounded(file.read(_MAX_SCRIPT_BYTES + 1))
+
+
+def _bounded(source: bytes) -> bytes:
+    if len(source) > _MAX_SCRIPT_BYTES:
+        raise ConfigurationError(
+            f"the script is larger than {_MAX_SCRIPT_BYTES >> 20} MiB",
+            hint="pass data on standard input or through a granted file",
+        )
+    return source
+
+
+def _capability_set(capabilities: Capabilities) -> CapabilitySet:
+    if capabilities is None:
+        return CapabilitySet()
+    if isinstance(capabilities, CapabilitySet):
+        return capabilities
+    if isinstance(capabilities, str):
+        raise ConfigurationError(
+            "`capabilities` is a string", hint=f"pass a list: `[{capabilities[:80]!r}]`"
+        )
+    return CapabilitySet(
+        item if isinstance(item, Capability) else Capability.parse(item) for item in capabilities
+    )
+
+
+def _compile(
+    grants: CapabilitySet, context: ExecutionContext, root: image.Image, env: Mapping[str, str] | None
+) -> SandboxSpec:
+    policies = os.path.join(os.environ.get("OMNIBASE_REGISTRY") or "registry", "policies")
+    return compile.compile_spec(
+        grants,
+        context,
+        root,
+        environment=env,
+        refused_areas=(os.path.realpath(state.state_dir()),),
+        read_only_areas=(os.path.realpath(policies),),
+    )
+
+
+_lock = threading.Lock()
+_cache: dict[str, tuple[GVisorRunner, image.Image]] = {}
+
+
+def _runner() -> GVisorRunner:
+    return _engine()[0]
+
+
+def _image() -> image.Image:
+    return _engine()[1]
+
+
+def _engine() -> tuple[GVisorRunner, image.Image]:
+    """Finds and builds what runs need, once per process and configuration."""
+    directory = state.state_dir()
+    key = "\0".join([str(directory), *(os.environ.get(n, "") for n in ("RUNSC", "OMNIBASE_PLATFORM"))])
+    with _lock:
+        if key not in _cache:
+            if os.geteuid() != 0:
+                raise SandboxUnavailable(
+                    "sandboxes need root: memory, CPU and process limits are cgroups, and "
+                    "granted files are mounts",
+                    hint="run as root, e.g. with `sudo`; nothing runs with fewer limits than stated",
+                )
+            runtime = _runsc.find_runtime()
+            hierarchy = Hierarchy.detect()
+            state.sweep(directory)
+            runner = GVisorRunner(
+                runtime=runtime,
+                platform=platforms.choose_platform(runtime, directory),
+                state=directory,
+                hierarchy=hierarchy,
+            )
+            _cache[key] = (runner, image.ensure_image(directory))
+        return _cache[key]

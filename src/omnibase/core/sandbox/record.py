@@ -1,0 +1,215 @@
+"""What a run says on the bus, and what it says to its caller at the end."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from omnibase.core import events
+from omnibase.core.context import ExecutionContext
+from omnibase.core.sandbox.monitor.violations import Violation
+from omnibase.core.sandbox.result import LimitKind
+from omnibase.core.sandbox.runner import Ended, RunRequest
+from omnibase.errors import (
+    OmniBaseError,
+    ResourceLimitExceeded,
+    SandboxError,
+    SandboxTimeout,
+    SandboxViolationError,
+)
+
+__all__ = ["Recorder", "verdict"]
+
+_UNITS = {
+    "memory": "bytes", "cpu": "seconds", "pids": "processes", "output": "bytes",
+    "time": "seconds", "disk": "bytes",
+}  # fmt: skip
+_LIMIT_HINTS = {
+    "memory": "grant more, e.g. `MEMORY:128MiB` (`--allow MEMORY:128MiB`)",
+    "cpu": "raise `cpu_seconds`",
+    "pids": "raise `pids`",
+    "output": "raise `output_bytes`, or choose `on_output_limit='truncate'`",
+    "time": "raise `wall_seconds` (`--timeout`)",
+    "disk": "raise `scratch_bytes`",
+}
+
+
+class Recorder:
+    """Observes one run and puts it on the bus."""
+
+    def __init__(
+        self,
+        emitter: events.Emitter,
+        request: RunRequest,
+        *,
+        platform: str,
+        runtime_version: str,
+        on_output: Callable[[str, bytes], None] | None = None,
+    ) -> None:
+        self._emitter = emitter
+        self._request = request
+        self._platform = platform
+        self._runtime_version = runtime_version
+        self._on_output = on_output
+
+    def on_started(self, run_id: str) -> None:
+        """See `runner.Observer`."""
+        spec = self._request.spec
+        self._emitter.emit(
+            events.SandboxStart(
+                script=self._request.name,
+                script_sha256=hashlib.sha256(self._request.script).hexdigest(),
+                grants=spec.grants,
+                quotas={
+                    "cpus": spec.cpus,
+                    "memory_bytes": spec.memory_bytes,
+                    "output_bytes": spec.output_bytes,
+                    "pids": spec.pids,
+                    "scratch_bytes": spec.scratch_bytes,
+                    "wall_seconds": spec.wall_seconds,
+                },
+                platform=self._platform,
+                runtime_version=self._runtime_version,
+                image_digest=spec.image_digest,
+            )
+        )
+
+    def on_output(self, stream: str, chunk: bytes) -> None:
+        """See `runner.Observer`."""
+        if self._on_output is not None:
+            self._on_output(stream, chunk)
+
+    def on_violation(self, violation: Violation) -> None:
+        """See `runner.Observer`."""
+        self._emitter.emit(_violation_event(violation))
+
+    def ended(self, ended: Ended) -> None:
+        """Reports what only the end tells: counts, limits, gaps, and the exit itself."""
+        result = ended.result
+        for violation in result.violations:
+            if violation.count > 1:
+                self._emitter.emit(_violation_event(violation))
+        for kind in result.limits:
+            limit = spec_limits(self._request)[kind]
+            self._emitter.emit(
+                events.ResourceLimitExceeded(kind=kind, limit=limit, unit=_UNITS[kind])
+            )
+        if result.trace_dropped:
+            self._emitter.emit(
+                events.MonitorGap(
+                    dropped=result.trace_dropped,
+                    reason="the Sentry's trace overflowed, or more kinds of attempt than are kept",
+                )
+            )
+        usage = result.usage
+        self._emitter.emit(
+            events.SandboxExit(
+                exit_code=result.exit_code,
+                signal=result.signal,
+                outcome=_outcome(ended),
+                wall_seconds=usage.wall_seconds,
+                cpu_seconds=usage.cpu_seconds,
+                peak_memory_bytes=usage.peak_memory_bytes,
+                output_bytes=usage.output_bytes,
+                violations=sum(violation.count for violation in result.violations),
+            )
+        )
+
+
+def spec_limits(request: RunRequest) -> dict[LimitKind, float]:
+    """The figure of each quota."""
+    spec = request.spec
+    return {
+        "memory": spec.memory_bytes,
+        "cpu": spec.cpu_seconds or 0.0,
+        "pids": spec.pids,
+        "output": spec.output_bytes,
+        "time": spec.wall_seconds,
+        "disk": spec.scratch_bytes,
+    }
+
+
+def verdict(ended: Ended, context: ExecutionContext, limits: dict[LimitKind, float]) -> OmniBaseError | None:
+    """Returns the error that a run ends with, or ``None`` for a plain result. Pure.
+
+    A fault of the sandbox comes first, then violations (their error carries the
+    result, limits included), then limits. Processes and disk that ran out are
+    errors to the script first: they are ours only if it failed.
+    """
+    result, cause = ended.result, ended.cause
+    if ended.fault is not None:
+        return ended.fault
+    if cause == "cancelled":
+        return SandboxError("the run was cancelled", result=result)
+    if result.violations and context.on_violation != "record":
+        return _violation_error(ended)
+    if cause == "time":
+        return SandboxTimeout(
+            f"the run took longer than {limits['time']:g} s",
+            details={"wall_seconds": limits["time"]},
+            hint=_LIMIT_HINTS["time"],
+            result=result,
+        )
+    for kind in result.limits:
+        soft = kind in ("pids", "disk") or (kind == "memory" and cause == "exit")
+        if soft and result.exit_code == 0:
+            continue
+        if kind == "output" and context.on_output_limit == "truncate":
+            continue
+        return ResourceLimitExceeded(
+            f"the run reached its limit of {limits[kind]:g} {_UNITS[kind]} ({kind})",
+            kind=kind,
+            details={"limit": limits[kind], "unit": _UNITS[kind]},
+            hint=_LIMIT_HINTS[kind],
+            result=result,
+        )
+    return None
+
+
+def _violation_error(ended: Ended) -> SandboxViolationError:
+    violations = ended.result.violations
+    named = list(dict.fromkeys(v.capability for v in violations if v.capability))
+    shown = [f"`{_short(v.capability or f'{v.operation} ({v.resource})')}`" for v in violations[:3]]
+    more = f" and {len(violations) - 3} more" if len(violations) > 3 else ""
+    return SandboxViolationError(
+        f"the script tried what it was not granted: {', '.join(shown)}{more}",
+        violations=violations,
+        result=ended.result,
+        details={"violations": [violation.to_dict() for violation in violations]},
+        hint=f"if it should be allowed, grant `{_short(named[0])}`" if named else None,
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _violation_event(violation: Violation) -> events.SandboxViolation:
+    return events.SandboxViolation(
+        capability=violation.capability,
+        operation=violation.operation,
+        resource=violation.resource,
+        errno=violation.errno,
+        errno_name=violation.errno_name,
+        pid=violation.pid,
+        process_name=violation.process_name,
+        count=violation.count,
+        evidence=violation.evidence,
+        first_seen=events.utc(violation.first_seen),
+        last_seen=events.utc(violation.last_seen),
+    )
+
+
+def _outcome(ended: Ended) -> str:
+    result = ended.result
+    if ended.fault is not None:
+        return "aborted"
+    if ended.cause == "cancelled":
+        return "cancelled"
+    if result.violations:
+        return "violation"
+    if ended.cause == "time":
+        return "timeout"
+    if ended.cause != "exit":
+        return "limit"
+    return "ok" if result.exit_code == 0 else "failed"
