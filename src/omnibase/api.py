@@ -15,7 +15,7 @@ from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import _runsc, compile, image, platforms, record, state
 from omnibase.core.sandbox.cgroup import Hierarchy
 from omnibase.core.sandbox.result import RunResult
-from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, RunRequest, SandboxRunner
+from omnibase.core.sandbox.runner import Cancel, GVisorRunner, RunRequest
 from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import ConfigurationError, SandboxUnavailable
@@ -241,7 +241,7 @@ class _Call:
         self.name, self.source = _load(script)
         self.argv = tuple(args)
         for argument in self.argv:
-            if not isinstance(argument, str) or "\0" in argument:
+            if "\0" in argument:
                 raise ConfigurationError(
                     f"`{argument!r:.80}` cannot be an argument", hint="pass strings without NUL"
                 )
@@ -278,20 +278,14 @@ class _Call:
             runtime_version=runner.runtime.version,
             on_output=self._on_output,
         )
-        ended = _run_identified(runner, request, recorder, cancel, emitter.runid)
+        ended = runner.run(request, recorder, cancel)
+        # The result carries the id that the events carry.
+        ended = replace(ended, result=replace(ended.result, run_id=emitter.runid))
         recorder.ended(ended)
         error = record.verdict(ended, self.context, record.spec_limits(request))
         if error is not None:
             raise error
         return ended.result
-
-
-def _run_identified(
-    runner: SandboxRunner, request: RunRequest, recorder: record.Recorder, cancel: Cancel, runid: str
-) -> Ended:
-    """Runs, and gives the result the id that the events carry."""
-    ended = runner.run(request, recorder, cancel)
-    return replace(ended, result=replace(ended.result, run_id=runid))
 
 
 class _canceller:
@@ -312,21 +306,13 @@ async def _in_thread(call: _Call) -> RunResult:
     done: asyncio.Future[RunResult] = loop.create_future()
     cancel = Cancel()
 
-    def settle(result: RunResult | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            assert result is not None
-            done.set_result(result)
-
     def body() -> None:
         try:
-            result, error = call.execute(cancel), None
-        except BaseException as raised:
-            result, error = None, raised
-        loop.call_soon_threadsafe(settle, result, error)
+            result = call.execute(cancel)
+        except BaseException as error:
+            loop.call_soon_threadsafe(done.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(done.set_result, result)
 
     threading.Thread(target=body, name="omnibase-arun", daemon=True).start()
     try:
@@ -360,7 +346,8 @@ def _load(script: Script) -> tuple[str, bytes]:
         if not stat.S_ISREG(mode):
             kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
             raise ConfigurationError(
-                f"the script `{path}` is {kind}", hint="name a Python file, or `-` for standard input"
+                f"the script `{path}` is {kind}",
+                hint="name a Python file, or `-` for standard input",
             )
         return path.name, _bounded(file.read(_MAX_SCRIPT_BYTES + 1))
 
@@ -389,7 +376,10 @@ def _capability_set(capabilities: Capabilities) -> CapabilitySet:
 
 
 def _compile(
-    grants: CapabilitySet, context: ExecutionContext, root: image.Image, env: Mapping[str, str] | None
+    grants: CapabilitySet,
+    context: ExecutionContext,
+    root: image.Image,
+    env: Mapping[str, str] | None,
 ) -> SandboxSpec:
     policies = os.path.join(os.environ.get("OMNIBASE_REGISTRY") or "registry", "policies")
     return compile.compile_spec(
@@ -417,14 +407,16 @@ def _image() -> image.Image:
 def _engine() -> tuple[GVisorRunner, image.Image]:
     """Finds and builds what runs need, once per process and configuration."""
     directory = state.state_dir()
-    key = "\0".join([str(directory), *(os.environ.get(n, "") for n in ("RUNSC", "OMNIBASE_PLATFORM"))])
+    key = "\0".join(
+        [str(directory), *(os.environ.get(n, "") for n in ("RUNSC", "OMNIBASE_PLATFORM"))]
+    )
     with _lock:
         if key not in _cache:
             if os.geteuid() != 0:
                 raise SandboxUnavailable(
                     "sandboxes need root: memory, CPU and process limits are cgroups, and "
                     "granted files are mounts",
-                    hint="run as root, e.g. with `sudo`; nothing runs with fewer limits than stated",
+                    hint="run as root, e.g. with `sudo`; no run gets fewer limits than stated",
                 )
             runtime = _runsc.find_runtime()
             hierarchy = Hierarchy.detect()

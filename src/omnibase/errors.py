@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from omnibase.core.sandbox.result import RunResult
     from omnibase.core.sandbox.monitor.violations import Violation
+    from omnibase.core.sandbox.result import RunResult
 
 __all__ = [
     "CapabilityDenied",
@@ -173,7 +173,9 @@ class ResourceLimitExceeded(SandboxError):
         hint: str | None = None,
         result: RunResult | None = None,
     ) -> None:
-        super().__init__(message, details={"kind": kind, **(details or {})}, hint=hint, result=result)
+        super().__init__(
+            message, details={"kind": kind, **(details or {})}, hint=hint, result=result
+        )
         self.kind = kind
 
 

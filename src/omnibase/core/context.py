@@ -8,7 +8,7 @@ from typing import Literal
 
 from omnibase.errors import ConfigurationError
 
-__all__ = ["KIB", "MIB", "GIB", "ExecutionContext", "OnOutputLimit", "OnViolation", "parse_size"]
+__all__ = ["GIB", "KIB", "MIB", "ExecutionContext", "OnOutputLimit", "OnViolation", "parse_size"]
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 

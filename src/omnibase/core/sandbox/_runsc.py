@@ -17,8 +17,10 @@ from omnibase.errors import SandboxUnavailable
 
 __all__ = [
     "MINIMUM_VERSION",
+    "Process",
     "Runtime",
     "build_loader_cache",
+    "enter_namespaces",
     "find_runtime",
     "hold_user_namespace",
     "in_new_thread",
@@ -31,6 +33,7 @@ MINIMUM_VERSION: Final = 20240729
 INSTALL_PAGE: Final = "https://gvisor.dev/docs/user_guide/install/"
 _VERSION = re.compile(r"^runsc version (\S*?(\d{8})\S*)", re.MULTILINE)
 _T = TypeVar("_T")
+Process = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +121,9 @@ def in_new_thread(work: Callable[[], _T]) -> _T:
 # The namespaces of the calling thread pass to the process that it starts: that
 # process is PID 1 of its PID namespace, so its death ends and reaps everything
 # below it, whoever init is. It needs a /proc of its own, as runsc goes by PIDs.
-_START = 'for f in $1; do echo 0 >"$f" || exit 121; done; shift; mount -t proc proc /proc && exec "$@"'
+_START = (
+    'for f in $1; do echo 0 >"$f" || exit 121; done; shift; mount -t proc proc /proc && exec "$@"'
+)
 _START_FAILED: Final = "could not enter the cgroup"
 
 
@@ -131,7 +136,7 @@ def start_isolated(
     stdout: int = subprocess.DEVNULL,
     stderr: int = subprocess.DEVNULL,
     cwd: str = "/",
-) -> subprocess.Popen[bytes]:
+) -> Process:
     """Starts a process as PID 1 of a new PID namespace, inside the given cgroups.
 
     To be called once from a thread made for it (`in_new_thread`), after
@@ -225,10 +230,11 @@ def hold_user_namespace(uid_map: str, gid_map: str) -> int:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdin is not None
+        ready, release = holder.stdout, holder.stdin
+        if ready is None or release is None:  # never: both are pipes
+            raise OSError("no pipes")
         try:
-            if holder.stdout.read(1) != b"\n":
+            if ready.read(1) != b"\n":
                 raise OSError("no user namespace")
             base = f"/proc/{holder.pid}"
             for name, text in (("uid_map", uid_map), ("gid_map", gid_map)):
@@ -236,4 +242,4 @@ def hold_user_namespace(uid_map: str, gid_map: str) -> int:
                     file.write(text)
             return os.open(f"{base}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         finally:
-            holder.stdin.close()
+            release.close()

@@ -47,6 +47,10 @@ def _checked(result: int, what: str) -> int:
     return result
 
 
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else os.fsencode(text)
+
+
 def unshare(flags: int) -> None:
     """Moves the calling thread (only) into new namespaces."""
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
@@ -54,9 +58,10 @@ def unshare(flags: int) -> None:
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, data: str = "") -> None:
     """mount(2)."""
-    encode = lambda text: None if text is None else os.fsencode(text)  # noqa: E731
     _checked(
-        _libc.mount(encode(source), encode(target), encode(kind), ctypes.c_ulong(flags), encode(data)),
+        _libc.mount(
+            _bytes(source), _bytes(target), _bytes(kind), ctypes.c_ulong(flags), _bytes(data)
+        ),
         f"mount {target}",
     )
 

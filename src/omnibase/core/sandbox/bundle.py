@@ -24,7 +24,7 @@ from omnibase.core.sandbox.syscalls import (
 __all__ = ["SCRIPT_DIRECTORY", "job_message", "oci_config", "trace_config"]
 
 SCRIPT_DIRECTORY: Final = "/run/script"
-_AGENT: Final = "/opt/omnibase/agent/init.py"
+_AGENT: Final = "/opt/omnibase/agent/init.pyc"
 
 # What the agent needs before it drops everything; the script has none of it.
 _AGENT_CAPABILITIES: Final = (
@@ -47,10 +47,10 @@ def oci_config(spec: SandboxSpec, *, scratch_dir: str, grants_dir: str | None) -
     mounts: list[dict[str, Any]] = [
         _mount("/proc", "proc"),
         _mount("/dev", "tmpfs"),
-        _mount("/dev/shm", "tmpfs", *_SAFE, "mode=1777", f"size={_SHM_BYTES}"),  # noqa: S108
+        _mount("/dev/shm", "tmpfs", *_SAFE, "mode=1777", f"size={_SHM_BYTES}"),
         _mount("/sys", "tmpfs", *_SAFE, "mode=755"),
         _mount("/run", "tmpfs", *_SAFE, "mode=755"),
-        {**_mount("/tmp", "bind", "rw", *_SAFE), "source": scratch_dir},  # noqa: S108
+        {**_mount("/tmp", "bind", "rw", *_SAFE), "source": scratch_dir},
     ]
     if grants_dir is not None:
         mounts.append(
@@ -65,7 +65,7 @@ def oci_config(spec: SandboxSpec, *, scratch_dir: str, grants_dir: str | None) -
             # -P: no script directory on the path but the one the agent adds.
             "args": [spec.python, "-B", "-s", "-P", _AGENT],
             "env": [f"{name}={value}" for name, value in spec.environment],
-            "cwd": "/tmp",  # noqa: S108 - the guest's
+            "cwd": "/tmp",
             "capabilities": {
                 kind: list(_AGENT_CAPABILITIES) for kind in ("bounding", "effective", "permitted")
             },

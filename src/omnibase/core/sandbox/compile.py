@@ -29,21 +29,21 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
 # No grant reaches the kernel's own file systems, whatever it says.
 _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 # The guest's own world: a tree mounted over one of these would break the guest.
-_GUEST_OWN: Final = ("/etc", "/opt", GUEST_PREFIX, "/run", "/tmp", "/lib64", "/usr/share/zoneinfo")  # noqa: S108
+_GUEST_OWN: Final = ("/etc", "/opt", GUEST_PREFIX, "/run", "/tmp", "/lib64", "/usr/share/zoneinfo")
 _GUEST_INTERNAL: Final = ("/guest", "/grants", GUEST_PREFIX, "/run/script", "/.lookup")
 
 _OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/guest/", "/grants/", "/proc/", "/run/script/",
-                 "/sys/", "/tmp/")  # fmt: skip  # noqa: S108
+                 "/sys/", "/tmp/")  # fmt: skip
 _PROBES: Final = frozenset(
     {"/var/run/nscd/socket", "/run/nscd/socket", "/etc/inputrc", "/etc/mailcap", "/etc/terminfo"}
 )
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _BASE_ENVIRONMENT: Final = {
-    "HOME": "/tmp",  # noqa: S108 - the guest's
+    "HOME": "/tmp",
     "LANG": "C.UTF-8",
     "LOGNAME": "nobody",
     "PATH": f"{GUEST_PREFIX}/bin",
-    "TMPDIR": "/tmp",  # noqa: S108 - the guest's
+    "TMPDIR": "/tmp",
     "TZ": "UTC",
     "USER": "nobody",
 }

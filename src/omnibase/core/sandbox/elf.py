@@ -29,7 +29,9 @@ def _segments(data: bytes) -> list[tuple[int, int, int]]:
     size, count = struct.unpack_from("<HH", data, 54)
     rows = []
     for index in range(count):
-        kind, _flags, offset, _va, _pa, filesz = struct.unpack_from("<IIQQQQ", data, table + index * size)
+        kind, _flags, offset, _va, _pa, filesz = struct.unpack_from(
+            "<IIQQQQ", data, table + index * size
+        )
         rows.append((kind, offset, filesz))
     return rows
 

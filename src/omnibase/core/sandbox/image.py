@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import py_compile
 import secrets
 import shutil
 import sys
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["GUEST_PREFIX", "Image", "ensure_image"]
 
 GUEST_PREFIX = "/opt/omnibase"
-_FORMAT = 3  # raise it whenever what is built changes
+_FORMAT = 4  # raise it whenever what is built changes
 _SKIPPED = frozenset(
     {"__pycache__", "ensurepip", "idlelib", "lib2to3", "site-packages", "dist-packages"}
     | {"test", "tests", "tkinter", "turtledemo"}
@@ -43,7 +44,20 @@ _SKIPPED = frozenset(
 # Directories of the usual file hierarchy that belong to the host. They exist in
 # the guest, empty and closed, so that an attempt below them is refused with
 # EACCES, through a symbolic link too.
-_CLOSED = ("bin", "boot", "data", "home", "lib", "media", "mnt", "root", "sbin", "srv", "usr", "var")
+_CLOSED = (
+    "bin",
+    "boot",
+    "data",
+    "home",
+    "lib",
+    "media",
+    "mnt",
+    "root",
+    "sbin",
+    "srv",
+    "usr",
+    "var",
+)
 _MOUNT_POINTS = ("dev", "grants", "guest", "proc", "run", "sys", "tmp")
 _ETC = {
     "group": "nogroup:x:65534:\n",
@@ -205,7 +219,10 @@ def _populate(root: Path) -> str:
     _runsc.build_loader_cache(root)
 
     for source in _agent_files():
-        shutil.copyfile(source, prefix / "agent" / source.name)
+        target = prefix / "agent" / f"{source.stem}.pyc"
+        py_compile.compile(
+            str(source), str(target), dfile=f"{GUEST_PREFIX}/agent/{source.name}", doraise=True
+        )
     _compile_all(stdlib, f"{GUEST_PREFIX}/lib/{version}")
     for name in _CLOSED:
         # lib and usr may hold the loader: passable, but not listable.
@@ -265,7 +282,6 @@ def _zoneinfo_path() -> tuple[str, ...]:
 
 def _compile_all(stdlib: Path, guest_path: str) -> None:
     import compileall
-    import py_compile
 
     # Unchecked: the image never changes, so no source is stat'ed at import.
     compileall.compile_dir(
@@ -307,4 +323,4 @@ def _probes() -> tuple[str, ...]:
         pass
     import mimetypes
 
-    return tuple(sorted(paths | set(mimetypes.knownfiles)))
+    return tuple(sorted(paths | {str(path) for path in mimetypes.knownfiles}))

@@ -5,6 +5,7 @@ A device file proves nothing: on a VM with ``/dev/kvm`` the kvm platform may han
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -32,7 +33,8 @@ def choose_platform(runtime: Runtime, state: Path) -> str:
     named = os.environ.get("OMNIBASE_PLATFORM")
     if named and named not in PLATFORMS:
         raise ConfigurationError(
-            f"`OMNIBASE_PLATFORM={named[:40]}` is not a platform", hint="choose systrap, ptrace or kvm"
+            f"`OMNIBASE_PLATFORM={named[:40]}` is not a platform",
+            hint="choose systrap, ptrace or kvm",
         )
     reasons = {}
     for name in (named,) if named else _AUTOMATIC:
@@ -47,9 +49,7 @@ def choose_platform(runtime: Runtime, state: Path) -> str:
     )
 
 
-def probe_platform(
-    runtime: Runtime, name: str, state: Path, *, fresh: bool = False
-) -> str | None:
+def probe_platform(runtime: Runtime, name: str, state: Path, *, fresh: bool = False) -> str | None:
     """Returns ``None`` if a sandbox starts on the platform, else why not.
 
     A success is remembered per binary and kernel; a failure is tried again.
@@ -58,10 +58,8 @@ def probe_platform(
     key = f"{runtime.path}:{status.st_size}:{status.st_mtime_ns}:{platform.release()}:{name}"
     cache = state / "platforms.json"
     known: list[str] = []
-    try:
+    with contextlib.suppress(OSError, ValueError, TypeError):
         known = [str(k) for k in json.loads(cache.read_bytes())]
-    except (OSError, ValueError, TypeError):
-        pass
     if key in known and not fresh:
         return None
     with tempfile.TemporaryDirectory(prefix="probe-", dir=state) as root:

@@ -129,7 +129,9 @@ def spec_limits(request: RunRequest) -> dict[LimitKind, float]:
     }
 
 
-def verdict(ended: Ended, context: ExecutionContext, limits: dict[LimitKind, float]) -> OmniBaseError | None:
+def verdict(
+    ended: Ended, context: ExecutionContext, limits: dict[LimitKind, float]
+) -> OmniBaseError | None:
     """Returns the error that a run ends with, or ``None`` for a plain result. Pure.
 
     A fault of the sandbox comes first, then violations (their error carries the
@@ -157,7 +159,7 @@ def verdict(ended: Ended, context: ExecutionContext, limits: dict[LimitKind, flo
         if kind == "output" and context.on_output_limit == "truncate":
             continue
         return ResourceLimitExceeded(
-            f"the run reached its limit of {limits[kind]:g} {_UNITS[kind]} ({kind})",
+            f"the run reached its {kind} limit of {_figure(limits[kind])} {_UNITS[kind]}",
             kind=kind,
             details={"limit": limits[kind], "unit": _UNITS[kind]},
             hint=_LIMIT_HINTS[kind],
@@ -178,6 +180,10 @@ def _violation_error(ended: Ended) -> SandboxViolationError:
         details={"violations": [violation.to_dict() for violation in violations]},
         hint=f"if it should be allowed, grant `{_short(named[0])}`" if named else None,
     )
+
+
+def _figure(value: float) -> str:
+    return f"{int(value)}" if value == int(value) else f"{value:g}"
 
 
 def _short(text: str) -> str:

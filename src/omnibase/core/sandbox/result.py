@@ -22,7 +22,7 @@ class Usage:
         peak_memory_bytes: Highest memory charge of the cgroup.
         wall_seconds: From the start of the run to its end.
         output_bytes: What the script wrote to both streams, kept or not.
-        scratch_bytes: Blocks that ``/tmp`` occupied at the end.
+        scratch_bytes: Most that ``/tmp`` was seen to occupy on disk.
     """
 
     cpu_seconds: float = 0.0

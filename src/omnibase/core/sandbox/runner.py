@@ -1,43 +1,25 @@
-"""Running one spec in gVisor: start, feed, watch, end, account, clean up.
+"""The runner: what it is asked, what it promises, and the gVisor one.
 
-A run is one thread with one loop over its descriptors. The thread has a mount
-namespace of its own (staged grants vanish with it), and ``runsc`` is PID 1 of a
-PID namespace (its death ends and reaps the Sentry, the gofer and every stub).
-The script is not sent before the Sentry's trace is alive, so that no run goes
-unwatched.
+What a run does step by step is in `lifecycle`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import selectors
-import signal
-import subprocess
 import threading
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
-from omnibase.core.sandbox import _runsc, bundle, staging
-from omnibase.core.sandbox.cgroup import Cgroup, CgroupStats, Hierarchy
-from omnibase.core.sandbox.monitor.server import TraceServer
-from omnibase.core.sandbox.monitor.violations import Granted, Judge, Violation
-from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
+from omnibase.core.sandbox import _runsc
+from omnibase.core.sandbox.cgroup import Hierarchy
+from omnibase.core.sandbox.monitor.violations import Violation
+from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.spec import SandboxSpec
-from omnibase.core.sandbox.state import RunDirectory
-from omnibase.core.sandbox.streams import Output
-from omnibase.errors import SandboxError, SandboxStartError
+from omnibase.errors import SandboxError
 
 __all__ = ["Cancel", "Ended", "GVisorRunner", "Observer", "RunRequest", "SandboxRunner"]
-
-_START_SECONDS: Final = 30.0
-_CPU_POLL_SECONDS: Final = 0.1
-_PIPE_CHUNK: Final = 65536
-# Sentry and gofer threads, and two host tasks for each of the guest's.
-_HOST_TASKS: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,12 +130,14 @@ class GVisorRunner:
 
     def run(self, request: RunRequest, observer: Observer, cancel: Cancel) -> Ended:
         """See `SandboxRunner.run`."""
+        from omnibase.core.sandbox.lifecycle import Run
+
         outcome: list[Ended] = []
         failure: list[BaseException] = []
 
         def body() -> None:
             try:
-                outcome.append(_Run(self, request, observer, cancel).execute())
+                outcome.append(Run(self, request, observer, cancel).execute())
             except BaseException as error:
                 failure.append(error)
 
@@ -168,353 +152,3 @@ class GVisorRunner:
         if failure:
             raise failure[0]
         return outcome[0]
-
-
-@dataclass(slots=True)
-class _Pipes:
-    """The host's ends of a run's pipes; -1 once closed."""
-
-    stdin: int = -1
-    stdout: int = -1
-    stderr: int = -1
-    control: int = -1
-    guest: list[int] = field(default_factory=list)
-
-    @classmethod
-    def open(cls) -> _Pipes:
-        pipes = cls()
-        for name, host_reads in (
-            ("stdin", False), ("stdout", True), ("stderr", True), ("control", False),
-        ):  # fmt: skip
-            reader, writer = os.pipe2(os.O_CLOEXEC)
-            host, guest = (reader, writer) if host_reads else (writer, reader)
-            os.set_blocking(host, False)
-            setattr(pipes, name, host)
-            pipes.guest.append(guest)
-        return pipes
-
-    def close_guest(self) -> None:
-        while self.guest:
-            os.close(self.guest.pop())
-
-    def close(self, name: str) -> None:
-        fd = getattr(self, name)
-        if fd >= 0:
-            os.close(fd)
-            setattr(self, name, -1)
-
-    def close_all(self) -> None:
-        self.close_guest()
-        for name in ("stdin", "stdout", "stderr", "control"):
-            self.close(name)
-
-
-class _Run:
-    """One run, in its own thread."""
-
-    def __init__(
-        self, runner: GVisorRunner, request: RunRequest, observer: Observer, cancel: Cancel
-    ) -> None:
-        self._runner = runner
-        self._request = request
-        self._spec = request.spec
-        self._observer = observer
-        self._cancel = cancel
-        self._began = time.monotonic()
-        self._cause = "exit"
-        self._fault: SandboxError | None = None
-        self._output = Output(
-            limit=self._spec.output_bytes,
-            truncate=self._spec.truncate_output,
-            sink=observer.on_output,
-        )
-        self._pending: dict[str, memoryview] = {"stdin": memoryview(request.stdin)}
-        self._scratch_fd = -1
-        self._next_cpu_check = 0.0
-
-    def execute(self) -> Ended:
-        directory = RunDirectory.create(self._runner.state)
-        cgroup = Cgroup(self._runner.hierarchy, directory.run_id)
-        try:
-            directory.record_cgroups(cgroup.paths)
-            with staging.resolve_grants(self._spec) as mounts:
-                cgroup.create(
-                    memory_bytes=self._spec.memory_bytes,
-                    cpus=self._spec.cpus,
-                    host_pids=_HOST_TASKS + 2 * self._spec.pids,
-                )
-                return self._execute(directory, cgroup, mounts)
-        finally:
-            cgroup.remove()
-            directory.remove()
-
-    def _execute(
-        self, directory: RunDirectory, cgroup: Cgroup, mounts: tuple[staging.StagedMount, ...]
-    ) -> Ended:
-        path = directory.path
-        for name in ("scratch", "grants", "root"):
-            (path / name).mkdir(mode=0o700)
-        _runsc.enter_namespaces()
-        rows = staging.stage(mounts, str(path / "grants"))
-        masks = tuple(mask for mask in self._spec.masks if os.path.isdir(mask.path))
-        self._pending["control"] = memoryview(
-            bundle.job_message(
-                self._spec,
-                name=self._request.name,
-                script=self._request.script,
-                argv=self._request.argv,
-                mounts=rows,
-                masks=masks,
-            )
-        )
-        config = bundle.oci_config(
-            self._spec,
-            scratch_dir=str(path / "scratch"),
-            grants_dir=str(path / "grants") if rows else None,
-        )
-        endpoint = str(path / "trace")
-        (path / "config.json").write_bytes(bundle.to_bytes(config))
-        (path / "trace.json").write_bytes(bundle.to_bytes(bundle.trace_config(endpoint)))
-        granted = tuple(
-            Granted(path=target, tree=is_directory, writable=writable)
-            for _, target, is_directory, writable in rows
-        )
-        trace = TraceServer(
-            endpoint, Judge(self._spec.watch, granted, masks), self._on_violation
-        )
-        pipes = _Pipes.open()
-        try:
-            process = self._start(path, cgroup, pipes)
-            try:
-                self._watch(process, trace, pipes, cgroup, path / "scratch")
-            finally:
-                # Ends PID 1 of the namespace; the kernel ends and reaps the rest before it.
-                process.kill()
-                status = process.wait()
-            self._drain(pipes)
-            trace.drain()
-            trace.finish()
-            return self._ended(directory.run_id, status, trace, cgroup.stats())
-        finally:
-            trace.close()
-            pipes.close_all()
-            if self._scratch_fd >= 0:
-                os.close(self._scratch_fd)
-
-    def _start(self, path: Path, cgroup: Cgroup, pipes: _Pipes) -> subprocess.Popen[bytes]:
-        stdin, stdout, stderr, control = pipes.guest
-        runner = self._runner
-        arguments = [
-            runner.runtime.path,
-            f"--root={path}/root",
-            f"--platform={runner.platform}",
-            "--network=none",
-            "--ignore-cgroups",
-            "--overlay2=root:memory",
-            "--oci-seccomp",
-            "--host-uds=none",
-            "--host-fifo=none",
-            f"--pod-init-config={path}/trace.json",
-            "run",
-            f"--bundle={path}",
-            f"--pass-fd={control}:3",
-            path.name,
-        ]
-        try:
-            return _runsc.start_isolated(
-                arguments,
-                cgroup_files=cgroup.join_files,
-                pass_fds=(control,),
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                cwd=str(path),
-            )
-        except OSError as error:
-            raise SandboxStartError(f"runsc could not be started: {error}") from error
-        finally:
-            pipes.close_guest()
-
-    def _watch(
-        self,
-        process: subprocess.Popen[bytes],
-        trace: TraceServer,
-        pipes: _Pipes,
-        cgroup: Cgroup,
-        scratch: Path,
-    ) -> None:
-        """Serves all descriptors until the process ends or has to be ended."""
-        deadline = self._began + self._spec.wall_seconds
-        start_deadline = self._began + _START_SECONDS
-        pidfd = os.pidfd_open(process.pid)
-        try:
-            with selectors.DefaultSelector() as selector:
-                selector.register(pidfd, selectors.EVENT_READ, "end")
-                selector.register(self._cancel, selectors.EVENT_READ, "cancel")
-                selector.register(trace.fileno(), selectors.EVENT_READ, "trace")
-                for name in ("stdout", "stderr"):
-                    selector.register(getattr(pipes, name), selectors.EVENT_READ, name)
-                sent = False
-                while self._cause == "exit" and self._fault is None:
-                    timeout = min(deadline, deadline if sent else start_deadline) - time.monotonic()
-                    if self._spec.cpu_seconds is not None and sent:
-                        timeout = min(timeout, _CPU_POLL_SECONDS)
-                    ready = selector.select(max(0.0, timeout))
-                    ended = False
-                    for key, _ in ready:
-                        if key.data == "trace":
-                            self._serve_trace(selector, trace)
-                        elif key.data == "end":
-                            ended = True
-                        elif key.data == "cancel":
-                            self._cause = "cancelled"
-                        elif key.data in ("stdout", "stderr"):
-                            self._read(selector, pipes, key.data)
-                        else:
-                            self._write(selector, pipes, key.data)
-                    if ended:
-                        return
-                    if trace.started and not sent:
-                        sent = True
-                        self._hold_scratch(scratch)
-                        for name in ("control", "stdin"):
-                            selector.register(getattr(pipes, name), selectors.EVENT_WRITE, name)
-                        self._observer.on_started(scratch.parent.name)
-                    self._check_limits(cgroup, deadline, None if sent else start_deadline)
-        finally:
-            os.close(pidfd)
-
-    def _serve_trace(self, selector: selectors.BaseSelector, trace: TraceServer) -> None:
-        before = trace.fileno()
-        changed = trace.on_readable()
-        if changed or trace.closed:
-            selector.unregister(before)
-        if changed:
-            selector.register(trace.fileno(), selectors.EVENT_READ, "trace")
-        if trace.error is not None:
-            self._fault = SandboxError(
-                f"the trace of the sandbox is malformed: {trace.error}",
-                hint="the Sentry may be compromised; the run was ended",
-            )
-
-    def _read(self, selector: selectors.BaseSelector, pipes: _Pipes, name: str) -> None:
-        fd = getattr(pipes, name)
-        try:
-            chunk = os.read(fd, _PIPE_CHUNK)
-        except BlockingIOError:
-            return
-        if not chunk:
-            selector.unregister(fd)
-            pipes.close(name)
-            return
-        if not self._output.add(name, chunk):
-            self._cause = "output"
-
-    def _write(self, selector: selectors.BaseSelector, pipes: _Pipes, name: str) -> None:
-        fd = getattr(pipes, name)
-        data = self._pending[name]
-        try:
-            if data:
-                data = data[os.write(fd, data[: _PIPE_CHUNK * 16]) :]
-                self._pending[name] = data
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            data = memoryview(b"")
-        if not data:
-            selector.unregister(fd)
-            if name == "stdin":  # the control pipe stays open: it is the guest's lifeline
-                pipes.close(name)
-
-    def _check_limits(self, cgroup: Cgroup, deadline: float, start_deadline: float | None) -> None:
-        now = time.monotonic()
-        if self._cause != "exit":
-            return
-        if now >= deadline:
-            self._cause = "time"
-        elif start_deadline is not None and now >= start_deadline:
-            self._fault = SandboxStartError(
-                f"no sign of life from the sandbox's trace within {_START_SECONDS:g} s",
-                hint="run `omnibase doctor`",
-            )
-        elif self._spec.cpu_seconds is not None and now >= self._next_cpu_check:
-            self._next_cpu_check = now + _CPU_POLL_SECONDS
-            if cgroup.cpu_seconds() >= self._spec.cpu_seconds:
-                self._cause = "cpu"
-
-    def _hold_scratch(self, scratch: Path) -> None:
-        """Keeps a descriptor of the file behind ``/tmp``: runsc deletes it at the end."""
-        with contextlib.suppress(OSError, StopIteration):
-            name = next(iter(os.scandir(scratch))).path
-            self._scratch_fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-    def _on_violation(self, violation: Violation) -> None:
-        self._observer.on_violation(violation)
-        if self._spec.kill_on_violation and self._cause == "exit":
-            self._cause = "violation"
-
-    def _drain(self, pipes: _Pipes) -> None:
-        """Reads what the dead left in the pipes: every writer is gone, so they end."""
-        for name in ("stdout", "stderr"):
-            fd = getattr(pipes, name)
-            with contextlib.suppress(BlockingIOError):
-                while fd >= 0 and (chunk := os.read(fd, _PIPE_CHUNK)):
-                    if not self._output.add(name, chunk) and self._cause == "exit":
-                        self._cause = "output"
-
-    def _ended(self, run_id: str, status: int, trace: TraceServer, stats: CgroupStats) -> Ended:
-        scratch = os.fstat(self._scratch_fd).st_blocks * 512 if self._scratch_fd >= 0 else 0
-        cause = self._cause
-        if stats.oom_kills and cause == "exit" and not trace.agent_ended:
-            cause = "memory"
-        limits: list[LimitKind] = [k for k in ("time", "output", "cpu", "memory") if k == cause]  # type: ignore[misc]
-        if stats.oom_kills and "memory" not in limits:
-            limits.append("memory")
-        if trace.pids_refused or stats.pids_refused:
-            limits.append("pids")
-        # Within a page of full: a tmpfs grows by pages.
-        if scratch and scratch >= self._spec.scratch_bytes - 4096:
-            limits.append("disk")
-        if self._output.truncated and "output" not in limits:
-            limits.append("output")
-        killed = trace.script_status is not None and trace.script_status & 0x7F
-        result = RunResult(
-            run_id=run_id,
-            exit_code=status if status >= 0 else 128 - status,
-            signal=int(killed) if killed else (signal.SIGKILL if cause != "exit" else None),
-            stdout=self._output.bytes("stdout"),
-            stderr=self._output.bytes("stderr"),
-            violations=trace.ledger.violations(),
-            usage=Usage(
-                cpu_seconds=stats.cpu_seconds,
-                peak_memory_bytes=stats.peak_memory_bytes,
-                wall_seconds=time.monotonic() - self._began,
-                output_bytes=self._output.total,
-                scratch_bytes=scratch,
-            ),
-            limits=tuple(limits),
-            truncated=self._output.truncated,
-            trace_dropped=trace.dropped + trace.ledger.overflow,
-        )
-        fault = self._fault
-        if fault is None and cause == "exit":
-            fault = self._diagnose(trace, result)
-        return Ended(result=result, cause=cause, fault=fault)
-
-    def _diagnose(self, trace: TraceServer, result: RunResult) -> SandboxError | None:
-        """Tells an end of the script from a failure of the sandbox."""
-        if not trace.started:
-            message = result.stderr.decode("utf-8", "replace").strip()[-600:]
-            return SandboxStartError(
-                f"the sandbox did not start: {message or f'runsc exited {result.exit_code}'}",
-                details={"exit_code": result.exit_code},
-                hint="run `omnibase doctor`",
-            )
-        if not trace.agent_ended and not trace.dropped:
-            return SandboxError(
-                "the sandbox died before the script ended",
-                details={"exit_code": result.exit_code},
-                hint="something outside ended it, or the Sentry crashed",
-                result=result,
-            )
-        return None

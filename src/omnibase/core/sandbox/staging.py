@@ -154,7 +154,11 @@ def _identity_but(owner: int) -> str:
     if owner == _NOBODY:
         return "0 0 4294967295"
     low, high = sorted((owner, _NOBODY))
-    rows = [(0, 0, low), (low + 1, low + 1, high - low - 1), (high + 1, high + 1, 4294967294 - high)]
+    rows = [
+        (0, 0, low),
+        (low + 1, low + 1, high - low - 1),
+        (high + 1, high + 1, 4294967294 - high),
+    ]
     rows += [(owner, _NOBODY, 1), (_NOBODY, owner, 1)]
     return "\n".join(f"{a} {b} {n}" for a, b, n in rows if n > 0)
 

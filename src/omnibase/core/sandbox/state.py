@@ -136,7 +136,7 @@ def sweep(state: Path) -> list[Path]:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            paths = ()
+            paths: tuple[str, ...] = ()
             with contextlib.suppress(OSError, ValueError):
                 paths = tuple(str(p) for p in json.loads((path / _CGROUPS).read_text()))
             remove_paths(paths, timeout_seconds=2.0)

@@ -1,10 +1,12 @@
-"""Keeping a script's output: as it comes, to a cap, with a mark where it was cut."""
+"""A run's pipes, and keeping what comes out of them: to a cap, with a mark where it was cut."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-__all__ = ["Output"]
+__all__ = ["Output", "Pipes"]
 
 
 class Output:
@@ -19,7 +21,7 @@ class Output:
         self._limit = limit
         self._truncate = truncate
         self._sink = sink
-        self._kept: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        self._parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         self.total = 0
         self.truncated = False
 
@@ -35,10 +37,49 @@ class Output:
             self._keep(stream, b"\n[output cut at %d bytes]\n" % self._limit)
         return self._truncate or not self.truncated
 
-    def bytes(self, stream: str) -> bytes:
+    def kept(self, stream: str) -> bytes:
         """What was kept of a stream."""
-        return b"".join(self._kept[stream])
+        return b"".join(self._parts[stream])
 
     def _keep(self, stream: str, chunk: bytes) -> None:
-        self._kept[stream].append(chunk)
+        self._parts[stream].append(chunk)
         self._sink(stream, chunk)
+
+
+@dataclass(slots=True)
+class Pipes:
+    """The host's ends of a run's pipes; -1 once closed."""
+
+    stdin: int = -1
+    stdout: int = -1
+    stderr: int = -1
+    control: int = -1
+    guest: list[int] = field(default_factory=list)
+
+    @classmethod
+    def open(cls) -> Pipes:
+        pipes = cls()
+        for name, host_reads in (
+            ("stdin", False), ("stdout", True), ("stderr", True), ("control", False),
+        ):  # fmt: skip
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            host, guest = (reader, writer) if host_reads else (writer, reader)
+            os.set_blocking(host, False)
+            setattr(pipes, name, host)
+            pipes.guest.append(guest)
+        return pipes
+
+    def close_guest(self) -> None:
+        while self.guest:
+            os.close(self.guest.pop())
+
+    def close(self, name: str) -> None:
+        fd = getattr(self, name)
+        if fd >= 0:
+            os.close(fd)
+            setattr(self, name, -1)
+
+    def close_all(self) -> None:
+        self.close_guest()
+        for name in ("stdin", "stdout", "stderr", "control"):
+            self.close(name)

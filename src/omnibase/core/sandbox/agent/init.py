@@ -18,7 +18,7 @@ _MS_BIND, _MS_REC, _MNT_DETACH = 4096, 16384, 2
 _NOBODY = 65534
 
 
-def _read_exactly(size):
+def _read_exactly(size: int) -> bytes:
     parts = []
     while size:
         part = os.read(_CONTROL, min(size, 1 << 20))
@@ -29,14 +29,18 @@ def _read_exactly(size):
     return b"".join(parts)
 
 
-def _parse_job(data):
+def _parse_job(data: bytes) -> dict:  # type: ignore[type-arg]
     """Reads what `bundle.job_message` wrote: NUL-ended fields, lists led by their length."""
     fields = iter(os.fsdecode(data).split("\0"))
 
-    def several():
+    def several() -> list[str]:
         return [next(fields) for _ in range(int(next(fields)))]
 
-    job = {"path": next(fields), "size": int(next(fields)), "cpus": int(next(fields))}
+    job: dict[str, object] = {
+        "path": next(fields),
+        "size": int(next(fields)),
+        "cpus": int(next(fields)),
+    }
     job["argv"], job["granted"], job["masks"] = several(), several(), several()
     job["mounts"] = [
         (next(fields), next(fields), next(fields) == "d", next(fields) == "w")
@@ -45,21 +49,21 @@ def _parse_job(data):
     return job
 
 
-def _syscall(name, *args):
+def _syscall(name: str, *args: bytes | int | None) -> None:
     import _ctypes  # the extension alone: ctypes itself costs 10 ms more here
 
-    handle = _ctypes.dlopen(None, 2)
+    handle = _ctypes.dlopen(None, 2)  # type: ignore[arg-type]
     if _ctypes.call_function(_ctypes.dlsym(handle, name), args) != 0:
         raise OSError(f"{name} failed: {args}")
 
 
-def _bind(source, target, flags):
-    source, target = os.fsencode(source) + b"\0", os.fsencode(target) + b"\0"
-    _syscall("mount", source, target, None, _MS_BIND | _MS_REC, None)
-    _syscall("mount", None, target, None, _MS_BIND | _MS_REMOUNT | flags, None)
+def _bind(source: str, target: str, flags: int) -> None:
+    place = os.fsencode(target) + b"\0"
+    _syscall("mount", os.fsencode(source) + b"\0", place, None, _MS_BIND | _MS_REC, None)
+    _syscall("mount", None, place, None, _MS_BIND | _MS_REMOUNT | flags, None)
 
 
-def _make_mount_point(path, is_directory):
+def _make_mount_point(path: str, is_directory: bool) -> None:
     parent = os.path.dirname(path)
     built = ""
     for part in parent.split("/")[1:]:
@@ -77,7 +81,7 @@ def _make_mount_point(path, is_directory):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
-def _bind_grants(job):
+def _bind_grants(job: dict) -> None:  # type: ignore[type-arg]
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     for source, target, is_directory, writable in job["mounts"]:
         _make_mount_point(target, is_directory)
@@ -89,7 +93,7 @@ def _bind_grants(job):
         _syscall("umount2", b"/grants\0", _MNT_DETACH)
 
 
-def _show_cpus(count):
+def _show_cpus(count: int) -> None:
     base = "/sys/devices/system/cpu"
     os.makedirs(base, 0o755)
     for name in ("online", "possible", "present"):
@@ -97,7 +101,7 @@ def _show_cpus(count):
             file.write("0\n" if count == 1 else f"0-{count - 1}\n")
 
 
-def _enter_jail(cpus):
+def _enter_jail(cpus: int) -> None:
     # A chroot denies new user namespaces (clone(2), EPERM), seen by the trace.
     os.chroot("/guest")
     os.chdir("/tmp")
@@ -110,13 +114,13 @@ def _enter_jail(cpus):
     os.setresuid(_NOBODY, _NOBODY, _NOBODY)
 
 
-def _watch_lifeline():
+def _watch_lifeline() -> None:
     while os.read(_CONTROL, 4096):
         pass
     os._exit(125)
 
 
-def _supervise(child):
+def _supervise(child: int) -> None:
     import _thread
 
     _thread.start_new_thread(_watch_lifeline, ())
@@ -130,13 +134,13 @@ def _supervise(child):
 class _Courtesy:
     """Names the missing capability in tracebacks, and the host of a name look-up."""
 
-    def __init__(self, granted):
+    def __init__(self, granted: list[str]) -> None:
         self.granted = granted
-        self.opened = None
-        self.peer = None
+        self.opened: tuple[object, int] | None = None
+        self.peer: str | None = None
         self.busy = False
 
-    def hook(self, event, args):
+    def hook(self, event: str, args: tuple) -> None:  # type: ignore[type-arg]
         if event == "open":
             if not self.busy:
                 self.opened = (args[0], args[2])
@@ -159,7 +163,7 @@ class _Courtesy:
             if isinstance(address, tuple) and len(address) >= 2:
                 self.peer = f"{address[0]}:{address[1]}"
 
-    def note(self, error):
+    def note(self, error: OSError) -> None:
         """Adds the name of the missing capability to a denial, if it is one."""
         number = getattr(error, "errno", None)
         name = getattr(error, "filename", None)
@@ -170,29 +174,28 @@ class _Courtesy:
                 if not self._own(path):
                     kind = "FILE_WRITE" if (self.opened[1] or 0) & 0o1103 else "FILE_READ"
                     text = f"{kind}:{path} is not granted"
-            elif "subprocess" in sys.modules and type(error).__name__ != "FileExistsError":
-                if "/" not in name or os.path.basename(os.path.dirname(name)) in ("bin", "sbin"):
-                    text = f"EXTERNAL_COMMAND:{os.path.basename(name)} is not granted"
-        elif self.peer and (number in (101, 113) or type(error).__name__ == "gaierror"):
-            text = f"NETWORK_CONNECT:{self.peer} is not granted"
-        elif self.peer and type(error).__name__ == "URLError":
+            elif "/" not in name or os.path.basename(os.path.dirname(name)) in ("bin", "sbin"):
+                text = f"EXTERNAL_COMMAND:{os.path.basename(name)} is not granted"
+        elif self.peer and (
+            number in (101, 113) or type(error).__name__ in ("gaierror", "URLError")
+        ):
             text = f"NETWORK_CONNECT:{self.peer} is not granted"
         if text is not None:
             error.add_note(text)
 
-    def _own(self, path):
+    def _own(self, path: str) -> bool:
         own = ("/tmp/", "/opt/omnibase/", "/dev/", "/run/script/", *self.granted)
         return any(path == p.rstrip("/") or path.startswith(p) for p in own)
 
 
-def _port(service):
+def _port(service: object) -> int | str:
     try:
-        return int(service)
+        return int(service)  # type: ignore[call-overload,no-any-return]
     except (TypeError, ValueError):
         return "*"
 
 
-def _run_script(job, source):
+def _run_script(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
     """Runs the source as ``__main__``, as ``python script.py`` would."""
     os.close(_CONTROL)
     _enter_jail(job["cpus"])
@@ -200,55 +203,55 @@ def _run_script(job, source):
     sys.argv[:] = [path, *job["argv"]]
     sys.path.insert(0, os.path.dirname(path))
     main = type(sys)("__main__")
-    main.__dict__.update(__file__=path, __builtins__=__builtins__, __cached__=None, __annotations__={})
+    main.__dict__.update(
+        __file__=path, __builtins__=__builtins__, __cached__=None, __annotations__={}
+    )
     sys.modules["__main__"] = main
-    _provide_user(sys)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # followed live
+    _provide_user()
     courtesy = _Courtesy(job["granted"])
     sys.addaudithook(courtesy.hook)
     try:
-        try:
-            code = compile(source, path, "exec", dont_inherit=True)
-            exec(code, main.__dict__)  # noqa: S102
-        except SystemExit:
-            raise
-        except BaseException as error:
-            trace = error.__traceback__
-            # Drop this function's own frame: the user sees their script only.
-            error.__traceback__ = trace.tb_next if trace is not None else None
-            if isinstance(error, OSError):
-                courtesy.note(error)
-            sys.excepthook(type(error), error, error.__traceback__)
-            raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
-    finally:
-        del courtesy
+        code = compile(source, path, "exec", dont_inherit=True)
+        exec(code, main.__dict__)  # noqa: S102
+    except SystemExit:
+        raise
+    except BaseException as error:
+        trace = error.__traceback__
+        # Drop this function's own frame: the user sees their script only.
+        error.__traceback__ = trace.tb_next if trace is not None else None
+        if isinstance(error, OSError):
+            courtesy.note(error)
+        sys.excepthook(type(error), error, error.__traceback__)
+        raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
 
 
-def _provide_user(sys):
+def _provide_user() -> None:
     """Makes ``pwd`` know nobody, since libc must not open ``/etc/passwd`` for it."""
     import pwd
 
-    nobody = pwd.struct_passwd(("nobody", "x", _NOBODY, _NOBODY, "nobody", "/tmp", "/nonexistent"))  # noqa: S108
+    nobody = pwd.struct_passwd(("nobody", "x", _NOBODY, _NOBODY, "nobody", "/tmp", "/nonexistent"))
 
-    def getpwuid(uid, /):
+    def getpwuid(uid: int, /) -> pwd.struct_passwd:
         """Returns the password database entry for the given numeric user id."""
         if uid != _NOBODY:
             raise KeyError(f"getpwuid(): uid not found: {uid}")
         return nobody
 
-    def getpwnam(name, /):
+    def getpwnam(name: str, /) -> pwd.struct_passwd:
         """Returns the password database entry for the given user name."""
         if name != "nobody":
             raise KeyError(f"getpwnam(): name not found: {name!r}")
         return nobody
 
-    def getpwall():
+    def getpwall() -> list[pwd.struct_passwd]:
         """Returns the list of all available password database entries."""
         return [nobody]
 
     pwd.getpwuid, pwd.getpwnam, pwd.getpwall = getpwuid, getpwnam, getpwall
 
 
-def main():
+def main() -> None:
     job = _parse_job(_read_exactly(int.from_bytes(_read_exactly(4), "little")))
     source = _read_exactly(job["size"])
     os.mkdir(os.path.dirname(job["path"]), 0o755)

@@ -112,7 +112,12 @@ class TraceServer:
                 if not datagram:
                     self.closed = True
                     return False
-                self._take(datagram, now)
+                if self._greeted:
+                    self._take(datagram, now)
+                else:
+                    wire.check_handshake(datagram)
+                    connection.send(wire.HANDSHAKE)
+                    self._greeted = True
         except BlockingIOError:
             return False
         except ConnectionError:
@@ -124,12 +129,6 @@ class TraceServer:
         return True
 
     def _take(self, datagram: bytes, now: float) -> None:
-        if not self._greeted:
-            wire.check_handshake(datagram)
-            assert self._connection is not None
-            self._connection.send(wire.HANDSHAKE)
-            self._greeted = True
-            return
         kind, dropped, body = wire.split(datagram)
         self.dropped = max(self.dropped, dropped)
         key = (kind, body)

@@ -45,12 +45,12 @@ _PROBE_DIRECTORIES: Final = (
     "/usr/share/lib/zoneinfo/", "/usr/lib/zoneinfo/", "/etc/zoneinfo/", "/usr/share/terminfo/",
     "/usr/lib/terminfo/", "/lib/terminfo/", "/etc/terminfo/",
 )  # fmt: skip
-_LIBRARY: Final = re.compile(r"(/usr)?/lib(32|64|x32)?(/[\w.+-]+)*/((lib|ld-)[^/]*\.so[^/]*|gconv/.*)")
+_LIBRARY: Final = re.compile(
+    r"(/usr)?/lib(32|64|x32)?(/[\w.+-]+)*/((lib|ld-)[^/]*\.so[^/]*|gconv/.*)"
+)
 
 # Commands that stock modules look for and do without: `platform`, `ctypes.util`, `uuid`.
-_COMMAND_PROBES: Final = frozenset(
-    {("uname", "-p"), ("/sbin/ldconfig", "-p"), ("ldconfig", "-p")}
-)
+_COMMAND_PROBES: Final = frozenset({("uname", "-p"), ("/sbin/ldconfig", "-p"), ("ldconfig", "-p")})
 _PENDING: Final = frozenset({0, errors.EINPROGRESS, errors.EISCONN, errors.EALREADY, errors.EINTR})
 
 
@@ -214,9 +214,8 @@ class Judge:
         for grant in self._granted:
             if grant.holds(path) and (grant.writable or not writing):
                 return None
-        if number in _ABSENT:
-            if path.startswith(self._rules.owned) or f"{path}/" in self._rules.owned:
-                return None
+        if number in _ABSENT and f"{path}/".startswith(self._rules.owned):
+            return None
         if self._is_probe(path) and not writing:
             return None
         return attempt
@@ -246,7 +245,7 @@ class Judge:
         if host == self._rules.nameserver:
             return self._lookup(message)
         attempt = _attempt(message, f"NETWORK_CONNECT:{_endpoint(host, port)}", "connect", host)
-        if ipaddress.ip_address(host).is_loopback or host in ("0.0.0.0", "::"):  # noqa: S104
+        if ipaddress.ip_address(host).is_loopback or host in ("0.0.0.0", "::"):
             if message.errno == errors.ECONNREFUSED and len(self._refused_ports) < 1024:
                 self._refused_ports.setdefault(port, attempt)
             return None
@@ -282,7 +281,9 @@ class Judge:
     def _socket(self, message: Message) -> Attempt | None:
         if message.errno not in (errors.EPERM, errors.EACCES):
             return None
-        return _attempt(message, None, "socket", f"family {message.flags}, type {message.kind & 15}")
+        return _attempt(
+            message, None, "socket", f"family {message.flags}, type {message.kind & 15}"
+        )
 
     def _clone(self, message: Message) -> Attempt | None:
         if message.errno == errors.EAGAIN:
