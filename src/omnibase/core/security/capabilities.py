@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import product
 from typing import Any
 
 from omnibase.core.security.patterns import (
@@ -24,6 +25,9 @@ from omnibase.core.security.patterns import (
 from omnibase.errors import CapabilityDenied, CapabilityError
 
 __all__ = ["Capability", "CapabilitySet", "CapabilityType"]
+
+MAX_NARROWED = 256
+"""Most parts of members that `CapabilitySet.narrow` works with."""
 
 
 class CapabilityType(StrEnum):
@@ -220,15 +224,21 @@ class CapabilitySet:
         say it exactly; else it is dropped.
 
         Raises:
-            CapabilityError: Two patterns are too complex to compare.
+            CapabilityError: Two patterns are too complex to compare, or more than
+                `MAX_NARROWED` capabilities are needed for the parts.
         """
         kept = {c for c in self if other.covers(c)}
-        pieces = sorted(
-            {piece for mine in self if mine not in kept for theirs in other
-             for piece in mine.intersection(theirs)} - kept
-        )  # fmt: skip
+        pieces: set[Capability] = set()
+        for mine, theirs in product(self, other):
+            if mine not in kept:
+                pieces.update(mine.intersection(theirs))
+            if len(pieces) > MAX_NARROWED:
+                raise CapabilityError(
+                    f"what is common has more than {MAX_NARROWED} parts",
+                    hint="use fewer patterns that overlap each other",
+                )
         result = CapabilitySet(kept)
-        for piece in pieces:
+        for piece in sorted(pieces):
             if not result.covers(piece):
                 rest = (c for c in result if c in kept or not piece.covers(c))
                 result = CapabilitySet((*rest, piece))

@@ -17,6 +17,10 @@ _SPECIAL = frozenset(
 )
 
 
+_END = r"(?![\s\S])"
+"""Makes the ``$`` before it the very end in every dialect, also before a line feed."""
+
+
 def capability_file_schema() -> dict[str, Any]:
     """Returns the JSON Schema (draft 2020-12) of a capability document.
 
@@ -77,7 +81,7 @@ def capability_file_schema() -> dict[str, Any]:
             "capability": {
                 "type": "string",
                 "description": "`TYPE:resource`, e.g. `FILE_READ:/data/**`.",
-                "anyOf": [{"pattern": form} for form in forms],
+                "anyOf": [{"pattern": form + _END} for form in forms],
             },
         },
     }

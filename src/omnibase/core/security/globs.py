@@ -15,7 +15,17 @@ from itertools import product
 
 from omnibase.errors import CapabilityError
 
-__all__ = ["MAX_PIECES", "intersection", "is_glob", "normalise", "quoted", "shortest", "to_regex"]
+__all__ = [
+    "MAX_PIECES",
+    "intersection",
+    "is_glob",
+    "normalise",
+    "plainly_disjoint",
+    "plainly_outside",
+    "quoted",
+    "shortest",
+    "to_regex",
+]
 
 MAX_STEPS = 100_000
 """Transitions that one comparison may try (about 0.3 s) before it is refused."""
@@ -24,6 +34,7 @@ MAX_PIECES = 8
 """Patterns that an intersection may be split into."""
 
 _RUN = re.compile(r"[*?]{2,}")
+_WILD = re.compile(r"[*?]")
 _DOTS = (".", "..")
 
 
@@ -60,6 +71,27 @@ def to_regex(glob: str) -> str:
     # The leftmost place for a middle part is always good enough, so it is never retried.
     middle = "".join(f"(?>[^/]*?{part})" for part in rest[:-1])
     return f"{first}{middle}[^/]*{rest[-1]}"
+
+
+@lru_cache(maxsize=4096)
+def _ends(glob: str) -> tuple[str, str]:
+    """Returns what stands before the first and after the last wildcard."""
+    return _WILD.split(glob, maxsplit=1)[0], _WILD.split(glob)[-1]
+
+
+def plainly_disjoint(a: str, b: str) -> bool:
+    """Says that no word is in both because they begin or end differently; a quick test."""
+    (start, end), (begin, finish) = _ends(a), _ends(b)
+    return not (
+        (start.startswith(begin) or begin.startswith(start))
+        and (end.endswith(finish) or finish.endswith(end))
+    )
+
+
+def plainly_outside(inner: str, outer: str) -> bool:
+    """Says that ``outer`` does not contain ``inner`` since its ends are stricter."""
+    (start, end), (begin, finish) = _ends(inner), _ends(outer)
+    return not (start.startswith(begin) and end.endswith(finish))
 
 
 def _machine(glob: str) -> tuple[str, int]:

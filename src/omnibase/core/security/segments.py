@@ -13,6 +13,8 @@ from omnibase.core.security.globs import (
     MAX_PIECES,
     intersection,
     is_glob,
+    plainly_disjoint,
+    plainly_outside,
     quoted,
     shortest,
     to_regex,
@@ -133,6 +135,8 @@ class SegmentPattern:
         Raises:
             CapabilityError: The patterns are too complex to compare.
         """
+        if any(map(plainly_outside, other.segments, self.segments)):
+            return False
         return other.outside(self) is None
 
     def intersects(self, other: Self) -> bool:
@@ -212,14 +216,14 @@ class SegmentPattern:
         return tuple(pattern for pattern in found if width(pattern.text) <= MAX_BYTES)
 
     def _aligned(self, other: Self) -> list[tuple[str, ...]] | None:
-        """Pairs the segments that must both match, or says that the lengths differ."""
+        """Pairs the segments that must both match; ``None`` if no text can fit both."""
         short, long = sorted((self, other), key=lambda p: len(p.segments))
         n, m = len(short.segments), len(long.segments)
         if n == m:
             fits = short.deep == long.deep
         else:
             fits = short.deep
-        if not fits:
+        if not fits or any(map(plainly_disjoint, self.segments, other.segments)):
             return None
         pairs: list[tuple[str, ...]] = list(zip(self.segments, other.segments, strict=False))
         return pairs + [(glob,) for glob in long.segments[n:]]
