@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if suite not in _SUITES:
             raise pytest.UsageError(f"{item.path}: put it into one of {sorted(_SUITES)}")
         item.add_marker(suite)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_directory() -> Iterator[Path]:
+    """Gives the session a state directory of its own: short, since a socket's path has a limit."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ob-", dir="/tmp") as path,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("OMNIBASE_STATE_DIR", path)
+        yield Path(path)
