@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
@@ -239,13 +240,17 @@ class _Call:
         bus: events.EventBus | None,
     ) -> None:
         self.name, self.source = _load(script)
+        if isinstance(args, str):
+            raise ConfigurationError("`args` is a string", hint=f"pass a list: `[{args[:80]!r}]`")
         self.argv = tuple(args)
-        for argument in self.argv:
-            if "\0" in argument:
+        for text in (self.name, *self.argv):
+            if not _is_argument(text):
                 raise ConfigurationError(
-                    f"`{argument!r:.80}` cannot be an argument", hint="pass strings without NUL"
+                    f"`{ascii(text)[:80]}` cannot be an argument", hint="pass strings without NUL"
                 )
-        self.stdin = stdin
+        if not isinstance(stdin, bytes | bytearray):
+            raise ConfigurationError("`stdin` is not bytes", hint="encode it, e.g. `text.encode()`")
+        self.stdin = bytes(stdin)
         self.grants = _capability_set(capabilities)
         self.context = context or ExecutionContext()
         self.env = env
@@ -319,7 +324,9 @@ async def _in_thread(call: _Call) -> RunResult:
         return await asyncio.shield(done)
     except asyncio.CancelledError:
         cancel.set()
-        await asyncio.wait([done])
+        while not done.done():  # a second cancellation must not leave the run behind
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([done])
         done.exception()  # retrieved: the cancellation is what the caller sees
         raise
     finally:
@@ -331,7 +338,12 @@ def _load(script: Script) -> tuple[str, bytes]:
     if isinstance(script, bytes):
         return "script.py", _bounded(script)
     if isinstance(script, str) and ("\n" in script or not script.endswith(".py")):
-        return "script.py", _bounded(script.encode("utf-8", "surrogateescape"))
+        try:
+            return "script.py", _bounded(script.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError as error:
+            raise ConfigurationError(
+                "the script's text is not valid Unicode", hint="pass bytes"
+            ) from error
     path = Path(script)
     try:
         # Opening a FIFO must not wait for its writer.
@@ -352,6 +364,16 @@ def _load(script: Script) -> tuple[str, bytes]:
         return path.name, _bounded(file.read(_MAX_SCRIPT_BYTES + 1))
 
 
+def _is_argument(text: object) -> bool:
+    if not isinstance(text, str) or "\0" in text:
+        return False
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _bounded(source: bytes) -> bytes:
     if len(source) > _MAX_SCRIPT_BYTES:
         raise ConfigurationError(
@@ -370,8 +392,14 @@ def _capability_set(capabilities: Capabilities) -> CapabilitySet:
         raise ConfigurationError(
             "`capabilities` is a string", hint=f"pass a list: `[{capabilities[:80]!r}]`"
         )
+    items = tuple(capabilities)
+    for item in items:
+        if not isinstance(item, Capability | str):
+            raise ConfigurationError(
+                f"`{item!r:.80}` is not a capability", hint="write `TYPE:resource`"
+            )
     return CapabilitySet(
-        item if isinstance(item, Capability) else Capability.parse(item) for item in capabilities
+        item if isinstance(item, Capability) else Capability.parse(item) for item in items
     )
 
 

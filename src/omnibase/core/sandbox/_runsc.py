@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -20,7 +21,8 @@ __all__ = [
     "Process",
     "Runtime",
     "build_loader_cache",
-    "enter_namespaces",
+    "enter_mount_namespace",
+    "enter_pid_namespace",
     "find_runtime",
     "hold_user_namespace",
     "in_new_thread",
@@ -55,6 +57,11 @@ def find_runtime() -> Runtime:
     Raises:
         SandboxUnavailable: There is none, or it is too old or does not run.
     """
+    if platform.machine() != "x86_64":
+        raise SandboxUnavailable(
+            f"`{platform.machine()}` is not supported",
+            hint="the system call tables are those of x86-64",
+        )
     named = os.environ.get("RUNSC")
     data = os.environ.get("OMNIBASE_DATA_DIR") or os.path.join(
         os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "omnibase"
@@ -139,9 +146,9 @@ def start_isolated(
 ) -> Process:
     """Starts a process as PID 1 of a new PID namespace, inside the given cgroups.
 
-    To be called once from a thread made for it (`in_new_thread`), after
-    `enter_namespaces`. The process gets no environment but ``PATH``, its own
-    session, and no descriptor but those named.
+    To be called once from a thread made for it (`in_new_thread`), after both
+    `enter_mount_namespace` and `enter_pid_namespace`. The process gets no
+    environment but ``PATH``, its own session, and no descriptor but those named.
     """
     return subprocess.Popen(
         ["/bin/sh", "-c", _START, "omnibase", " ".join(cgroup_files), *arguments],
@@ -155,21 +162,26 @@ def start_isolated(
     )
 
 
-def enter_namespaces() -> None:
-    """Gives the calling thread a mount namespace, and its next child a PID namespace."""
-    _sys.unshare(_sys.CLONE_NEWNS | _sys.CLONE_NEWPID)
-    # Mounts made here never reach the host; the host's still reach here.
+def enter_mount_namespace() -> None:
+    """Gives the calling thread a mount namespace: mounts made in it never reach the host."""
+    _sys.unshare(_sys.CLONE_NEWNS)
     _sys.mount(None, "/", None, _sys.MS_REC | _sys.MS_SLAVE)
 
 
-def try_platform(runtime: Runtime, platform: str, root: str, timeout: float) -> str | None:
+def enter_pid_namespace() -> None:
+    """Makes the calling thread's next child PID 1 of a new namespace; only one child is useful."""
+    _sys.unshare(_sys.CLONE_NEWPID)
+
+
+def try_platform(runtime: Runtime, name: str, root: str, timeout: float) -> str | None:
     """Runs ``true`` on a platform; returns ``None`` if it works, else why not."""
 
     def attempt() -> str | None:
-        enter_namespaces()
+        enter_mount_namespace()
+        enter_pid_namespace()
         process = start_isolated(
             [runtime.path, f"--root={root}", "--network=none", "--ignore-cgroups",
-             f"--platform={platform}", "do", "/bin/true"],
+             f"--platform={name}", "do", "/bin/true"],
             stderr=subprocess.PIPE,
         )  # fmt: skip
         try:

@@ -11,14 +11,17 @@ import math
 import os
 from typing import Any, Final
 
-from omnibase.core.sandbox.spec import Mask, SandboxSpec
+from omnibase.core.sandbox.seccomp import compile_filter
+from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.sandbox.syscalls import (
+    EXIT,
+    EXIT_GROUP,
     FILE_CHANGES,
     FORKS,
+    NAMED,
     NATIVE,
     PRIVILEGE,
     SENDS,
-    SeccompRule,
 )
 
 __all__ = ["SCRIPT_DIRECTORY", "job_message", "oci_config", "trace_config"]
@@ -81,10 +84,6 @@ def oci_config(spec: SandboxSpec, *, scratch_dir: str, grants_dir: str | None) -
         "annotations": _scratch_annotations(scratch_dir, spec.scratch_bytes),
         "linux": {
             "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount")],
-            "seccomp": {
-                "defaultAction": "SCMP_ACT_ALLOW",
-                "syscalls": [_seccomp(rule) for rule in spec.seccomp],
-            },
         },
     }
 
@@ -108,16 +107,6 @@ def _scratch_annotations(source: str, size: int) -> dict[str, str]:
     }
 
 
-def _seccomp(rule: SeccompRule) -> dict[str, Any]:
-    entry: dict[str, Any] = {"names": list(rule.names), "action": "SCMP_ACT_TRAP"}
-    if rule.args:
-        entry["args"] = [
-            {"index": a.index, "value": a.value, "valueTwo": a.value_two, "op": a.operator}
-            for a in rule.args
-        ]
-    return entry
-
-
 def trace_config(endpoint: str) -> dict[str, Any]:
     """Returns the pod-init configuration: one trace session to a Unix socket.
 
@@ -127,7 +116,8 @@ def trace_config(endpoint: str) -> dict[str, Any]:
     context = ["group_id", "process_name", "cwd"]
     points: list[dict[str, Any]] = [
         {"name": "container/start", "context_fields": ["container_id"]},
-        {"name": "sentry/task_exit", "context_fields": ["group_id", "process_name"]},
+        # No strings: what decides must not be lost to a name that is not UTF-8.
+        {"name": "sentry/task_exit", "context_fields": ["group_id", "thread_id"]},
     ]
     for name in ("open", "creat", "execve", "connect", "bind", "socket", "clone", "chroot",
                  "chdir", "setuid", "setgid", "setresuid", "setresgid"):  # fmt: skip
@@ -140,11 +130,14 @@ def trace_config(endpoint: str) -> dict[str, Any]:
                 "context_fields": context,
             }
         )
-    for number in sorted({*NATIVE, *FILE_CHANGES, *SENDS, *FORKS, *PRIVILEGE}):
-        points.append({"name": f"syscall/sysno/{number}/exit", "context_fields": context})
-    # 12 retries of 25 µs, doubling up to 10 ms: a slow reader slows the guest for
-    # up to 60 ms a message before one is dropped, and a drop is counted.
-    sink = {"name": "remote", "config": {"endpoint": endpoint, "retries": 12}}
+    # The raw points carry no context, whatever is asked for.
+    for number in sorted({*NAMED, *NATIVE, *FILE_CHANGES, *SENDS, *FORKS, *PRIVILEGE}):
+        points.append({"name": f"syscall/sysno/{number}/exit"})
+    for number in (EXIT, EXIT_GROUP):
+        points.append({"name": f"syscall/sysno/{number}/enter"})
+    # 60 retries of 25 µs, doubling up to 10 ms: a slow reader slows the guest for
+    # up to half a second a message before one is dropped, and a drop is counted.
+    sink = {"name": "remote", "config": {"endpoint": endpoint, "retries": 60}}
     return {"trace_session": {"name": "Default", "points": points, "sinks": [sink]}}
 
 
@@ -155,13 +148,27 @@ def job_message(
     script: bytes,
     argv: tuple[str, ...],
     mounts: list[tuple[str, str, bool, bool]],
-    masks: tuple[Mask, ...] = (),
+    masks: list[tuple[str, bool]] | None = None,
+    pinned: tuple[str, ...] = (),
 ) -> bytes:
-    """Returns what the agent reads first: a length, NUL-ended fields, then the script."""
+    """Returns what the agent reads first: a length, NUL-separated fields, then the script.
+
+    Args:
+        spec: The run.
+        name: File name of the script inside.
+        script: Its source.
+        argv: Its arguments.
+        mounts: ``(guest source, guest target, is directory, writable)``.
+        masks: ``(guest path, is directory)`` to cover.
+        pinned: Directories above a mask, which must not be renamed away from it.
+    """
     granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts]
     fields = [f"{SCRIPT_DIRECTORY}/{name}", str(len(script)), str(max(1, math.ceil(spec.cpus)))]
-    for group in (list(argv), granted, [mask.path for mask in masks]):
+    for group in (list(argv), granted, list(pinned), [compile_filter(spec.seccomp).hex()]):
         fields += [str(len(group)), *group]
+    fields.append(str(len(masks or [])))
+    for target, is_directory in masks or []:
+        fields += [target, "d" if is_directory else "f"]
     fields.append(str(len(mounts)))
     for source, target, is_directory, writable in mounts:
         fields += [source, target, "d" if is_directory else "f", "w" if writable else "r"]

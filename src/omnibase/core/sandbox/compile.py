@@ -13,7 +13,7 @@ from typing import Final
 from omnibase.core.context import ExecutionContext, parse_size
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
 from omnibase.core.sandbox.spec import FileGrant, Mask, SandboxSpec, WatchRules
-from omnibase.core.sandbox.syscalls import TRAPPED
+from omnibase.core.sandbox.syscalls import SECCOMP
 from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
 from omnibase.errors import CapabilityError, ConfigurationError
 
@@ -32,7 +32,7 @@ _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 _GUEST_OWN: Final = ("/etc", "/opt", GUEST_PREFIX, "/run", "/tmp", "/lib64", "/usr/share/zoneinfo")
 _GUEST_INTERNAL: Final = ("/guest", "/grants", GUEST_PREFIX, "/run/script", "/.lookup")
 
-_OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/guest/", "/grants/", "/proc/", "/run/script/",
+_OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/proc/", "/run/script/",
                  "/sys/", "/tmp/")  # fmt: skip
 _PROBES: Final = frozenset(
     {"/var/run/nscd/socket", "/run/nscd/socket", "/etc/inputrc", "/etc/mailcap", "/etc/terminfo"}
@@ -99,7 +99,8 @@ def compile_spec(
             details={"ceiling_bytes": context.memory_bytes},
             hint="ask for less, or raise `memory_bytes` in the ExecutionContext (`--memory`)",
         )
-    memory = memory or min(context.default_memory_bytes, context.memory_bytes)
+    # A grant raises the default; it never lowers it.
+    memory = max(memory, min(context.default_memory_bytes, context.memory_bytes))
     files.sort(key=lambda grant: (grant.path.count("/"), grant.path, grant.writable))
     return SandboxSpec(
         image_path=image.path,
@@ -117,7 +118,7 @@ def compile_spec(
         truncate_output=context.on_output_limit == "truncate",
         scratch_bytes=context.scratch_bytes,
         kill_on_violation=context.on_violation == "kill",
-        seccomp=TRAPPED,
+        seccomp=SECCOMP,
         watch=WatchRules(
             owned=_OWNED,
             probes=_PROBES | frozenset(image.probes),
@@ -125,7 +126,8 @@ def compile_spec(
             nameserver="192.0.2.53",
         ),
         grants=tuple(str(grant) for grant in grants),
-        refused_areas=(*_FORBIDDEN, *refused_areas),
+        refused_areas=(*_FORBIDDEN, *_GUEST_INTERNAL, *refused_areas),
+        read_only_areas=read_only_areas,
     )
 
 
@@ -192,8 +194,17 @@ def _environment(extra: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
                 f"`{name}` would steer the interpreter before the script starts",
                 hint="set it inside the script",
             )
+        if not isinstance(value, str):
+            raise ConfigurationError(f"the value of `{name}` is not a string")
         if "\0" in value:
             raise ConfigurationError(f"the value of `{name}` contains a NUL byte")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigurationError(
+                f"the value of `{name}` is not valid Unicode",
+                hint="pass bytes on standard input or through a granted file",
+            ) from error
     merged = _BASE_ENVIRONMENT | dict(extra)
     if sum(len(name) + len(value) for name, value in merged.items()) > _MAX_ENVIRONMENT:
         raise ConfigurationError(

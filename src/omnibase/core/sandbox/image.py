@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["GUEST_PREFIX", "Image", "ensure_image"]
 
 GUEST_PREFIX = "/opt/omnibase"
-_FORMAT = 4  # raise it whenever what is built changes
+_FORMAT = 5  # raise it whenever what is built changes
 _SKIPPED = frozenset(
     {"__pycache__", "ensurepip", "idlelib", "lib2to3", "site-packages", "dist-packages"}
     | {"test", "tests", "tkinter", "turtledemo"}
@@ -116,6 +116,8 @@ def ensure_image(state_dir: Path) -> Image:
             return found
         for stale in images.glob(".build-*"):
             shutil.rmtree(stale, ignore_errors=True)
+        for draft in images.glob("*.tmp"):
+            draft.unlink(missing_ok=True)
         return _build(images, index)
 
 

@@ -60,31 +60,21 @@ class Run:
         self._scratch_bytes = 0
         self._next_cpu_check = 0.0
 
-    def execute(self) -> Ended:
-        directory = RunDirectory.create(self._runner.state)
-        cgroup = Cgroup(self._runner.hierarchy, directory.run_id)
-        try:
-            directory.record_cgroups(cgroup.paths)
-            with staging.resolve_grants(self._spec) as mounts:
-                cgroup.create(
-                    memory_bytes=self._spec.memory_bytes,
-                    cpus=self._spec.cpus,
-                    host_pids=_HOST_TASKS + 2 * self._spec.pids,
-                )
-                return self._execute(directory, cgroup, mounts)
-        finally:
-            cgroup.remove()
-            directory.remove()
-
-    def _execute(
-        self, directory: RunDirectory, cgroup: Cgroup, mounts: tuple[staging.StagedMount, ...]
-    ) -> Ended:
+    def execute(self, directory: RunDirectory, cgroup: Cgroup) -> Ended:
+        """Runs it; to be called in a thread of its own, whose namespaces end with it."""
+        cgroup.create(
+            memory_bytes=self._spec.memory_bytes,
+            cpus=self._spec.cpus,
+            host_pids=_HOST_TASKS + 2 * self._spec.pids,
+        )
         path = directory.path
         for name in ("scratch", "grants", "root"):
             (path / name).mkdir(mode=0o700)
-        _runsc.enter_namespaces()
-        rows = staging.stage(mounts, str(path / "grants"))
-        masks = tuple(mask for mask in self._spec.masks if os.path.isdir(mask.path))
+        _runsc.enter_mount_namespace()
+        with staging.resolve_grants(self._spec) as mounts:
+            masks, pinned = staging.resolve_masks(self._spec, mounts)
+            rows = staging.stage(mounts, str(path / "grants"))
+        _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
         self._pending["control"] = memoryview(
             bundle.job_message(
                 self._spec,
@@ -93,6 +83,7 @@ class Run:
                 argv=self._request.argv,
                 mounts=rows,
                 masks=masks,
+                pinned=pinned,
             )
         )
         config = bundle.oci_config(
@@ -107,7 +98,9 @@ class Run:
             Granted(path=target, tree=is_directory, writable=writable)
             for _, target, is_directory, writable in rows
         )
-        trace = TraceServer(endpoint, Judge(self._spec.watch, granted, masks), self._on_violation)
+        trace = TraceServer(
+            endpoint, Judge(self._spec.watch, granted, self._spec.masks), self._on_violation
+        )
         pipes = Pipes.open()
         try:
             process = self._start(path, cgroup, pipes)
@@ -137,7 +130,6 @@ class Run:
             "--network=none",
             "--ignore-cgroups",
             "--overlay2=root:memory",
-            "--oci-seccomp",
             "--host-uds=none",
             "--host-fifo=none",
             f"--pod-init-config={path}/trace.json",
@@ -332,6 +324,8 @@ class Run:
         fault = self._fault
         if fault is None and cause == "exit":
             fault = self._diagnose(trace, result)
+        if fault is not None and trace.started:
+            fault.result = result  # what was seen until then is not lost
         return Ended(result=result, cause=cause, fault=fault)
 
     def _diagnose(self, trace: TraceServer, result: RunResult) -> SandboxError | None:
@@ -348,6 +342,5 @@ class Run:
                 "the sandbox died before the script ended",
                 details={"exit_code": result.exit_code},
                 hint="something outside ended it, or the Sentry crashed",
-                result=result,
             )
         return None

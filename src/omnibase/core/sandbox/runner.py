@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from omnibase.core.sandbox import _runsc
-from omnibase.core.sandbox.cgroup import Hierarchy
+from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.spec import SandboxSpec
+from omnibase.core.sandbox.state import RunDirectory
 from omnibase.errors import SandboxError
 
 __all__ = ["Cancel", "Ended", "GVisorRunner", "Observer", "RunRequest", "SandboxRunner"]
@@ -132,23 +134,38 @@ class GVisorRunner:
         """See `SandboxRunner.run`."""
         from omnibase.core.sandbox.lifecycle import Run
 
-        outcome: list[Ended] = []
-        failure: list[BaseException] = []
-
-        def body() -> None:
-            try:
-                outcome.append(Run(self, request, observer, cancel).execute())
-            except BaseException as error:
-                failure.append(error)
-
-        thread = threading.Thread(target=body, name="omnibase-run", daemon=True)
-        thread.start()
+        directory = RunDirectory.create(self.state)
+        cgroup = Cgroup(self.hierarchy, directory.run_id)
         try:
-            thread.join()
-        except BaseException:  # Ctrl-C: end the run, then let it through
-            cancel.set()
-            thread.join()
-            raise
-        if failure:
-            raise failure[0]
-        return outcome[0]
+            directory.record_cgroups(cgroup.paths)
+            return _in_own_thread(
+                lambda: Run(self, request, observer, cancel).execute(directory, cgroup), cancel
+            )
+        finally:
+            # Outside of the run's mount namespace, where granted files are mounted
+            # below the directory: from here none of them can be seen or deleted.
+            cgroup.remove()
+            directory.remove()
+
+
+def _in_own_thread(work: Callable[[], Ended], cancel: Cancel) -> Ended:
+    outcome: list[Ended] = []
+    failure: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=body, name="omnibase-run", daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except BaseException:  # Ctrl-C: end the run, then let it through
+        cancel.set()
+        thread.join()
+        raise
+    if failure:
+        raise failure[0]
+    return outcome[0]

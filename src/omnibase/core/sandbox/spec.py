@@ -34,10 +34,10 @@ class FileGrant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mask:
-    """A directory inside a granted tree that is covered by an empty one.
+    """A file or directory inside a granted tree that is covered by an empty one.
 
     Attributes:
-        path: The directory.
+        path: The file or directory.
         reason: Why, for the violation that an attempt on it makes.
     """
 
@@ -82,7 +82,8 @@ class SandboxSpec:
         truncate_output: Cut at the cap instead of ending the run.
         scratch_bytes: Size of ``/tmp``.
         kill_on_violation: End the run at the first violation.
-        seccomp: System calls that the guest's filter traps.
+        seccomp: Rules of the guest's filter.
+        read_only_areas: Host paths that no grant may reach for writing.
         watch: Rules of the monitor.
         grants: Text of all capabilities granted, sorted, for the record.
         refused_areas: Host paths that no grant may reach, masked where one contains them.
@@ -107,3 +108,4 @@ class SandboxSpec:
     watch: WatchRules
     grants: tuple[str, ...]
     refused_areas: tuple[str, ...]
+    read_only_areas: tuple[str, ...]

@@ -24,7 +24,7 @@ from omnibase.core.sandbox import _runsc, _sys
 from omnibase.core.sandbox.spec import FileGrant, SandboxSpec
 from omnibase.errors import CapabilityError
 
-__all__ = ["MAX_GLOB_MATCHES", "StagedMount", "resolve_grants", "stage"]
+__all__ = ["MAX_GLOB_MATCHES", "StagedMount", "resolve_grants", "resolve_masks", "stage"]
 
 MAX_GLOB_MATCHES: Final = 256
 _MAX_GLOB_ENTRIES: Final = 100_000
@@ -62,7 +62,8 @@ def resolve_grants(spec: SandboxSpec) -> Iterator[tuple[StagedMount, ...]]:
     with contextlib.ExitStack() as stack:
         mounts: dict[str, StagedMount] = {}
         for grant in spec.files:
-            for path, fd in _open_grant(grant, spec.refused_areas, stack):
+            areas = spec.refused_areas + (spec.read_only_areas if grant.writable else ())
+            for path, fd in _open_grant(grant, areas, stack):
                 known = mounts.get(path)
                 if known is not None and (known.writable or not grant.writable):
                     continue
@@ -74,6 +75,41 @@ def resolve_grants(spec: SandboxSpec) -> Iterator[tuple[StagedMount, ...]]:
                     capability=grant.capability,
                 )
         yield tuple(sorted(mounts.values(), key=lambda mount: (mount.path.count("/"), mount.path)))
+
+
+def resolve_masks(
+    spec: SandboxSpec, mounts: tuple[StagedMount, ...]
+) -> tuple[list[tuple[str, bool]], tuple[str, ...]]:
+    """Returns ``(path, is directory)`` of what is to be covered, and what to pin above it.
+
+    Raises:
+        CapabilityError: A mask cannot be applied exactly: its path holds a
+            link, or is missing where the script could create it.
+    """
+    masks: list[tuple[str, bool]] = []
+    pinned: set[str] = set()
+    for mask in spec.masks:
+        tops = [m for m in mounts if m.is_directory and mask.path.startswith(f"{m.path}/")]
+        if not tops:
+            continue
+        grant = FileGrant(
+            path=mask.path, kind="tree", writable=False, capability=tops[0].capability
+        )
+        try:
+            fd = _walk(mask.path, grant)
+        except CapabilityError as error:
+            missing = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+            if missing and not any(top.writable for top in tops):
+                continue
+            raise
+        masks.append((mask.path, stat.S_ISDIR(os.stat(fd).st_mode)))
+        os.close(fd)
+        for top in tops:
+            above = os.path.dirname(mask.path)
+            while above != top.path:
+                pinned.add(above)
+                above = os.path.dirname(above)
+    return masks, tuple(sorted(pinned, key=lambda path: (path.count("/"), path)))
 
 
 def stage(mounts: tuple[StagedMount, ...], directory: str) -> list[tuple[str, str, bool, bool]]:

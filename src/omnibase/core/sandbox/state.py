@@ -49,7 +49,6 @@ def state_dir() -> Path:
         path = Path(base) / "omnibase"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (path / "runs").mkdir(mode=0o700, exist_ok=True)
         status = os.lstat(path)
     except OSError as error:
         raise ConfigurationError(
@@ -63,6 +62,7 @@ def state_dir() -> Path:
         )
     if status.st_mode & 0o077:
         os.chmod(path, 0o700)
+    (path / "runs").mkdir(mode=0o700, exist_ok=True)
     return path
 
 
@@ -84,6 +84,7 @@ class RunDirectory:
         """Makes and locks a new one; it appears under its name only once locked."""
         run_id = secrets.token_hex(16)
         draft = state / "runs" / f"{_NEW}{run_id}"
+        lock_fd = -1
         try:
             draft.mkdir(mode=0o700)
             lock_fd = os.open(draft / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -91,6 +92,8 @@ class RunDirectory:
             final = state / "runs" / run_id
             draft.rename(final)
         except OSError as error:
+            if lock_fd >= 0:
+                os.close(lock_fd)
             shutil.rmtree(draft, ignore_errors=True)
             raise SandboxUnavailable(
                 f"no run directory can be made in `{state}`: {error.strerror}",
@@ -133,6 +136,7 @@ def sweep(state: Path) -> list[Path]:
             fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             shutil.rmtree(path, ignore_errors=True)
+            removed.append(path)
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

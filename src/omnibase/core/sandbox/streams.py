@@ -21,7 +21,7 @@ class Output:
         self._limit = limit
         self._truncate = truncate
         self._sink = sink
-        self._parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        self._kept = {"stdout": bytearray(), "stderr": bytearray()}
         self.total = 0
         self.truncated = False
 
@@ -39,10 +39,10 @@ class Output:
 
     def kept(self, stream: str) -> bytes:
         """What was kept of a stream."""
-        return b"".join(self._parts[stream])
+        return bytes(self._kept[stream])
 
     def _keep(self, stream: str, chunk: bytes) -> None:
-        self._parts[stream].append(chunk)
+        self._kept[stream] += chunk
         self._sink(stream, chunk)
 
 

@@ -3,30 +3,44 @@
 Guest seccomp is silent: what it refuses with ``ERRNO`` never reaches the trace.
 So a call that the guest's kernel refuses by itself (no capability, not
 implemented, a chroot against user namespaces) is left to the kernel, and its
-errno is on the trace: `NATIVE`. Only what would otherwise succeed is trapped:
-`TRAPPED` ends the process with ``SIGSYS``, and that exit is on the trace.
+errno is on the trace: `NATIVE`. Only what would otherwise succeed is for
+`SECCOMP`, which ends the thread with ``SIGSYS``: that cannot be blocked or
+handled (a trap can), and the end is on the trace.
 
 Numbers are those of Linux on x86-64 (``arch/x86/entry/syscalls/syscall_64.tbl``).
 """
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import Final
 
 __all__ = [
+    "EXIT",
+    "EXIT_GROUP",
     "FILE_CHANGES",
     "FORKS",
+    "NAMED",
     "NATIVE",
     "PRIVILEGE",
+    "SECCOMP",
     "SENDS",
     "SIGSYS",
-    "TRAPPED",
     "SeccompArg",
     "SeccompRule",
 ]
 
 SIGSYS: Final = 31
+EXIT: Final = 60
+EXIT_GROUP: Final = 231
+
+NAMED: Final[dict[int, str]] = {
+    2: "open", 41: "socket", 42: "connect", 49: "bind", 56: "clone", 59: "execve", 80: "chdir",
+    85: "open", 105: "setuid", 106: "setuid", 117: "setuid", 119: "setuid", 161: "chroot",
+    257: "open", 322: "execve",
+}  # fmt: skip
+"""Traced by name (path or address) and raw as well, so that a withheld name shows."""
 
 NATIVE: Final[dict[int, str]] = {
     101: "ptrace", 103: "syslog", 153: "vhangup", 155: "pivot_root", 156: "_sysctl",
@@ -39,14 +53,17 @@ NATIVE: Final[dict[int, str]] = {
     312: "kcmp", 313: "finit_module", 320: "kexec_file_load", 321: "bpf", 323: "userfaultfd",
     425: "io_uring_setup", 426: "io_uring_enter", 427: "io_uring_register", 428: "open_tree",
     429: "move_mount", 430: "fsopen", 431: "fsconfig", 432: "fsmount", 433: "fspick",
-    438: "pidfd_getfd",
+    437: "openat2", 438: "pidfd_getfd",
 }  # fmt: skip
 """Refused by the guest's kernel; any failure of one is an attempt. gVisor traces up to 441."""
 
 FILE_CHANGES: Final[dict[int, str]] = {
     76: "truncate", 82: "rename", 83: "mkdir", 84: "rmdir", 86: "link", 87: "unlink",
-    88: "symlink", 90: "chmod", 92: "chown", 94: "lchown", 133: "mknod", 235: "utimes",
-    258: "mkdirat", 259: "mknodat", 260: "fchownat", 263: "unlinkat", 264: "renameat",
+    88: "symlink", 90: "chmod", 91: "fchmod", 92: "chown", 93: "fchown", 94: "lchown",
+    132: "utime", 133: "mknod", 188: "setxattr", 189: "lsetxattr", 190: "fsetxattr",
+    197: "removexattr", 198: "lremovexattr", 199: "fremovexattr", 235: "utimes",
+    258: "mkdirat", 259: "mknodat", 260: "fchownat", 261: "futimesat", 263: "unlinkat",
+    264: "renameat",
     265: "linkat", 266: "symlinkat", 268: "fchmodat", 280: "utimensat", 316: "renameat2",
 }  # fmt: skip
 """Change a path that the trace point does not carry; EACCES, EPERM or EROFS is an attempt."""
@@ -61,52 +78,83 @@ PRIVILEGE: Final[dict[int, str]] = {62: "kill", 116: "setgroups", 126: "capset",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeccompArg:
-    """A condition on one argument, as in the OCI runtime specification."""
+    """Holds when ``argument & mask == value``, on the low 32 bits."""
 
     index: int
+    mask: int
     value: int
-    value_two: int = 0
-    operator: str = "SCMP_CMP_EQ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeccompRule:
-    """System calls that are trapped when all conditions hold."""
+    """System calls that are refused when all conditions hold.
+
+    Attributes:
+        names: For people.
+        numbers: For the filter.
+        args: All must hold.
+        errno: What the call returns; ``None`` ends its thread with ``SIGSYS``.
+    """
 
     names: tuple[str, ...]
+    numbers: tuple[int, ...]
     args: tuple[SeccompArg, ...] = ()
+    errno: int | None = None
 
 
 _S_IFMT, _S_IFCHR, _S_IFBLK = 0o170000, 0o020000, 0o060000
+_S_ISUID, _S_ISGID, _O_CREAT, _O_TMPFILE = 0o4000, 0o2000, 0o100, 0o20000000
+_CLONE_NEWNS: Final = 0x0002_0000
 
 
-def _device(name: str, mode_index: int) -> tuple[SeccompRule, ...]:
+def _bits(index: int, bits: int) -> SeccompArg:
+    return SeccompArg(index=index, mask=bits, value=bits)
+
+
+def _device(name: str, number: int, mode: int) -> tuple[SeccompRule, ...]:
     return tuple(
         SeccompRule(
             names=(name,),
-            args=(
-                SeccompArg(
-                    index=mode_index, value=_S_IFMT, value_two=kind, operator="SCMP_CMP_MASKED_EQ"
-                ),
-            ),
+            numbers=(number,),
+            args=(SeccompArg(index=mode, mask=_S_IFMT, value=kind),),
         )
         for kind in (_S_IFCHR, _S_IFBLK)
     )
 
 
-TRAPPED: Final[tuple[SeccompRule, ...]] = (
+def _set_id(name: str, number: int, mode: int, flags: int | None = None) -> tuple[SeccompRule, ...]:
+    """Refuses set-user-id and set-group-id bits: a granted directory is the host's.
+
+    The mode of an open counts only when the open creates a file.
+    """
+    creating = ((),) if flags is None else ((_bits(flags, _O_CREAT),), (_bits(flags, _O_TMPFILE),))
+    return tuple(
+        SeccompRule(names=(name,), numbers=(number,), args=(*when, _bits(mode, bit)))
+        for when in creating
+        for bit in (_S_ISUID, _S_ISGID)
+    )
+
+
+SECCOMP: Final[tuple[SeccompRule, ...]] = (
     # A file in memory could be executed where every mount is noexec.
-    SeccompRule(names=("memfd_create",)),
-    SeccompRule(names=("process_vm_readv", "process_vm_writev")),
-    SeccompRule(names=("keyctl",)),
-    *_device("mknod", 1),
-    *_device("mknodat", 2),
-    # A handler for SIGSYS could swallow the trap and with it the record.
-    SeccompRule(
-        names=("rt_sigaction",),
-        args=(
-            SeccompArg(index=0, value=SIGSYS),
-            SeccompArg(index=1, value=0, operator="SCMP_CMP_NE"),
-        ),
-    ),
+    SeccompRule(names=("memfd_create",), numbers=(319,)),
+    SeccompRule(names=("process_vm_readv", "process_vm_writev"), numbers=(310, 311)),
+    SeccompRule(names=("keyctl",), numbers=(250,)),
+    *_device("mknod", 133, 1),
+    *_device("mknodat", 259, 2),
+    *_set_id("chmod", 90, 1),
+    *_set_id("fchmod", 91, 1),
+    *_set_id("fchmodat", 268, 2),
+    *_set_id("creat", 85, 1),
+    *_set_id("mkdir", 83, 1),
+    *_set_id("mkdirat", 258, 2),
+    *_set_id("mknod", 133, 1),
+    *_set_id("mknodat", 259, 2),
+    *_set_id("open", 2, 2, flags=1),
+    *_set_id("openat", 257, 3, flags=2),
+    # Namespaces that an unprivileged clone(2) should not get, but gets from this gVisor.
+    SeccompRule(names=("clone",), numbers=(56,), args=(_bits(0, _CLONE_NEWNS),)),
+    # Its flags lie in memory, where no filter can judge them; libc falls back to clone.
+    SeccompRule(names=("clone3",), numbers=(435,), errno=errno.ENOSYS),
 )
+"""Would succeed, so the guest's seccomp filter refuses it."""

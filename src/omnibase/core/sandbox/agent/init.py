@@ -41,7 +41,9 @@ def _parse_job(data: bytes) -> dict:  # type: ignore[type-arg]
         "size": int(next(fields)),
         "cpus": int(next(fields)),
     }
-    job["argv"], job["granted"], job["masks"] = several(), several(), several()
+    job["argv"], job["granted"], job["pinned"] = several(), several(), several()
+    job["filter"] = bytes.fromhex(several()[0])
+    job["masks"] = [(next(fields), next(fields) == "d") for _ in range(int(next(fields)))]
     job["mounts"] = [
         (next(fields), next(fields), next(fields) == "d", next(fields) == "w")
         for _ in range(int(next(fields)))
@@ -86,9 +88,15 @@ def _bind_grants(job: dict) -> None:  # type: ignore[type-arg]
     for source, target, is_directory, writable in job["mounts"]:
         _make_mount_point(target, is_directory)
         _bind(source, target, flags if writable else flags | _MS_RDONLY)
-    for target in job["masks"]:
-        encoded = os.fsencode(target) + b"\0"
-        _syscall("mount", b"none\0", encoded, b"tmpfs\0", flags | _MS_RDONLY, b"mode=555\0")
+    for target in job["pinned"]:  # a mount point cannot be renamed away from its mask
+        writable = any(w for _, top, _, w in job["mounts"] if target.startswith(f"{top}/"))
+        _bind(target, target, flags if writable else flags | _MS_RDONLY)
+    for target, is_directory in job["masks"]:
+        if is_directory:
+            encoded = os.fsencode(target) + b"\0"
+            _syscall("mount", b"none\0", encoded, b"tmpfs\0", flags | _MS_RDONLY, b"mode=555\0")
+        else:
+            _bind("/run/masked", target, flags | _MS_RDONLY)
     if job["mounts"]:
         _syscall("umount2", b"/grants\0", _MNT_DETACH)
 
@@ -99,6 +107,27 @@ def _show_cpus(count: int) -> None:
     for name in ("online", "possible", "present"):
         with open(f"{base}/{name}", "w") as file:
             file.write("0\n" if count == 1 else f"0-{count - 1}\n")
+
+
+def _prune_devices() -> None:
+    """Leaves only devices that scripts use: each other one is the Sentry's code for nothing."""
+    os.unlink("/dev/fuse")
+    for name in os.listdir("/dev/net"):
+        os.unlink(f"/dev/net/{name}")
+
+
+def _install_filter(program: bytes) -> None:
+    import _ctypes
+
+    # struct sock_fprog: the length in instructions and a pointer to them. CPython
+    # keeps the bytes of a bytes object at the end of its header.
+    header = (len(program) // 8).to_bytes(8, "little")
+    pointer = (id(program) + bytes.__basicsize__ - 1).to_bytes(8, "little")
+    handle = _ctypes.dlopen(None, 2)  # type: ignore[arg-type]
+    pr_set_seccomp, filter_mode = 22, 2
+    address = _ctypes.dlsym(handle, "prctl")
+    if _ctypes.call_function(address, (pr_set_seccomp, filter_mode, header + pointer, 0, 0)) != 0:
+        raise OSError("the seccomp filter was refused")
 
 
 def _enter_jail(cpus: int) -> None:
@@ -199,6 +228,7 @@ def _run_script(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
     """Runs the source as ``__main__``, as ``python script.py`` would."""
     os.close(_CONTROL)
     _enter_jail(job["cpus"])
+    _install_filter(job["filter"])
     path = job["path"]
     sys.argv[:] = [path, *job["argv"]]
     sys.path.insert(0, os.path.dirname(path))
@@ -257,7 +287,9 @@ def main() -> None:
     os.mkdir(os.path.dirname(job["path"]), 0o755)
     with open(job["path"], "wb") as file:
         file.write(source)
+    os.close(os.open("/run/masked", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0))
     _show_cpus(job["cpus"])
+    _prune_devices()
     _bind_grants(job)
     _syscall("mount", b"/\0", b"/guest\0", None, _MS_BIND | _MS_REC, None)
     child = os.fork()

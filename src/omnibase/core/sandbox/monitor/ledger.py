@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from omnibase.core.sandbox.monitor.violations import Attempt, Evidence, Violation
+from omnibase.core.sandbox.monitor.attempts import Attempt, Evidence, Violation
 
 __all__ = ["MAX_DISTINCT", "Ledger"]
 
@@ -60,6 +60,9 @@ class Ledger:
             count, last = self._repeats.get(key, (0, row.last_seen))
             result.append(replace(row, count=1 + count, last_seen=last) if count else row)
         return tuple(result)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._rows
 
     def __len__(self) -> int:
         return len(self._rows)

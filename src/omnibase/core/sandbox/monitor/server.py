@@ -9,16 +9,20 @@ from collections.abc import Callable
 from typing import Final
 
 from omnibase.core.sandbox.monitor import wire
+from omnibase.core.sandbox.monitor.attempts import Attempt, Violation
 from omnibase.core.sandbox.monitor.ledger import Ledger
-from omnibase.core.sandbox.monitor.violations import Judge, Violation
+from omnibase.core.sandbox.monitor.violations import Judge
 from omnibase.errors import ConfigurationError
 
 __all__ = ["TraceServer"]
 
+_Key = tuple[str | None, str, str, int]
+_LOST: Final = Attempt(
+    capability=None, operation="trace", resource="(messages of the trace were lost)", errno=0
+)
 _BATCH: Final = 512  # datagrams per turn, so that output and deadlines get theirs
-_REMEMBERED: Final = 4096
+_REMEMBERED, _REMEMBERED_BYTES = 4096, 512
 _AGENT, _SCRIPT = 1, 2  # thread groups: PID 1 forks the script before anything else
-_IGNORED: Final = object()
 _MAX_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its NUL
 
 
@@ -42,7 +46,8 @@ class TraceServer:
             )
         self._judge = judge
         self._on_violation = on_violation
-        self._remembered: dict[tuple[int, bytes], object] = {}
+        self._remembered: dict[tuple[int, bytes], tuple[wire.Message, _Key | None]] = {}
+        self._buffer = bytearray(wire.MAX_DATAGRAM)
         self._connection: socket.socket | None = None
         self._greeted = False
         self.ledger = Ledger()
@@ -89,6 +94,9 @@ class TraceServer:
         now = time.time()
         for attempt in self._judge.pending():
             self._report(self.ledger.add(attempt, now))
+        if self.dropped:
+            # What was lost may have been an attempt: such a run is not a clean one.
+            self._report(self.ledger.add(_LOST, now))
         self.close()
 
     @property
@@ -108,10 +116,11 @@ class TraceServer:
         now = time.time()
         try:
             for _ in range(_BATCH):
-                datagram = connection.recv(wire.MAX_DATAGRAM)
-                if not datagram:
+                size = connection.recv_into(self._buffer)
+                if not size:
                     self.closed = True
                     return False
+                datagram = bytes(memoryview(self._buffer)[:size])
                 if self._greeted:
                     self._take(datagram, now)
                 else:
@@ -134,9 +143,10 @@ class TraceServer:
         key = (kind, body)
         known = self._remembered.get(key)
         if known is not None:
-            # A hostile loop repeats itself to the byte: no decoding, one counter.
-            if known is not _IGNORED:
-                self.ledger.repeat(known, now)  # type: ignore[arg-type]
+            # A loop repeats itself to the byte: no decoding, only counters.
+            self._judge.recount(known[0])
+            if known[1] is not None:
+                self.ledger.repeat(known[1], now)
             return
         message = wire.decode(kind, body)
         if message is None:
@@ -151,15 +161,15 @@ class TraceServer:
                 self.agent_ended = True
         attempt = self._judge.judge(message)
         if attempt is not None:
-            before = len(self.ledger)
             self._report(self.ledger.add(attempt, now))
-            remember: object = attempt.key if len(self.ledger) > before else None
-        else:
-            remember = _IGNORED
-        if remember is not None and self._judge.stateless(message):
+        if (
+            len(body) <= _REMEMBERED_BYTES
+            and self._judge.stateless(message)
+            and (attempt is None or attempt.key in self.ledger)
+        ):
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()
-            self._remembered[key] = remember
+            self._remembered[key] = (message, None if attempt is None else attempt.key)
 
     def _report(self, violation: Violation | None) -> None:
         if violation is not None:

@@ -14,9 +14,11 @@ import ipaddress
 import os
 import posixpath
 import re
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from dataclasses import replace
+from typing import Final
 
+from omnibase.core.sandbox.monitor.attempts import AGENT, Attempt, Evidence, Granted, Violation
+from omnibase.core.sandbox.monitor.tally import Tally
 from omnibase.core.sandbox.monitor.wire import Message, MessageType
 from omnibase.core.sandbox.spec import Mask, WatchRules
 from omnibase.core.sandbox.syscalls import (
@@ -28,15 +30,12 @@ from omnibase.core.sandbox.syscalls import (
     SIGSYS,
 )
 
-__all__ = ["Attempt", "Granted", "Judge", "Violation"]
-
-Evidence = Literal["kernel", "broker", "agent"]
+__all__ = ["Attempt", "Evidence", "Granted", "Judge", "Violation"]
 
 _DENIED: Final = frozenset({errors.EACCES, errors.EPERM, errors.EROFS})
 _ABSENT: Final = frozenset({errors.ENOENT, errors.ENOTDIR})
 _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CREAT_SYSNO: Final = 85
-_AGENT: Final = 1  # thread group of PID 1, in the root PID namespace: unforgeable
 _LOOKUP: Final = "/.lookup/"
 
 # The loader's, libc's and curses' own searches; what they find there is no secret.
@@ -49,100 +48,20 @@ _LIBRARY: Final = re.compile(
     r"(/usr)?/lib(32|64|x32)?(/[\w.+-]+)*/((lib|ld-)[^/]*\.so[^/]*|gconv/.*)"
 )
 
+_JAIL: Final = "/guest"
+_PROC_LINK: Final = re.compile(
+    r"/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?/(root|cwd)(?:/|$)"
+)
+# Below a descriptor's link anything may lie: only the link itself is the guest's own.
+_PROC_BELOW_FD: Final = re.compile(
+    r"/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?/(?:fd|map_files)/[^/]+/"
+)
+_SCRATCH: Final = ("/tmp/", "/dev/shm/")
+_SYMLINKS: Final = frozenset({88, 266})
+
 # Commands that stock modules look for and do without: `platform`, `ctypes.util`, `uuid`.
 _COMMAND_PROBES: Final = frozenset({("uname", "-p"), ("/sbin/ldconfig", "-p"), ("ldconfig", "-p")})
 _PENDING: Final = frozenset({0, errors.EINPROGRESS, errors.EISCONN, errors.EALREADY, errors.EINTR})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Violation:
-    """One kind of attempt beyond the grants, with how often it was made.
-
-    Attributes:
-        capability: What would have been needed, or ``None`` if no capability
-            could ever allow it.
-        operation: ``open``, ``execve``, ``connect``, or a system call's name.
-        resource: What was reached for: untrusted text.
-        errno: What the guest's kernel answered; 0 if it was ended instead.
-        pid: Process in the guest, 0 if the trace does not tell.
-        process_name: As the guest named it: untrusted text.
-        first_seen: Host time of the first, in seconds since the epoch.
-        last_seen: Host time of the last.
-        count: How many.
-        evidence: Who saw it.
-        reason: Why it is denied, if a policy or a mask says so.
-    """
-
-    capability: str | None
-    operation: str
-    resource: str
-    errno: int
-    pid: int = 0
-    process_name: str = ""
-    first_seen: float = 0.0
-    last_seen: float = 0.0
-    count: int = 1
-    evidence: Evidence = "kernel"
-    reason: str | None = None
-
-    @property
-    def errno_name(self) -> str:
-        """``EACCES`` and the like; empty for 0."""
-        return errors.errorcode.get(self.errno, str(self.errno) if self.errno else "")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns JSON-ready data; undecodable bytes in paths are escaped."""
-        return {
-            "capability": _printable(self.capability),
-            "operation": self.operation,
-            "resource": _printable(self.resource),
-            "errno": self.errno,
-            "errno_name": self.errno_name,
-            "pid": self.pid,
-            "process_name": _printable(self.process_name),
-            "first_seen": self.first_seen,
-            "last_seen": self.last_seen,
-            "count": self.count,
-            "evidence": self.evidence,
-            "reason": self.reason,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """A violation without its times and count: what makes two the same."""
-
-    capability: str | None
-    operation: str
-    resource: str
-    errno: int
-    pid: int = 0
-    process_name: str = ""
-    reason: str | None = None
-
-    @property
-    def key(self) -> tuple[str | None, str, str, int]:
-        """Attempts with the same key are counted together."""
-        return self.capability, self.operation, self.resource, self.errno
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Granted:
-    """Guest paths that are mounted: a failure there is the file's own affair.
-
-    Attributes:
-        path: File, or top of a tree.
-        tree: Whether everything below is granted.
-        writable: Whether writing is.
-    """
-
-    path: str
-    tree: bool
-    writable: bool
-
-    def holds(self, path: str) -> bool:
-        """Whether the path is this file, or lies in this tree."""
-        return path == self.path or (self.tree and path.startswith(self.path.rstrip("/") + "/"))
 
 
 class Judge:
@@ -153,37 +72,61 @@ class Judge:
     ) -> None:
         self._rules = rules
         self._granted = granted
+        # Directories that the agent made in scratch for a grant's sake: the script
+        # cannot create anything there, so what it misses there is the host's.
+        self._guarded = tuple(
+            sorted({f"{above}/" for grant in granted for above in _above_in_scratch(grant.path)})
+        )
         self._masks = masks
         self._lookups: dict[int, str] = {}
         self._refused_ports: dict[int, Attempt] = {}
         self._bound_ports: set[int] = set()
         self._any_port_bound = False
-        self._trapped: set[int] = set()
+        self._killed: set[int] = set()
+        self._links_made = False
+        self._tally = Tally()
         self.pids_refused = False
 
     def judge(self, message: Message) -> Attempt | None:
         """Returns the attempt that a message shows, if it shows one."""
-        if message.group_id == _AGENT:
+        self._tally.count(message)
+        if message.group_id == AGENT:
             return None
         decide = _DECIDERS.get(message.type)
         return None if decide is None else decide(self, message)
 
-    def pending(self) -> list[Attempt]:
-        """Connects to ports of the guest's own loopback on which nothing ever listened.
+    def recount(self, message: Message) -> None:
+        """Counts a message whose answer is known."""
+        self._tally.count(message)
 
-        They are known only at the end: a script may connect before its own
-        server is up.
+    def pending(self) -> list[Attempt]:
+        """Returns what is known only at the end.
+
+        Connects to ports of the guest's own loopback on which nothing ever
+        listened (a script may connect before its own server is up), calls whose
+        message was lost to a name that is not UTF-8, and threads that seccomp
+        ended.
         """
-        if self._any_port_bound:
-            return []
-        return [a for port, a in self._refused_ports.items() if port not in self._bound_ports]
+        found = self._tally.attempts()
+        if not self._any_port_bound:
+            refused = self._refused_ports.items()
+            found += [attempt for port, attempt in refused if port not in self._bound_ports]
+        return found
 
     @staticmethod
     def stateless(message: Message) -> bool:
         """Whether equal messages always get equal answers, so that one can be remembered."""
-        return message.type == MessageType.SYSCALL_RAW or (
+        if message.type == MessageType.SYSCALL_RAW:
+            return message.sysno not in _SYMLINKS
+        return (
             message.type in (MessageType.OPEN, MessageType.EXECVE, MessageType.CHDIR)
             and not message.path.startswith(_LOOKUP)
+            # What a missing file in a place to write means changes with the first link.
+            and (
+                message.errno == 0
+                or message.type == MessageType.EXECVE
+                or not _absolute(message).startswith(_SCRATCH)
+            )
         )
 
     def _open(self, message: Message) -> Attempt | None:
@@ -210,12 +153,18 @@ class Judge:
         attempt = _attempt(message, f"{kind}:{path}", _NAMES[message.type], path)
         for mask in self._masks:
             if path == mask.path or path.startswith(f"{mask.path}/"):
-                return _with_reason(attempt, mask.reason)
+                return replace(attempt, reason=mask.reason)
         for grant in self._granted:
             if grant.holds(path) and (grant.writable or not writing):
-                return None
-        if number in _ABSENT and f"{path}/".startswith(self._rules.owned):
-            return None
+                return attempt if self._links_made and grant.writable else None
+        if path.startswith(_SCRATCH) and not path.startswith(self._guarded):
+            # The script's own files; but behind a link of its making lies anything,
+            # and a file granted for reading may be there too.
+            granted = any(grant.holds(path) for grant in self._granted)
+            return attempt if self._links_made or granted else None
+        guarded = path.startswith(self._guarded)
+        if number in _ABSENT and not guarded and f"{path}/".startswith(self._rules.owned):
+            return attempt if _PROC_BELOW_FD.match(path) else None
         if self._is_probe(path) and not writing:
             return None
         return attempt
@@ -228,18 +177,16 @@ class Judge:
         )
 
     def _execve(self, message: Message) -> Attempt | None:
-        if not message.path and message.errno != 0:
-            return None
-        path = _absolute(message)
-        if message.errno != 0 and (message.argv[:2] in _COMMAND_PROBES):
-            return None
+        path = _absolute(message) if message.path or message.fd_path else "(a descriptor)"
         command = posixpath.basename(path) or path
+        if message.errno != 0 and (command, *message.argv[1:2]) in _COMMAND_PROBES:
+            return None
         return _attempt(message, f"EXTERNAL_COMMAND:{command}", "execve", path)
 
     def _connect(self, message: Message) -> Attempt | None:
         family, host, port = _address(message.address)
         if family == "unix":
-            return self._connect_unix(message, host)
+            return self._unix(message, host, "connect")
         if family != "inet" or not host or message.errno in _PENDING:
             return None
         if host == self._rules.nameserver:
@@ -251,13 +198,13 @@ class Judge:
             return None
         return attempt
 
-    def _connect_unix(self, message: Message, path: str) -> Attempt | None:
-        if not path.startswith("/") or message.errno not in _DENIED | _ABSENT:
+    def _unix(self, message: Message, name: str, operation: str) -> Attempt | None:
+        if not name or message.errno not in _DENIED | _ABSENT:
             return None  # unnamed, or in the guest's own abstract name space
-        path = posixpath.normpath(path)
+        path = _normal(posixpath.join("/", _in_jail(message.cwd), name))
         if path.startswith(self._rules.owned) or path in self._rules.probes:
             return None
-        return _attempt(message, f"FILE_WRITE:{path}", "connect", path)
+        return _attempt(message, f"FILE_WRITE:{path}", operation, path)
 
     def _lookup(self, message: Message) -> Attempt:
         """A name look-up: the kernel saw it, the script's own runtime may have named it."""
@@ -267,6 +214,8 @@ class Judge:
 
     def _bind(self, message: Message) -> Attempt | None:
         family, host, port = _address(message.address)
+        if family == "unix":
+            return self._unix(message, host, "bind")
         if family != "inet":
             return None
         if message.errno == 0:
@@ -303,6 +252,7 @@ class Judge:
     def _raw(self, message: Message) -> Attempt | None:
         number, error = message.sysno, message.errno
         if error == 0:
+            self._links_made |= number in _SYMLINKS
             return None
         if number in FORKS:
             self.pids_refused |= error == errors.EAGAIN
@@ -320,10 +270,10 @@ class Judge:
         return None
 
     def _task_exit(self, message: Message) -> Attempt | None:
-        if message.result & 0x7F != SIGSYS or message.group_id in self._trapped:
+        if message.result & 0x7F != SIGSYS or message.group_id in self._killed:
             return None
-        if len(self._trapped) < 1024:
-            self._trapped.add(message.group_id)
+        if len(self._killed) < 1024:
+            self._killed.add(message.group_id)
         return _attempt(message, None, "seccomp", "a system call that no script needs")
 
 
@@ -355,23 +305,36 @@ def _attempt(message: Message, capability: str | None, operation: str, resource:
     )
 
 
-def _with_reason(attempt: Attempt, reason: str) -> Attempt:
-    return Attempt(
-        capability=attempt.capability,
-        operation=attempt.operation,
-        resource=attempt.resource,
-        errno=attempt.errno,
-        pid=attempt.pid,
-        process_name=attempt.process_name,
-        reason=reason,
-    )
-
-
 def _absolute(message: Message) -> str:
-    """The path as the guest meant it, `..` folded; links are not followed."""
-    joined = posixpath.join("/", message.cwd, message.fd_path, message.path)
-    path = posixpath.normpath(joined)
-    return "/" + path.lstrip("/")
+    """The path as the guest meant it: `..` folded, ``/proc/<pid>/root`` and ``cwd`` taken out.
+
+    Other links are not followed.
+    """
+    cwd, base = _in_jail(message.cwd), _in_jail(message.fd_path)
+    path = _normal(posixpath.join("/", cwd, base, message.path))
+    while (match := _PROC_LINK.match(path)) is not None:
+        start = cwd if match[1] == "cwd" else "/"
+        path = _normal(posixpath.join("/", start, path[match.end() :]))
+    return path
+
+
+def _above_in_scratch(path: str) -> list[str]:
+    above = []
+    while path.startswith(_SCRATCH):
+        path = posixpath.dirname(path)
+        above.append(path)
+    return [directory for directory in above if f"{directory}/" not in _SCRATCH]
+
+
+def _in_jail(path: str) -> str:
+    """Takes the guest's root off: directories of descriptors are told from outside of it."""
+    if path == _JAIL or path.startswith(f"{_JAIL}/"):
+        return path[len(_JAIL) :] or "/"
+    return path
+
+
+def _normal(path: str) -> str:
+    return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def _address(data: bytes) -> tuple[str, str, int]:
@@ -392,9 +355,3 @@ def _address(data: bytes) -> tuple[str, str, int]:
 
 def _endpoint(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _printable(text: str | None) -> str | None:
-    if text is None:
-        return None
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

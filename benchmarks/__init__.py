@@ -1,0 +1,1 @@
+"""Benchmarks: ours and raw runsc side by side, in one run, on one machine."""

@@ -1,0 +1,43 @@
+"""Sampling in turns, medians and 99th percentiles."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Durations of one thing, in seconds."""
+
+    name: str
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Half of the samples took no longer."""
+        return statistics.median(self.seconds)
+
+    @property
+    def p99(self) -> float:
+        """The 99th percentile, by nearest rank."""
+        ranked = sorted(self.seconds)
+        return ranked[min(len(ranked) - 1, -(-99 * len(ranked) // 100) - 1)]
+
+
+def in_turns(
+    subjects: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 2
+) -> dict[str, Sample]:
+    """Runs all subjects round by round, so that drift of the machine hits each alike."""
+    for _ in range(warm_up):
+        for call in subjects.values():
+            call()
+    taken: dict[str, list[float]] = {name: [] for name in subjects}
+    for _ in range(rounds):
+        for name, call in subjects.items():
+            began = time.perf_counter()
+            call()
+            taken[name].append(time.perf_counter() - began)
+    return {name: Sample(name=name, seconds=tuple(values)) for name, values in taken.items()}

@@ -1,0 +1,125 @@
+"""Two books that must balance: what a guest hides from the trace shows as a remainder.
+
+Names: the Sentry drops, uncounted, a message whose strings are not UTF-8 (the
+path, the working directory, the process name). So each watched call is traced
+twice, once by name and once raw, without strings; a raw denial that has no
+named twin is an attempt with its name withheld.
+
+Ends: seccomp ends a thread, and a process whose other threads live on has no
+exit status to show for it. So each thread's end must be accounted for by a call
+to exit or exit_group, or by a signal that ended its process.
+"""
+
+from __future__ import annotations
+
+import errno as errors
+from collections import Counter
+from typing import Final
+
+from omnibase.core.sandbox.monitor.attempts import AGENT, Attempt
+from omnibase.core.sandbox.monitor.wire import Message, MessageType
+from omnibase.core.sandbox.syscalls import EXIT, EXIT_GROUP, NAMED
+
+__all__ = ["Tally"]
+
+_BOUND: Final = 4096
+_PATHS: Final = frozenset(
+    {errors.EACCES, errors.EPERM, errors.EROFS, errors.ENOENT, errors.ENOTDIR}
+)
+_REFUSED: Final = frozenset({errors.EACCES, errors.EPERM})
+_TELLING: Final[dict[str, frozenset[int]]] = {
+    "open": _PATHS,
+    "chdir": _PATHS,
+    "chroot": _PATHS,
+    "connect": _PATHS | {errors.ENETUNREACH, errors.EHOSTUNREACH},
+    "bind": _REFUSED | {errors.EADDRNOTAVAIL},
+    "socket": _REFUSED,
+    "setuid": frozenset({errors.EPERM}),
+    "clone": frozenset({errors.EPERM}),
+}
+_NAMED_TYPES: Final = frozenset(
+    {
+        MessageType.OPEN, MessageType.CHDIR, MessageType.CHROOT, MessageType.EXECVE,
+        MessageType.CONNECT, MessageType.BIND, MessageType.SOCKET, MessageType.CLONE,
+        MessageType.SETID, MessageType.SETRESID,
+    }
+)  # fmt: skip
+
+
+class Tally:
+    """Counts named and raw messages, and ends of threads."""
+
+    def __init__(self) -> None:
+        self._surplus: Counter[tuple[int, int]] = Counter()
+        self._exits = 0
+        self._group_exits = 0
+        self._unexplained: Counter[int] = Counter()
+        self._ended: set[int] = set()
+
+    def count(self, message: Message) -> None:
+        """Enters one message into the books."""
+        if message.type == MessageType.SYSCALL_RAW:
+            if message.sysno == EXIT:
+                self._exits += 1
+            elif message.sysno == EXIT_GROUP:
+                self._group_exits += 1
+            elif message.sysno in NAMED and self._telling(message):
+                self._surplus[message.sysno, message.errno] += 1
+        elif message.type == MessageType.TASK_EXIT:
+            self._count_end(message)
+        elif message.type in _NAMED_TYPES and self._telling(message):
+            self._surplus[message.sysno, message.errno] -= 1
+
+    def attempts(self) -> list[Attempt]:
+        """Returns the remainders, to be read when the trace has ended."""
+        found = []
+        for (sysno, error), count in sorted(self._surplus.items()):
+            if count > 0:
+                name = NAMED[sysno]
+                found.append(
+                    Attempt(
+                        capability=None,
+                        operation=name,
+                        resource="(withheld: its name is too long or not UTF-8)",
+                        errno=error,
+                    )
+                )
+        for group, count in sorted(self._unexplained.items()):
+            if count > 0:
+                found.append(
+                    Attempt(
+                        capability=None,
+                        operation="seccomp",
+                        resource="a system call that no script needs, in a thread",
+                        errno=0,
+                        pid=group,
+                    )
+                )
+        return found
+
+    @staticmethod
+    def _telling(message: Message) -> bool:
+        name = NAMED.get(message.sysno, "")
+        return name == "execve" or message.errno in _TELLING.get(name, ())
+
+    def _count_end(self, message: Message) -> None:
+        group = message.group_id
+        if group == AGENT:
+            return
+        if message.thread_id not in (0, group):
+            if self._group_exits or group in self._ended:
+                return  # exit_group, or the signal, ends all threads of its process
+            if self._exits:
+                self._exits -= 1
+            elif len(self._unexplained) < _BOUND:
+                self._unexplained[group] += 1
+            return
+        if message.result & 0x7F:
+            self._unexplained.pop(group, None)
+        elif self._group_exits:
+            self._group_exits -= 1
+        elif self._exits:
+            self._exits -= 1
+            return  # the first thread left by itself; others may live on
+        if len(self._ended) < _BOUND:
+            self._ended.add(group)
