@@ -1,0 +1,96 @@
+"""Hostile scripts on a real sandbox: how they are run, and what a run may not leave behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.security import leaks
+from tests.security.harness import SandboxFixture
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_dir(state_directory: Path) -> Iterator[Path]:
+    """The session's state directory; the runs made in it are noted."""
+    with leaks.recorded_runs():
+        yield state_directory
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_by_module(state_dir: Path) -> Iterator[None]:
+    """No module leaves anything of a run behind."""
+    before = leaks.Snapshot.take(state_dir)
+    yield
+    leaks.Snapshot.settle(state_dir, before)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(state_dir: Path, nothing_left_by_module: None) -> Iterator[None]:
+    """No test leaves anything of a run behind."""
+    before = leaks.Snapshot.take(state_dir)
+    yield
+    leaks.Snapshot.settle(state_dir, before)
+
+
+@pytest.fixture
+def sandbox() -> SandboxFixture:
+    """Runs a script of `scripts/` by name, with a bus of its own."""
+    return SandboxFixture()
+
+
+@pytest.fixture
+def area() -> Iterator[Path]:
+    """A host directory outside the guest's own world, for files to grant or to guard."""
+    path = Path(tempfile.mkdtemp(prefix="omnibase-test-", dir="/var/lib"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def data() -> Iterator[Path]:
+    """`/data` with `allowed.txt` and `other.txt`; elsewhere if this host has a `/data`."""
+    path = Path("/data")
+    try:
+        path.mkdir(mode=0o755)
+    except FileExistsError:
+        path = Path(tempfile.mkdtemp(prefix="omnibase-data-", dir="/srv"))
+        path.chmod(0o755)
+    try:
+        (path / "allowed.txt").write_text("allowed bytes")
+        (path / "other.txt").write_text("other bytes")
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def host_address() -> str:
+    """An IPv4 address of this host that is not the loopback's."""
+    import fcntl
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            request = name.encode().ljust(40, b"\0")
+            try:
+                answer = fcntl.ioctl(probe, 0x8915, request)  # SIOCGIFADDR, netdevice(7)
+            except OSError:
+                continue
+            address = socket.inet_ntoa(answer[20:24])
+            if not address.startswith("127."):
+                return address
+    pytest.fail("this host has no address but the loopback's")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def canary() -> Iterator[str]:
+    """A variable of the host's environment that no guest may see."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMNIBASE_TEST_CANARY", "host-secret-7f3a")
+        yield os.environ["OMNIBASE_TEST_CANARY"]

@@ -1,0 +1,156 @@
+"""Running a hostile script, and asking what became of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import omnibase
+from omnibase import (
+    CapabilitySet,
+    EventBus,
+    ExecutionContext,
+    OmniBaseError,
+    RunResult,
+    SandboxViolationError,
+    Violation,
+)
+from omnibase.core.events import CollectingSink, Event, SandboxViolation
+
+SCRIPTS = Path(__file__).parent / "scripts"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        result: The result, returned or attached to the error.
+        error: What `omnibase.run` raised.
+        events: What was on the bus.
+    """
+
+    result: RunResult | None
+    error: OmniBaseError | None
+    events: tuple[Event, ...]
+
+    @property
+    def finished(self) -> RunResult:
+        """The result of a run that has one."""
+        assert self.result is not None, self.error
+        return self.result
+
+    @property
+    def stdout(self) -> str:
+        """Standard output, decoded."""
+        return self.finished.stdout.decode("utf-8", "replace")
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The JSON object that the script printed as its last line."""
+        lines = self.stdout.splitlines()
+        assert lines, (self.error, self.finished.stderr)
+        report = json.loads(lines[-1])
+        assert isinstance(report, dict)
+        return report
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """What the caller is told."""
+        return self.finished.violations
+
+    def reported(self, payload: type[Any]) -> list[Any]:
+        """Payloads of one type on the bus."""
+        return [event.data for event in self.events if isinstance(event.data, payload)]
+
+    def assert_violation(
+        self, capability: str | None = None, *, operation: str | None = None
+    ) -> Violation:
+        """Fails unless the attempt is told to the caller *and* is on the bus."""
+
+        def wanted(item: Violation | SandboxViolation) -> bool:
+            named = item.capability == capability if capability is not None else True
+            return named and (operation is None or item.operation == operation)
+
+        found = [violation for violation in self.violations if wanted(violation)]
+        told = [(v.capability, v.operation, v.errno_name) for v in self.violations]
+        assert found, f"{capability or operation} is not among {told}"
+        assert any(wanted(event) for event in self.reported(SandboxViolation))
+        assert found[0].evidence == "kernel"
+        return found[0]
+
+    def assert_raised(self) -> SandboxViolationError:
+        """Fails unless the run ended as a violation."""
+        assert isinstance(self.error, SandboxViolationError), self.error
+        assert self.error.violations == self.violations
+        return self.error
+
+    def assert_clean(self) -> None:
+        """Fails unless the script ended well and tried nothing beyond its grants."""
+        assert self.error is None, (self.error, self.result)
+        assert self.finished.exit_code == 0, self.finished.stderr
+        assert self.finished.violations == ()
+        assert self.finished.trace_dropped == 0
+        assert self.reported(SandboxViolation) == []
+
+
+class SandboxFixture:
+    """``sandbox(name, caps, **quotas)`` runs ``scripts/<name>.py``."""
+
+    def __call__(
+        self,
+        script: str,
+        caps: Iterable[str] = (),
+        *,
+        args: Iterable[str] = (),
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        **quotas: Any,
+    ) -> Outcome:
+        """Runs a script to its end.
+
+        Args:
+            script: Name of a file in `scripts/`, without its suffix.
+            caps: Capabilities granted.
+            args: Its arguments.
+            stdin: Its standard input.
+            env: Its environment.
+            **quotas: Of the `ExecutionContext`.
+        """
+        return self.source(
+            (SCRIPTS / f"{script}.py").read_bytes(), caps, args=args, stdin=stdin, env=env, **quotas
+        )
+
+    def source(
+        self,
+        source: bytes,
+        caps: Iterable[str] = (),
+        *,
+        args: Iterable[str] = (),
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        **quotas: Any,
+    ) -> Outcome:
+        """Runs source code; see `__call__`."""
+        bus, sink = EventBus(), CollectingSink()
+        bus.subscribe(sink)
+        result: RunResult | None = None
+        error: OmniBaseError | None = None
+        try:
+            result = omnibase.run(
+                source,
+                args=args,
+                stdin=stdin,
+                env=env,
+                capabilities=CapabilitySet.parse(caps),
+                context=ExecutionContext(**quotas),
+                bus=bus,
+            )
+        except OmniBaseError as raised:
+            error, result = raised, getattr(raised, "result", None)
+        finally:
+            bus.close()
+        return Outcome(result, error, sink.events)
