@@ -1,0 +1,111 @@
+"""The command line: ``omnibase COMMAND ...``.
+
+Start-up time matters, so each command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = ["main"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code (see `omnibase.cli.exits`).
+
+    It never raises: errors are printed to standard error with what to do about
+    them. Ctrl-C, SIGTERM and SIGHUP end a run, and clean up after it.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    from omnibase.cli import console
+
+    try:
+        if arguments in (["--version"], ["-V"]):
+            from omnibase import __version__
+
+            console.open_missing()
+            console.out(f"omnibase {__version__}\n")
+            return 0
+        with _Signals():
+            return _guarded(arguments)
+    except _Signalled as signalled:
+        console.note("")  # leaves the line that `^C` is on
+        return 128 + signalled.number
+    except console.Closed:
+        return 141
+    except console.Unwritable as failure:
+        console.error(f"standard output cannot be written: {failure}", "check where it goes")
+        return 125
+
+
+def _guarded(arguments: list[str]) -> int:
+    from omnibase.cli import console, exits
+    from omnibase.cli.commands import dispatch
+    from omnibase.errors import OmniBaseError
+
+    console.open_missing()
+    try:
+        return dispatch(arguments)
+    except OmniBaseError as error:
+        console.report(error)
+        return exits.for_error(error)
+    except (console.Closed, console.Unwritable):
+        raise
+    except Exception as error:
+        if os.environ.get("OMNIBASE_DEBUG"):
+            import traceback
+
+            console.note(traceback.format_exc().rstrip())
+        first = str(error).partition("\n")[0]
+        console.error(
+            f"unexpected {type(error).__name__}: {first}" if first else
+            f"unexpected {type(error).__name__}",
+            "this is a defect: run it again with `OMNIBASE_DEBUG=1` and report what it prints",
+        )  # fmt: skip
+        return exits.FAILED
+
+
+class _Signalled(BaseException):
+    """A signal asked us to end; passes through every ``except Exception``."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class _Signals:
+    """Turns SIGINT, SIGTERM and SIGHUP into `_Signalled`, once.
+
+    The first ends the run and cleans up; the second is taken for the same
+    impatient request; the third is obeyed at once: the next run cleans up then.
+    """
+
+    def __enter__(self) -> None:
+        import signal
+        import threading
+
+        self._seen = 0
+        self._before: dict[signal.Signals, object] = {}
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            before = signal.getsignal(number)
+            if before is not signal.SIG_IGN:  # `nohup`, or `&` in a script
+                self._before[number] = before
+                signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._seen += 1
+        if self._seen != 2:
+            raise _Signalled(number)
+
+    def __exit__(self, *_: object) -> None:
+        import signal
+
+        for number, before in self._before.items():
+            signal.signal(number, before)  # type: ignore[arg-type]

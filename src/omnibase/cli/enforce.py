@@ -1,0 +1,102 @@
+"""What this backend would make of a capability, asked without starting anything."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from omnibase.core.context import ExecutionContext
+from omnibase.core.sandbox import compile, staging, state
+from omnibase.core.sandbox.image import Image
+from omnibase.core.security.capabilities import Capability, CapabilitySet
+from omnibase.errors import CapabilityDenied, CapabilityError
+
+if TYPE_CHECKING:
+    from omnibase.core.sandbox.monitor.violations import Violation
+    from omnibase.core.sandbox.spec import SandboxSpec
+
+__all__ = ["Enforcement", "enforcement_of", "needed", "unresolved"]
+
+_NO_IMAGE = Image(path="/", digest="", python="", probes=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enforcement:
+    """How a capability would be enforced, or why not.
+
+    Attributes:
+        known: The backend can enforce capabilities of this type.
+        how: How it does.
+        refusal: Why this one is refused all the same.
+        problem: What keeps it from being used now (a path that is not there).
+        hint: What to do about the refusal or the problem.
+    """
+
+    known: bool
+    how: str | None = None
+    refusal: str | None = None
+    problem: str | None = None
+    hint: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether a run with this grant would start."""
+        return self.known and self.refusal is None and self.problem is None
+
+
+def enforcement_of(
+    capability: Capability, context: ExecutionContext | None = None, *, resolve: bool = True
+) -> Enforcement:
+    """Says what a run would do with this grant, alone, on this machine.
+
+    Args:
+        capability: The grant.
+        context: Quotas, for the memory ceiling.
+        resolve: Look at the file system too, as the run would.
+    """
+    try:
+        spec = compile.compile_spec(
+            CapabilitySet([capability]),
+            context or ExecutionContext(),
+            _NO_IMAGE,
+            refused_areas=(os.path.realpath(state.state_dir()),),
+        )
+    except CapabilityError as error:
+        known = capability.type in compile.ENFORCEMENT
+        return Enforcement(known=known, refusal=error.message, hint=error.hint)
+    how = compile.ENFORCEMENT[capability.type]
+    if resolve:
+        for _, found in unresolved(spec):
+            return Enforcement(known=True, how=how, problem=found.message, hint=found.hint)
+    return Enforcement(known=True, how=how)
+
+
+def unresolved(spec: SandboxSpec) -> list[tuple[str, CapabilityError]]:
+    """Returns the file grants that cannot be mounted as things stand, each with why."""
+    problems = []
+    for grant in spec.files:
+        try:
+            with staging.resolve_grants(replace(spec, files=(grant,))):
+                pass
+        except CapabilityError as error:
+            problems.append((grant.capability, error))
+    return problems
+
+
+def needed(violation: Violation) -> Capability | None:
+    """Returns the smallest capability that would have allowed an attempt, if one could."""
+    if violation.capability is None:
+        return None
+    kind, _, resource = violation.capability.partition(":")
+    # A name look-up knows no port; the name is the guest's word, and never a pattern.
+    host, _, port = resource.rpartition(":")
+    any_port = kind == "NETWORK_CONNECT" and port == "*"
+    try:
+        CapabilitySet().check(kind, f"{host}:1" if any_port else resource)  # type: ignore[arg-type]
+    except CapabilityDenied as denied:
+        smallest = str(denied.details["smallest_grant"])
+        return Capability.parse(f"{smallest[:-1]}*" if any_port else smallest)
+    except CapabilityError:
+        return None
+    return None

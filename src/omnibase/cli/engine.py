@@ -1,0 +1,144 @@
+"""What `run` and `learn` share: a run with events, live output, and a word while it waits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from omnibase.cli import console, exits
+from omnibase.errors import ConfigurationError, OmniBaseError, SandboxError
+
+if TYPE_CHECKING:
+    from omnibase.cli.options import Inputs
+    from omnibase.core.events import EventBus
+    from omnibase.core.sandbox.result import RunResult
+
+__all__ = ["Outcome", "await_image", "events_to", "perform"]
+
+_PATIENCE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended: a result, an error, or an error with a result.
+
+    Attributes:
+        result: What came out, if the script had started.
+        error: What `omnibase.run` raised.
+    """
+
+    result: RunResult | None = None
+    error: OmniBaseError | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        if self.error is not None:
+            return exits.for_error(self.error)
+        return exits.FAILED if self.result is None else self.result.exit_code
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        result = {} if self.result is None else self.result.to_dict()
+        error = None if self.error is None else self.error.to_dict()
+        return {**result, **self.extra, "error": error}
+
+
+def perform(inputs: Inputs, *, live: bool, bus: EventBus | None) -> Outcome:
+    """Runs the script once; whatever OmniBase raises is part of the outcome.
+
+    Args:
+        inputs: The run.
+        live: Pass the script's output on as it comes.
+        bus: Where events go.
+
+    Raises:
+        Closed, Unwritable: The output could not be passed on.
+    """
+    from omnibase import api
+    from omnibase.cli.live import Live
+
+    await_image()
+    output = Live() if live else None
+    try:
+        outcome = Outcome(
+            result=api.run(
+                inputs.script, args=inputs.args, stdin=inputs.stdin, env=inputs.env,
+                capabilities=inputs.capabilities, context=inputs.context, on_output=output,
+                bus=bus,
+            )
+        )  # fmt: skip
+    except OmniBaseError as error:
+        outcome = Outcome(result=getattr(error, "result", None), error=error)
+    if output is not None:
+        try:
+            output.close()
+        except (console.Closed, console.Unwritable):
+            if outcome.error is None:  # else that is what there is to say
+                raise
+    return outcome
+
+
+@contextlib.contextmanager
+def events_to(path: str | None) -> Iterator[EventBus | None]:
+    """Opens a bus that appends to a file, and makes sure that all of it got there.
+
+    Raises:
+        ConfigurationError: The file cannot be opened.
+        SandboxError: Events were lost; the record is not whole.
+    """
+    if path is None:
+        yield None
+        return
+    from omnibase.core.events import EventBus, JsonlSink
+
+    try:
+        sink = JsonlSink(path)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"`--events {path}` cannot be written: {getattr(error, 'strerror', error)}",
+            hint="name a regular file that is yours; events are appended to it",
+        ) from None
+    bus = EventBus()
+    bus.subscribe(sink)
+    try:
+        yield bus
+    finally:
+        bus.close()
+    for failure in bus.failures:
+        raise SandboxError(
+            f"{failure.lost} events could not be written to `{path}`: {failure.error}",
+            hint="the record of this run is not whole; free disk space and run it again",
+        )
+
+
+def await_image() -> None:
+    """Builds the image, if it is not there yet, with a word to whoever waits at a terminal."""
+    if not os.isatty(2) or os.geteuid() != 0:
+        return
+    from omnibase.core.sandbox import image, state
+
+    told = threading.Event()
+
+    def tell() -> None:
+        told.set()
+        text = "omnibase: building the sandbox image, once for this Python …"
+        with contextlib.suppress(console.Closed, console.Unwritable):
+            console.write(2, console.colour("dim", text).encode())
+
+    timer = threading.Timer(_PATIENCE_SECONDS, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        image.ensure_image(state.state_dir())
+    finally:
+        timer.cancel()
+        timer.join()
+        if told.is_set():
+            with contextlib.suppress(console.Closed, console.Unwritable):
+                console.write(2, b"\r\x1b[K")

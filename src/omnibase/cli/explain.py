@@ -1,0 +1,193 @@
+"""``omnibase sandbox explain``: the dry run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from omnibase.cli import console, exits
+from omnibase.cli.options import add_run_options, read_inputs
+
+if TYPE_CHECKING:
+    from omnibase.api import Plan
+    from omnibase.cli.commands import Invocation, Parser
+
+__all__ = ["add_arguments", "execute"]
+
+_EPILOG: Final = """\
+Nothing of the script runs. The files that the grants name are looked up as a run
+would; what is missing is listed, and the exit code is 2 then.
+
+examples:
+  omnibase sandbox explain script.py --capabilities caps.json
+  omnibase sandbox explain script.py --allow 'FILE_READ:/data/*.csv' --memory 128MiB
+  omnibase sandbox explain script.py --json
+  omnibase sandbox explain script.py --oci > config.json\
+"""
+
+_SCRATCH: Final = "/tmp"  # noqa: S108 - the guest's
+
+
+def add_arguments(parser: Parser, _name: str) -> None:
+    """Declares the flags."""
+    add_run_options(parser)
+    parser.add_argument(
+        "--oci", action="store_true", help="print the OCI config.json that runsc would get"
+    )
+    parser.epilog = _EPILOG
+
+
+def execute(invocation: Invocation) -> int:
+    """Prints the plan; 2 if the run would be refused as things stand."""
+    options = invocation.options
+    inputs = read_inputs(options, invocation.rest, dry=True)
+    from omnibase import api
+    from omnibase.cli.engine import await_image
+
+    await_image()
+    plan = api.plan(
+        inputs.script, args=inputs.args, stdin=inputs.stdin, env=inputs.env,
+        capabilities=inputs.capabilities, context=inputs.context,
+    )  # fmt: skip
+    document = describe(plan)
+    if getattr(options, "oci", False):
+        console.out(json.dumps(document["oci"], indent=2) + "\n")
+    elif options.json:
+        console.out(json.dumps(document, indent=2) + "\n")
+    else:
+        del document["oci"]
+        _print(document)
+    for problem in document["problems"]:
+        console.error(problem["message"], problem["hint"])
+    return exits.USAGE if document["problems"] else exits.OK
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """Returns the plan as JSON-ready data, the mounts looked up."""
+    from dataclasses import replace
+
+    from omnibase.cli.enforce import unresolved
+    from omnibase.core.sandbox import bundle, staging
+    from omnibase.core.sandbox.syscalls import NATIVE
+    from omnibase.errors import CapabilityError
+
+    request, spec = plan.request, plan.request.spec
+    problems = [{"capability": name, **error.to_dict()} for name, error in unresolved(spec)]
+    broken = {problem["capability"] for problem in problems}
+    sound = replace(spec, files=tuple(f for f in spec.files if f.capability not in broken))
+    mounts: list[dict[str, Any]] = []
+    try:
+        with staging.resolve_grants(sound) as found:
+            mounts = [
+                {
+                    "source": mount.path,
+                    "target": mount.path,
+                    "mode": "rw" if mount.writable else "ro",
+                    "kind": "directory" if mount.is_directory else "file",
+                    "capability": mount.capability,
+                }
+                for mount in found
+            ]
+    except CapabilityError as error:  # each can be mounted, but not all together
+        problems.append({"capability": error.details.get("capability"), **error.to_dict()})
+    oci = bundle.oci_config(
+        spec, scratch_dir="RUN/scratch", grants_dir="RUN/grants" if spec.files else None
+    )
+    filters = oci["linux"]["seccomp"]["syscalls"]
+    return {
+        "script": {
+            "name": request.name,
+            "bytes": len(request.script),
+            "sha256": hashlib.sha256(request.script).hexdigest(),
+            "args": list(request.argv),
+            "stdin_bytes": len(request.stdin),
+        },
+        "image": {
+            "path": spec.image_path, "sha256": spec.image_digest, "python": spec.python,
+        },
+        "grants": dict(plan.enforcement),
+        "mounts": mounts,
+        "masks": [{"path": mask.path, "reason": mask.reason} for mask in spec.masks],
+        "network": "none: no interface but the guest's own loopback",
+        "syscalls": {
+            "refused_by_kernel": sorted(NATIVE.values()),
+            "filtered": [
+                {"names": rule["names"], "action": rule["action"], "args": rule.get("args", [])}
+                for rule in filters
+            ],
+            "default": oci["linux"]["seccomp"]["defaultAction"],
+        },
+        "quotas": {
+            "memory_bytes": spec.memory_bytes,
+            "cpus": spec.cpus,
+            "pids": spec.pids,
+            "wall_seconds": spec.wall_seconds,
+            "cpu_seconds": spec.cpu_seconds,
+            "output_bytes": spec.output_bytes,
+            "scratch_bytes": spec.scratch_bytes,
+        },
+        "on_output_limit": "truncate" if spec.truncate_output else "raise",
+        "kill_on_violation": spec.kill_on_violation,
+        "environment": dict(spec.environment),
+        "problems": problems,
+        "oci": oci,
+    }  # fmt: skip
+
+
+def _print(plan: dict[str, Any]) -> None:
+    script, image, quotas = plan["script"], plan["image"], plan["quotas"]
+    _section("script")
+    _rows(
+        ("name", f"{script['name']}, {console.size(script['bytes'])}"),
+        ("sha256", script["sha256"]),
+        ("arguments", " ".join(map(repr, script["args"])) or "none"),
+        ("python", image["python"]),
+        ("image", f"sha256:{image['sha256']}"),
+    )
+    _section("grants, and how each is enforced")
+    _rows(*plan["grants"].items()) if plan["grants"] else _rows(("none", "no file, no network, "
+        "no command, no secret"))  # fmt: skip
+    _section("mounts (source -> target)")
+    _rows(
+        *(
+            (f"{m['mode']} {m['kind']}", f"{m['source']} -> {m['target']}   ({m['capability']})")
+            for m in plan["mounts"]
+        ),
+        ("rw scratch", f"{_SCRATCH}, {console.size(quotas['scratch_bytes'])}, noexec, not kept"),
+    )
+    if plan["masks"]:
+        _section("masks (covered by an empty directory)")
+        _rows(*((mask["path"], mask["reason"]) for mask in plan["masks"]))
+    _section("network")
+    _rows(("none", "no interface but the guest's own loopback"))
+    _section("system calls that are refused and reported")
+    native = plan["syscalls"]["refused_by_kernel"]
+    _rows(("by the kernel", f"{len(native)}: " + ", ".join(native)))
+    for rule in plan["syscalls"]["filtered"]:
+        limited = ", with certain arguments" if rule["args"] else ""
+        _rows((f"by seccomp ({rule['action']})", ", ".join(rule["names"]) + limited))
+    _section("limits")
+    cpu = quotas["cpu_seconds"]
+    _rows(
+        ("memory", f"{console.size(quotas['memory_bytes'])}, interpreter and Sentry included"),
+        ("CPUs", f"{quotas['cpus']:g}"),
+        ("processes", str(quotas["pids"])),
+        ("time", f"{quotas['wall_seconds']:g} s"),
+        ("CPU time", "no bound of its own" if cpu is None else f"{cpu:g} s"),
+        ("output", f"{console.size(quotas['output_bytes'])}, then {plan['on_output_limit']}"),
+        ("scratch", console.size(quotas["scratch_bytes"])),
+    )
+    _section("environment")
+    _rows(*plan["environment"].items())
+
+
+def _section(title: str) -> None:
+    console.out(console.colour("bold", title, 1) + "\n")
+
+
+def _rows(*rows: tuple[str, str]) -> None:
+    width = min(44, max(len(name) for name, _ in rows))
+    for name, value in rows:
+        name, value = console.printable(name), console.printable(value, 4000)
+        console.out(f"  {name:<{width}}  {value}\n")

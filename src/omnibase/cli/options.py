@@ -1,0 +1,250 @@
+"""The flags that `run`, `explain` and `learn` share, and what they stand for."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from omnibase.cli import console
+from omnibase.core.context import ExecutionContext, parse_size
+from omnibase.core.security.capabilities import Capability, CapabilitySet
+from omnibase.errors import CapabilityError, ConfigurationError
+
+if TYPE_CHECKING:
+    from omnibase.cli.commands import Parser
+
+__all__ = ["Inputs", "add_run_options", "read_inputs"]
+
+_MAX_SCRIPT_BYTES: Final = 64 << 20
+_MAX_STDIN_BYTES: Final = 256 << 20
+
+# flag, field of the ExecutionContext, metavar, what it is
+_QUOTAS: Final[tuple[tuple[str, str, str, str], ...]] = (
+    ("--memory", "memory_bytes", "SIZE",
+     "memory of the whole sandbox, e.g. 128MiB: sets the ceiling and grants all of it "
+     "(default: 50MB granted, of a ceiling of 256MiB)"),
+    ("--cpus", "cpus", "N", "CPUs, e.g. 0.5 (default: 1)"),
+    ("--timeout", "wall_seconds", "SECONDS", "from the start to the forced end (default: 30)"),
+    ("--cpu-time", "cpu_seconds", "SECONDS", "CPU time of the sandbox (default: no bound)"),
+    ("--pids", "pids", "N", "processes and threads at one time (default: 64)"),
+    ("--output", "output_bytes", "SIZE", "standard output and error together (default: 16MiB)"),
+    ("--scratch", "scratch_bytes", "SIZE", "size of the writable /tmp (default: 64MiB)"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a run is to be given.
+
+    Attributes:
+        script: A path, or the source from standard input.
+        args: The script's own arguments.
+        stdin: Bytes for its standard input.
+        capabilities: What it may do.
+        context: Its quotas.
+        env: Its environment variables.
+    """
+
+    script: Path | bytes
+    args: tuple[str, ...]
+    stdin: bytes
+    capabilities: CapabilitySet
+    context: ExecutionContext
+    env: dict[str, str]
+
+
+def add_run_options(parser: Parser) -> None:
+    """Adds the shared flags."""
+    from omnibase.cli.commands import Once
+
+    parser.usage = f"{parser.prog} SCRIPT [options] [-- ARGS ...]"
+    parser.add_argument("script", metavar="SCRIPT", help="Python file, or - for standard input")
+    given = parser.add_argument_group("what the script may do")
+    given.add_argument("--capabilities", action=Once, metavar="FILE", help="capability file (JSON)")
+    given.add_argument(
+        "--allow", action="append", default=[], metavar="TYPE:RESOURCE",
+        help="grant one more capability, e.g. FILE_READ:/data/input.csv; may be repeated",
+    )  # fmt: skip
+    quotas = parser.add_argument_group("limits")
+    for flag, field, metavar, text in _QUOTAS:
+        quotas.add_argument(flag, action=Once, dest=field, metavar=metavar, help=text)
+    inputs = parser.add_argument_group("what the script is given")
+    inputs.add_argument(
+        "--env", action="append", default=[], metavar="NAME=VALUE",
+        help="environment variable; may be repeated; it sees no others of yours",
+    )  # fmt: skip
+    inputs.add_argument(
+        "--stdin", action=Once, metavar="FILE",
+        help="its standard input; - passes on ours (default: empty)",
+    )  # fmt: skip
+    outcome = parser.add_argument_group("what happens")
+    if "learn" not in parser.prog:
+        outcome.add_argument(
+            "--on-violation", action=Once, metavar="raise|kill|record",
+            help="on an attempt beyond the grants: report it at the end with exit code 121, "
+            "end the run at the first, or only list it (default: raise)",
+        )  # fmt: skip
+    outcome.add_argument(
+        "--on-output-limit", action=Once, metavar="raise|truncate",
+        help="end the run at the output limit, or cut the output and go on (default: raise)",
+    )  # fmt: skip
+    outcome.add_argument(
+        "--events", action=Once, metavar="FILE", help="append the run's events to a JSONL file"
+    )
+    outcome.add_argument(
+        "--json", action="store_true", help="one JSON object on standard output, nothing else"
+    )
+
+
+def read_inputs(options: Any, rest: tuple[str, ...], *, dry: bool = False) -> Inputs:
+    """Reads the flags, and the files that they name.
+
+    Args:
+        options: What the parser read.
+        rest: The script's own arguments.
+        dry: Nothing will run, so standard input stays unread (but for ``SCRIPT`` ``-``).
+
+    Raises:
+        ConfigurationError: A flag or a file is wrong.
+        CapabilityError: A capability is malformed.
+    """
+    if options.script == "-" and options.stdin == "-":
+        raise ConfigurationError(
+            "standard input cannot be both the script and its input",
+            hint="put one of them into a file",
+        )
+    if options.script == "":
+        raise ConfigurationError("`SCRIPT` is empty", hint="name a Python file")
+    context = _context(options)
+    capabilities = _capabilities(options)
+    env = _environment(options.env)
+    stdin = b""
+    if options.stdin is not None and not (dry and options.stdin == "-"):
+        stdin = _read_stdin(options.stdin)
+    script: Path | bytes = Path(options.script)
+    if options.script == "-":
+        script = _read_all(0, _MAX_SCRIPT_BYTES, "the script on standard input")
+    return Inputs(
+        script=script,
+        args=rest,
+        stdin=stdin,
+        capabilities=capabilities,
+        context=context,
+        env=env,
+    )
+
+
+def _context(options: Any) -> ExecutionContext:
+    context = ExecutionContext()
+    for flag, field, metavar, _ in _QUOTAS:
+        text = getattr(options, field)
+        if text is not None:
+            context = _with(context, flag, field, _number(flag, text, metavar))
+    # `learn` has no choice of the first: it records.
+    for flag, field in (("--on-violation", "on_violation"), ("--on-output-limit",
+                        "on_output_limit")):  # fmt: skip
+        text = getattr(options, field, None)
+        if text is not None:
+            context = _with(context, flag, field, text)
+    return context
+
+
+def _with(context: ExecutionContext, flag: str, field: str, value: object) -> ExecutionContext:
+    try:
+        return replace(context, **{field: value})  # type: ignore[arg-type]
+    except ConfigurationError as error:
+        reason = error.message.partition("` ")[2]
+        shown = console.size(value) if isinstance(value, int) and "bytes" in field else value
+        hint = error.hint
+        if "bytes" in field and hint:
+            bounds = (console.size(float(word)) for word in hint.split() if word[0].isdigit())
+            hint = "choose " + " to ".join(bounds)
+        raise ConfigurationError(f"`{flag} {shown}` {reason}", hint=hint) from None
+
+
+def _number(flag: str, text: str, metavar: str) -> int | float:
+    try:
+        if metavar == "SIZE":
+            return parse_size(text)
+        return int(text) if flag == "--pids" else float(text)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"`{flag} {text[:80]}` is not a size", hint=error.hint) from None
+    except ValueError:
+        what = "a whole number" if flag == "--pids" else "a number"
+        raise ConfigurationError(
+            f"`{flag} {text[:80]}` is not {what}",
+            hint="write seconds, e.g. `2.5`" if metavar == "SECONDS" else "write e.g. `2`",
+        ) from None
+
+
+def _capabilities(options: Any) -> CapabilitySet:
+    granted = CapabilitySet()
+    if options.capabilities is not None:
+        from omnibase.core.security.capability_file import load_capabilities
+
+        granted = load_capabilities(options.capabilities)
+    more = []
+    for text in options.allow:
+        try:
+            more.append(Capability.parse(text))
+        except CapabilityError as error:
+            raise CapabilityError(
+                f"`--allow`: {error.message}", details=error.details, hint=error.hint
+            ) from None
+    if options.memory_bytes is not None:
+        more.append(Capability.parse(f"MEMORY:{options.memory_bytes}"))
+    return granted.union(more)
+
+
+def _environment(pairs: list[str]) -> dict[str, str]:
+    env: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ConfigurationError(
+                f"`--env {pair[:80]}` is not `NAME=VALUE`",
+                hint="write the value too; nothing of your own environment is passed on",
+            )
+        if name in env:
+            raise ConfigurationError(f"`--env {name[:80]}` is given twice", hint="choose one")
+        env[name] = value
+    return env
+
+
+def _read_stdin(name: str) -> bytes:
+    if name == "-":
+        return _read_all(0, _MAX_STDIN_BYTES, "standard input")
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"`--stdin {name}` cannot be read: {getattr(error, 'strerror', error)}",
+            hint="check the path",
+        ) from None
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise ConfigurationError(f"`--stdin {name}` is a directory", hint="name a file")
+        return _read_all(fd, _MAX_STDIN_BYTES, f"`--stdin {name}`")
+    finally:
+        os.close(fd)
+
+
+def _read_all(fd: int, limit: int, what: str) -> bytes:
+    parts: list[bytes] = []
+    length = 0
+    try:
+        while chunk := os.read(fd, 1 << 20):
+            parts.append(chunk)
+            length += len(chunk)
+            if length > limit:
+                raise ConfigurationError(
+                    f"{what} is larger than {limit >> 20} MiB", hint="grant a file instead"
+                )
+    except OSError as error:
+        raise ConfigurationError(
+            f"{what} cannot be read: {error.strerror}", hint="check where it comes from"
+        ) from None
+    return b"".join(parts)

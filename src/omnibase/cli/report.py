@@ -1,0 +1,153 @@
+"""What is said after a run: what was denied, what ran out, and what to type about it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any, Final
+
+from omnibase.cli import console
+from omnibase.errors import ResourceLimitExceeded, SandboxTimeout, SandboxViolationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from omnibase.cli.engine import Outcome
+    from omnibase.core.context import ExecutionContext
+    from omnibase.core.sandbox.monitor.violations import Violation
+    from omnibase.core.sandbox.result import RunResult
+
+__all__ = ["print_json", "summarise", "times"]
+
+_SHOWN: Final = 20
+_LIMITS: Final[dict[str, tuple[str, str, str]]] = {
+    # kind: (field of the context, how it reads, what to type)
+    "memory": ("memory_bytes", "memory", "grant more, e.g. `--memory 128MiB`"),
+    "cpu": ("cpu_seconds", "CPU time", "allow more with `--cpu-time SECONDS`"),
+    "pids": ("pids", "processes", "allow more with `--pids N`"),
+    "output": ("output_bytes", "output",
+               "allow more with `--output SIZE`, or cut it with `--on-output-limit truncate`"),
+    "time": ("wall_seconds", "time", "allow more with `--timeout SECONDS`"),
+    "disk": ("scratch_bytes", "disk", "allow more with `--scratch SIZE`"),
+}  # fmt: skip
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Prints one JSON object; ASCII, so that nothing in it can act on a terminal."""
+    console.out(json.dumps(document, indent=2, ensure_ascii=True) + "\n")
+
+
+def summarise(outcome: Outcome, context: ExecutionContext, *, brief: bool = False) -> None:
+    """Prints what there is to say on standard error; nothing, if all went well.
+
+    Args:
+        outcome: How the run ended.
+        context: Its quotas.
+        brief: The error alone: the rest was printed as JSON.
+    """
+    error, result = outcome.error, outcome.result
+    violations = result.violations if result is not None else ()
+    if isinstance(error, SandboxViolationError):
+        count = sum(violation.count for violation in violations)
+        console.error(f"the script tried what it was not granted, {times(count)}")
+    elif isinstance(error, SandboxTimeout):
+        hint = _LIMITS["time"][2]
+        console.error(f"the run took longer than {context.wall_seconds:g} s", hint)
+    elif isinstance(error, ResourceLimitExceeded):
+        console.error(_limit(error.kind, context, error.details.get("limit")),
+                      _LIMITS[error.kind][2])  # fmt: skip
+    elif error is not None:
+        console.report(error)
+    elif violations and not brief:
+        count = sum(violation.count for violation in violations)
+        _note(f"the script tried what it was not granted, {times(count)}")
+    if brief:
+        return
+    if violations:
+        _list(violations)
+    if result is not None:
+        _rest(result, context, error)
+
+
+def _rest(result: RunResult, context: ExecutionContext, error: object) -> None:
+    told = getattr(error, "kind", "time" if isinstance(error, SandboxTimeout) else None)
+    for kind in result.limits:
+        if kind != told and not (kind == "output" and result.truncated):
+            _note(_limit(kind, context, None), _LIMITS[kind][2])
+    if result.truncated and told != "output":
+        _note(f"the output was cut at {console.size(context.output_bytes)}", _LIMITS["output"][2])
+    if result.trace_dropped:
+        _note(
+            f"{result.trace_dropped} messages of the trace were lost: there may have been more "
+            "attempts than are listed"
+        )
+
+
+def _limit(kind: str, context: ExecutionContext, limit: float | None) -> str:
+    field, name, _ = _LIMITS[kind]
+    if limit is None and kind == "memory":
+        return "the run reached its memory limit"
+    figure = getattr(context, field) if limit is None else limit
+    shown = console.size(figure) if field.endswith("bytes") else f"{figure:g}"
+    if field.endswith("seconds"):
+        shown += " s"
+    return f"the run reached its {name} limit of {shown}"
+
+
+def _note(text: str, hint: str | None = None) -> None:
+    console.note(f"{console.colour('yellow', 'omnibase: note:')} {console.printable(text)}")
+    if hint:
+        console.note(f"{console.colour('bold', 'hint:')} {console.printable(hint)}")
+
+
+def _list(violations: Iterable[Violation]) -> None:
+    from omnibase.cli.enforce import enforcement_of, needed
+
+    rows: dict[str, list[Violation]] = {}
+    for violation in violations:
+        name = violation.capability or f"{violation.operation} ({violation.resource})"
+        rows.setdefault(name, []).append(violation)
+    shown = list(rows.items())[:_SHOWN]
+    width = min(60, max(len(console.printable(name, 200)) for name, _ in shown))
+    allow: list[str] = []
+    never: list[str] = []
+    for name, group in shown:
+        text = console.printable(name, 200)
+        console.note(f"  {console.colour('red', 'denied')}  {text:<{width}}  {_how(group)}")
+        capability = needed(group[0])
+        if capability is None or group[0].reason is not None:
+            continue
+        if enforcement_of(capability, resolve=False).usable:
+            allow.append(f"--allow {shlex.quote(str(capability))}")
+        else:
+            never.append(str(capability))
+    if len(rows) > len(shown):
+        console.note(f"  … and {len(rows) - len(shown)} more; `--json` lists all")
+    hint = console.colour("bold", "hint:")
+    if allow:
+        console.note(
+            f"{hint} what should be allowed, allow: {console.printable(' '.join(allow), 4000)}"
+        )
+    if never:
+        console.note(
+            f"{hint} this sandbox cannot grant {console.printable(', '.join(never), 1000)}"
+        )
+
+
+def _how(group: list[Violation]) -> str:
+    first = group[0]
+    names = ", ".join(dict.fromkeys(filter(None, (v.errno_name for v in group)))) or "ended"
+    who = console.printable(first.process_name, 40)
+    text = f"{times(sum(v.count for v in group))}: {first.operation}"
+    text += f" by {who}" if who else ""
+    text += f" ({names})"
+    if first.reason is not None:
+        text += f"; {console.printable(first.reason)}"
+    elif first.capability is None:
+        text += "; no capability allows this"
+    return text
+
+
+def times(count: int) -> str:
+    """Writes how often."""
+    return "once" if count == 1 else f"{count} times"

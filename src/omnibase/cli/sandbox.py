@@ -1,0 +1,52 @@
+"""``omnibase sandbox run``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from omnibase.cli.options import add_run_options, read_inputs
+
+if TYPE_CHECKING:
+    from omnibase.cli.commands import Invocation, Parser
+
+__all__ = ["add_arguments", "execute"]
+
+_EPILOG: Final = """\
+The script's output passes through as it comes. On a terminal, control characters
+in it are shown as escapes such as \\x1b; into a pipe or a file it goes unchanged.
+
+examples:
+  omnibase sandbox run script.py
+  omnibase sandbox run script.py --allow FILE_READ:/data/input.csv -- --verbose input.csv
+  omnibase sandbox run script.py --capabilities caps.json --memory 128MiB --timeout 5
+  echo 'print(6 * 7)' | omnibase sandbox run -
+  omnibase sandbox run script.py --stdin - --env MODE=fast < data.txt
+  omnibase sandbox run script.py --on-violation kill --events audit.jsonl --json\
+"""
+
+
+def add_arguments(parser: Parser, _name: str) -> None:
+    """Declares the flags."""
+    add_run_options(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="as `omnibase sandbox explain`: run nothing"
+    )
+    parser.epilog = _EPILOG
+
+
+def execute(invocation: Invocation) -> int:
+    """Runs the script and returns its exit code, or ours."""
+    options = invocation.options
+    if options.dry_run:
+        from omnibase.cli import explain
+
+        return explain.execute(invocation)
+    inputs = read_inputs(options, invocation.rest)
+    from omnibase.cli import engine, report
+
+    with engine.events_to(options.events) as bus:
+        outcome = engine.perform(inputs, live=not options.json, bus=bus)
+        if options.json:
+            report.print_json(outcome.to_dict())
+        report.summarise(outcome, inputs.context, brief=options.json)
+    return outcome.code
