@@ -33,7 +33,7 @@ class RawRunsc:
         )
         self._command = [
             runner.runtime.path, f"--root={self._directory}/root", f"--platform={runner.platform}",
-            "--network=none", "--ignore-cgroups", "--overlay2=root:memory", "--oci-seccomp",
+            "--network=none", "--ignore-cgroups", "--overlay2=root:memory",
             "--host-uds=none", "--host-fifo=none",
         ]  # fmt: skip
 
@@ -45,7 +45,7 @@ class RawRunsc:
             [*self._command, *flags, "run", f"--bundle={self._directory}",
              f"--pass-fd={reader}:3", f"raw-{secrets.token_hex(8)}"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            pass_fds=(reader,), env={}, cwd="/",
+            pass_fds=(reader,), env={"PATH": "/usr/bin:/bin"}, cwd="/",
         )  # fmt: skip
         os.close(reader)
         feeder = threading.Thread(target=_feed, args=(writer, self._job))

@@ -111,8 +111,11 @@ class Cgroup:
 
     @property
     def join_files(self) -> tuple[str, ...]:
-        """Files into which a process writes ``0`` to enter."""
-        return tuple(f"{path}/cgroup.procs" for path in self.paths)
+        """Files into which a process of one thread writes ``0`` to enter."""
+        # On v1 a thread that moves itself takes no global lock, which saves some
+        # milliseconds for each controller.
+        name = "cgroup.procs" if self._hierarchy.version == 2 else "tasks"
+        return tuple(f"{path}/{name}" for path in self.paths)
 
     def create(self, *, memory_bytes: int, cpus: float, host_pids: int) -> None:
         """Makes it and sets its limits.

@@ -191,7 +191,8 @@ class Run:
                         else:
                             self._write(selector, pipes, key.data)
                     self._sample_scratch()
-                    if ended:
+                    if ended or trace.agent_status is not None:
+                        # With PID 1 the guest is over: no need to wait for runsc to fold it up.
                         return
                     if trace.started and not sent:
                         sent = True
@@ -290,7 +291,7 @@ class Run:
     def _ended(self, run_id: str, status: int, trace: TraceServer, stats: CgroupStats) -> Ended:
         scratch = self._scratch_bytes
         cause = self._cause
-        if stats.oom_kills and cause == "exit" and not trace.agent_ended:
+        if stats.oom_kills and cause == "exit" and trace.agent_status is None:
             cause = "memory"
         limits: list[LimitKind] = [k for k in ("time", "output", "cpu", "memory") if k == cause]
         if stats.oom_kills and "memory" not in limits:
@@ -302,10 +303,14 @@ class Run:
             limits.append("disk")
         if self._output.truncated and "output" not in limits:
             limits.append("output")
+        if trace.agent_status is not None and cause == "exit":
+            exit_code = os.waitstatus_to_exitcode(trace.agent_status & 0xFFFF)
+        else:
+            exit_code = status if status >= 0 else 128 - status
         killed = trace.script_status is not None and trace.script_status & 0x7F
         result = RunResult(
             run_id=run_id,
-            exit_code=status if status >= 0 else 128 - status,
+            exit_code=exit_code,
             signal=int(killed) if killed else (signal.SIGKILL if cause != "exit" else None),
             stdout=self._output.kept("stdout"),
             stderr=self._output.kept("stderr"),
@@ -337,7 +342,7 @@ class Run:
                 details={"exit_code": result.exit_code},
                 hint="run `omnibase doctor`",
             )
-        if not trace.agent_ended and not trace.dropped:
+        if trace.agent_status is None and not trace.dropped:
             return SandboxError(
                 "the sandbox died before the script ended",
                 details={"exit_code": result.exit_code},

@@ -35,7 +35,7 @@ class TraceServer:
         error: Why the stream cannot be trusted, once it cannot.
         closed: The Sentry has hung up.
         script_status: Wait status of the script's first process, once it ended.
-        agent_ended: PID 1 of the guest came to its own end.
+        agent_status: Wait status of the guest's PID 1, once it came to its own end.
     """
 
     def __init__(self, path: str, judge: Judge, on_violation: Callable[[Violation], None]) -> None:
@@ -56,7 +56,7 @@ class TraceServer:
         self.error: str | None = None
         self.closed = False
         self.script_status: int | None = None
-        self.agent_ended = False
+        self.agent_status: int | None = None
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             self._listener.bind(path)
@@ -158,7 +158,7 @@ class TraceServer:
             if message.group_id == _SCRIPT:
                 self.script_status = message.result
             elif message.group_id == _AGENT:
-                self.agent_ended = True
+                self.agent_status = message.result
         attempt = self._judge.judge(message)
         if attempt is not None:
             self._report(self.ledger.add(attempt, now))
