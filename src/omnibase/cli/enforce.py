@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from omnibase import api
 from omnibase.core.context import ExecutionContext
-from omnibase.core.sandbox import compile, staging, state
+from omnibase.core.sandbox import compile, staging
 from omnibase.core.sandbox.image import Image
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import CapabilityDenied, CapabilityError
@@ -56,11 +56,9 @@ def enforcement_of(
         resolve: Look at the file system too, as the run would.
     """
     try:
-        spec = compile.compile_spec(
-            CapabilitySet([capability]),
-            context or ExecutionContext(),
-            _NO_IMAGE,
-            refused_areas=(os.path.realpath(state.state_dir()),),
+        # As `run` compiles it, with the same areas out of reach.
+        spec = api._compile(
+            CapabilitySet([capability]), context or ExecutionContext(), _NO_IMAGE, None
         )
     except CapabilityError as error:
         known = capability.type in compile.ENFORCEMENT
@@ -85,18 +83,31 @@ def unresolved(spec: SandboxSpec) -> list[tuple[str, CapabilityError]]:
 
 
 def needed(violation: Violation) -> Capability | None:
-    """Returns the smallest capability that would have allowed an attempt, if one could."""
+    """Returns the smallest capability that would have allowed an attempt, if one could.
+
+    It allows that and nothing else: the name is the script's choice, so one that
+    holds a ``*`` or a ``?``, which no pattern can name, has no such capability.
+    """
     if violation.capability is None:
         return None
     kind, _, resource = violation.capability.partition(":")
-    # A name look-up knows no port; the name is the guest's word, and never a pattern.
+    # A name look-up knows no port, so any port of exactly that host is the least.
     host, _, port = resource.rpartition(":")
     any_port = kind == "NETWORK_CONNECT" and port == "*"
     try:
         CapabilitySet().check(kind, f"{host}:1" if any_port else resource)  # type: ignore[arg-type]
     except CapabilityDenied as denied:
-        smallest = str(denied.details["smallest_grant"])
-        return Capability.parse(f"{smallest[:-1]}*" if any_port else smallest)
+        smallest = Capability.parse(str(denied.details["smallest_grant"]))
+        if not smallest.pattern.is_literal:
+            return None
+        return Capability.parse(f"{str(smallest)[:-1]}*") if any_port else smallest
     except CapabilityError:
         return None
     return None
+
+
+def ungrantable(violation: Violation) -> str:
+    """Says why `needed` has no answer."""
+    if violation.capability is None:
+        return "no capability allows this"
+    return "no capability names exactly this"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final
@@ -89,12 +90,17 @@ def describe(plan: Plan) -> dict[str, Any]:
                 }
                 for mount in found
             ]
+            staging.resolve_masks(sound, found)
     except CapabilityError as error:  # each can be mounted, but not all together
         problems.append({"capability": error.details.get("capability"), **error.to_dict()})
     oci = bundle.oci_config(
         spec, scratch_dir="RUN/scratch", grants_dir="RUN/grants" if spec.files else None
     )
-    filters = oci["linux"]["seccomp"]["syscalls"]
+    filtered: dict[tuple[str, bool], list[str]] = {}
+    for rule in spec.seccomp:
+        ending = "ends the thread" if rule.errno is None else errno.errorcode[rule.errno]
+        names = filtered.setdefault((ending, bool(rule.args)), [])
+        names += [name for name in rule.names if name not in names]
     return {
         "script": {
             "name": request.name,
@@ -113,10 +119,10 @@ def describe(plan: Plan) -> dict[str, Any]:
         "syscalls": {
             "refused_by_kernel": sorted(NATIVE.values()),
             "filtered": [
-                {"names": rule["names"], "action": rule["action"], "args": rule.get("args", [])}
-                for rule in filters
+                {"names": names, "answer": ending, "with_certain_arguments_only": limited}
+                for (ending, limited), names in filtered.items()
             ],
-            "default": oci["linux"]["seccomp"]["defaultAction"],
+            "others": "allowed: they reach the guest's kernel, never the host's",
         },
         "quotas": {
             "memory_bytes": spec.memory_bytes,
@@ -165,8 +171,8 @@ def _print(plan: dict[str, Any]) -> None:
     native = plan["syscalls"]["refused_by_kernel"]
     _rows(("by the kernel", f"{len(native)}: " + ", ".join(native)))
     for rule in plan["syscalls"]["filtered"]:
-        limited = ", with certain arguments" if rule["args"] else ""
-        _rows((f"by seccomp ({rule['action']})", ", ".join(rule["names"]) + limited))
+        limited = ", with certain arguments" if rule["with_certain_arguments_only"] else ""
+        _rows((f"by seccomp ({rule['answer']})", ", ".join(rule["names"]) + limited))
     _section("limits")
     cpu = quotas["cpu_seconds"]
     _rows(

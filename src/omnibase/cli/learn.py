@@ -57,13 +57,11 @@ class Learnt:
         capability: The smallest that covers the attempts.
         count: How often it was tried.
         places: ``operation by process (errno)``, each once.
-        approximate: A character of the name cannot be written in a pattern.
     """
 
     capability: Capability
     count: int = 0
     places: list[str] = field(default_factory=list)
-    approximate: bool = False
 
     @property
     def reason(self) -> str:
@@ -71,10 +69,7 @@ class Learnt:
         from omnibase.cli.report import times
 
         more = f" and {len(self.places) - 3} other ways" if len(self.places) > 3 else ""
-        text = f"tried {times(self.count)}: {', '.join(self.places[:3])}{more}"
-        if self.approximate:
-            text += "; `?` stands for a character that a pattern cannot hold"
-        return text
+        return f"tried {times(self.count)}: {', '.join(self.places[:3])}{more}"
 
 
 @dataclass(slots=True)
@@ -150,13 +145,13 @@ def study(violations: Iterable[Violation], given: CapabilitySet, lesson: Lesson)
 
     Counts of several runs are not added up: the highest stands.
     """
-    from omnibase.cli.enforce import needed
+    from omnibase.cli.enforce import needed, ungrantable
 
     seen: dict[Capability, Learnt] = {}
     for violation in violations:
         capability = needed(violation)
         if capability is None or violation.reason is not None or given.covers(capability):
-            why = violation.reason or "no capability allows this"
+            why = violation.reason or ungrantable(violation)
             key = (violation.operation, violation.resource)
             if key not in {(v.operation, v.resource) for v, _ in lesson.never}:
                 lesson.never.append((violation, why))
@@ -167,9 +162,6 @@ def study(violations: Iterable[Violation], given: CapabilitySet, lesson: Lesson)
         place = f"{violation.operation}{who}" + f" ({violation.errno_name})" * bool(violation.errno)
         if place not in row.places:
             row.places.append(place)
-        row.approximate = capability.resource != violation.capability.partition(":")[2] if (
-            violation.capability
-        ) else False  # fmt: skip
     for capability, row in seen.items():
         known = lesson.learnt.get(capability)
         if known is None or known.count < row.count:
@@ -341,8 +333,9 @@ def _tell(
         name = console.printable(str(capability))
         say(f"  never grantable  {name}  {console.printable(state.refusal or '')}")
     for pattern, members in proposed.items():
-        say(f"  proposed  {console.printable(str(pattern))}  instead of {len(members)} of these; it allows "
-            "whatever else matches, too, and is not in the file")  # fmt: skip
+        name = console.printable(str(pattern))
+        say(f"  proposed  {name}  instead of {len(members)} of these; not in the file, since it "
+            "allows whatever else matches")  # fmt: skip
     if any(not found[capability].usable for capability in kept):
         say(
             "hint: a run with this file is refused as things stand; `--usable-only` leaves that out"

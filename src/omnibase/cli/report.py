@@ -135,6 +135,8 @@ def _list(violations: Iterable[Violation]) -> None:
 
 
 def _how(group: list[Violation]) -> str:
+    from omnibase.cli.enforce import needed, ungrantable
+
     first = group[0]
     names = ", ".join(dict.fromkeys(filter(None, (v.errno_name for v in group)))) or "ended"
     who = console.printable(first.process_name, 40)
@@ -143,8 +145,8 @@ def _how(group: list[Violation]) -> str:
     text += f" ({names})"
     if first.reason is not None:
         text += f"; {console.printable(first.reason)}"
-    elif first.capability is None:
-        text += "; no capability allows this"
+    elif needed(first) is None:
+        text += f"; {ungrantable(first)}"
     return text
 
 
