@@ -264,9 +264,9 @@ class Run:
 
     def _hold_scratch(self, scratch: Path) -> None:
         """Keeps a descriptor of the file behind ``/tmp``: runsc deletes it at the end."""
-        with contextlib.suppress(OSError, StopIteration):
-            name = next(iter(os.scandir(scratch))).path
-            self._scratch_fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with contextlib.suppress(OSError, IndexError):
+            name = os.listdir(scratch)[0]
+            self._scratch_fd = os.open(scratch / name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def _sample_scratch(self) -> None:
         """Keeps the highest use seen: at its own end the sandbox frees everything."""

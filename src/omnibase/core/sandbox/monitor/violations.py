@@ -61,7 +61,7 @@ _SYMLINKS: Final = frozenset({88, 266})
 
 # Commands that stock modules look for and do without: `platform`, `ctypes.util`, `uuid`.
 _COMMAND_PROBES: Final = frozenset({("uname", "-p"), ("/sbin/ldconfig", "-p"), ("ldconfig", "-p")})
-_PENDING: Final = frozenset({0, errors.EINPROGRESS, errors.EISCONN, errors.EALREADY, errors.EINTR})
+_DONE: Final = frozenset({0, errors.EISCONN, errors.EALREADY, errors.EINTR})
 
 
 class Judge:
@@ -187,13 +187,17 @@ class Judge:
         family, host, port = _address(message.address)
         if family == "unix":
             return self._unix(message, host, "connect")
-        if family != "inet" or not host or message.errno in _PENDING:
+        if family != "inet" or not host or message.errno in _DONE:
             return None
         if host == self._rules.nameserver:
             return self._lookup(message)
-        attempt = _attempt(message, f"NETWORK_CONNECT:{_endpoint(host, port)}", "connect", host)
-        if ipaddress.ip_address(host).is_loopback or host in ("0.0.0.0", "::"):
-            if message.errno == errors.ECONNREFUSED and len(self._refused_ports) < 1024:
+        attempt = _attempt(
+            message, f"NETWORK_CONNECT:{_endpoint(host, port)}", "connect", _endpoint(host, port)
+        )
+        if ipaddress.ip_address(host).is_loopback or host in ("0.0.0.0", "::"):  # noqa: S104
+            # In progress: the refusal comes later, where no trace point is.
+            told = message.errno in (errors.ECONNREFUSED, errors.EINPROGRESS)
+            if told and len(self._refused_ports) < 1024:
                 self._refused_ports.setdefault(port, attempt)
             return None
         return attempt
