@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import omnibase
 from omnibase import (
@@ -19,6 +22,8 @@ from omnibase import (
     Violation,
 )
 from omnibase.core.events import CollectingSink, Event, SandboxViolation
+from omnibase.core.sandbox import compile
+from omnibase.core.sandbox.spec import Mask
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -108,6 +113,7 @@ class SandboxFixture:
         args: Iterable[str] = (),
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
+        masks: tuple[Mask, ...] = (),
         **quotas: Any,
     ) -> Outcome:
         """Runs a script to its end.
@@ -118,11 +124,16 @@ class SandboxFixture:
             args: Its arguments.
             stdin: Its standard input.
             env: Its environment.
+            masks: Subtrees taken out of the granted ones.
             **quotas: Of the `ExecutionContext`.
         """
-        return self.source(
-            (SCRIPTS / f"{script}.py").read_bytes(), caps, args=args, stdin=stdin, env=env, **quotas
-        )
+        source = (SCRIPTS / f"{script}.py").read_bytes()
+        with pytest.MonkeyPatch.context() as patch:
+            if masks:  # no public option yet: policies will set them
+                patch.setattr(
+                    compile, "compile_spec", functools.partial(compile.compile_spec, masks=masks)
+                )
+            return self.source(source, caps, args=args, stdin=stdin, env=env, **quotas)
 
     def source(
         self,

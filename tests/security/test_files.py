@@ -1,0 +1,402 @@
+"""Files: what is not granted is not there, what is granted is there and no more."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from omnibase import Capability, CapabilityError, CapabilitySet, ExecutionContext
+from omnibase.core.sandbox import image, state
+from omnibase.core.sandbox.compile import compile_spec
+from omnibase.core.sandbox.spec import Mask
+from omnibase.core.sandbox.staging import MAX_GLOB_MATCHES
+from tests.security.harness import SandboxFixture
+
+_REFUSED = {"EACCES", "ENOENT", "EPERM", "EXDEV", "ENOTDIR", "ELOOP"}
+_SECRET = "bytes of the host that nobody granted"
+
+
+def _secret(area: Path, name: str = "secret.txt") -> Path:
+    path = area / name
+    path.write_text(_SECRET)
+    return path
+
+
+def test_no_way_round_reaches_a_host_file(sandbox: SandboxFixture, area: Path) -> None:
+    secret = _secret(area)
+
+    outcome = sandbox("escapes", args=[str(secret)], on_violation="record")
+
+    assert _SECRET not in outcome.stdout
+    assert set(outcome.report.values()) <= _REFUSED
+    outcome.assert_violation(f"FILE_READ:{secret}", operation="open")
+    for link in ("/tmp/link", f"/tmp/root{secret}"):
+        outcome.assert_violation(f"FILE_READ:{link}", operation="open")
+    outcome.assert_violation(f"FILE_READ:/proc/1/root{secret}")
+
+
+def test_no_way_round_reaches_an_absent_file(sandbox: SandboxFixture) -> None:
+    """An absent file below a directory that the guest has: refused as ENOENT, reported as well."""
+    outcome = sandbox("escapes", args=["/etc/shadow"], on_violation="record")
+
+    assert set(outcome.report.values()) <= _REFUSED
+    violation = outcome.assert_violation("FILE_READ:/etc/shadow", operation="open")
+    # Told under the file's own name, `O_PATH` apart: it fails before there is anything to reopen.
+    elsewhere = ("by_sym", "by_hard", "proc 1")
+    assert violation.count >= sum(not label.startswith(elsewhere) for label in outcome.report) - 1
+    for link in ("/tmp/link", "/tmp/root/etc/shadow"):
+        outcome.assert_violation(f"FILE_READ:{link}", operation="open")
+
+
+def test_every_way_round_reaches_a_granted_file(sandbox: SandboxFixture, area: Path) -> None:
+    secret = _secret(area)
+
+    outcome = sandbox("escapes", [f"FILE_READ:{secret}"], args=[str(secret)], on_violation="record")
+
+    ways = {label for label, text in outcome.report.items() if text in (_SECRET, "opened")}
+    assert ways == set(outcome.report) - {"proc 1 root", "by_hard_link"}
+    assert {v.capability for v in outcome.violations} <= {None, f"FILE_READ:/proc/1/root{secret}"}
+
+
+def test_proc_and_dev_belong_to_others(sandbox: SandboxFixture) -> None:
+    outcome = sandbox("proc_walk", on_violation="record")
+
+    report = outcome.report
+    descriptors = report.pop("own descriptors")
+    processes = report.pop("processes")
+    assert set(report.values()) <= {"EACCES", "ENOENT", "EPERM"}, report
+    # The script's world: three standard streams, PID 1 and itself.
+    assert sorted(descriptors) == ["0", "1", "2", "3"]
+    assert descriptors["3"] == "the listing"
+    assert processes == [1, 2]
+    for path in ("/proc/1/root", "/proc/1/fd/3", "/proc/1/mem"):
+        outcome.assert_violation(f"FILE_READ:{path}", operation="open")
+    for path in ("/proc/1/fd/3", "/proc/self/mem", "/proc/sys/kernel/hostname"):
+        outcome.assert_violation(f"FILE_WRITE:{path}", operation="open")
+
+
+def test_a_read_grant_cannot_be_written(sandbox: SandboxFixture, area: Path) -> None:
+    (area / "existing").write_text("kept")
+    (area / "doomed").write_text("kept")
+
+    outcome = sandbox("write_grant", [f"FILE_READ:{area}/**"], args=[str(area)])
+
+    assert outcome.report["read existing"] == "kept"
+    for label in ("overwrite existing", "create", "make directory", "remove", "plant a link"):
+        assert outcome.report[label] in ("EROFS", "EACCES"), label
+    for name in ("existing", "created"):
+        outcome.assert_violation(f"FILE_WRITE:{area}/{name}", operation="open")
+    for operation in ("mkdir", "unlink", "symlink"):
+        outcome.assert_violation(operation=operation)
+    outcome.assert_raised()
+    assert sorted(os.listdir(area)) == ["doomed", "existing"]
+    assert (area / "existing").read_text() == "kept"
+
+
+@pytest.mark.parametrize("owner", [0, 1234, 65534])
+def test_a_write_grant_works_for_any_owner(sandbox: SandboxFixture, area: Path, owner: int) -> None:
+    inside = area / "granted"
+    inside.mkdir(mode=0o700)
+    for name in ("existing", "doomed"):
+        (inside / name).write_text("kept")
+        os.chown(inside / name, owner, owner)
+    os.chown(inside, owner, owner)
+
+    outcome = sandbox("write_grant", [f"FILE_WRITE:{inside}/**"], args=[str(inside)])
+
+    report = outcome.report
+    assert report["read existing"] == "kept"
+    assert report["overwrite existing"] == "7"
+    assert report["large file"] == str(8 << 20)
+    assert {report[label] for label in ("make directory", "rename", "remove")} == {"None"}
+    assert (inside / "existing").read_text() == "changed"
+    assert (inside / "directory" / "inner").read_text() == "new"
+    assert not (inside / "doomed").exists()
+    for path in (inside / "renamed", inside / "directory", inside / "directory" / "inner"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (owner, owner)
+    # What the directory must not be good for.
+    assert report["execute"] == "EACCES"
+    outcome.assert_violation("EXTERNAL_COMMAND:renamed", operation="execve")
+    assert report["read the planted link"] in _REFUSED
+    outcome.assert_violation(f"FILE_READ:{inside}/link", operation="open")
+    assert report["write outside"] in _REFUSED
+    outcome.assert_violation(f"FILE_WRITE:{area}/outside", operation="open")
+    assert not (area / "outside").exists()
+
+
+def test_the_granted_tree_outlives_the_run(sandbox: SandboxFixture, area: Path) -> None:
+    """Tidying up after a run must not reach through its mounts."""
+    (area / "deep").mkdir()
+    (area / "deep" / "file").write_text("precious")
+
+    sandbox("read_files", [f"FILE_WRITE:{area}/**"], args=[f"{area}/deep/file"]).assert_clean()
+
+    assert (area / "deep" / "file").read_text() == "precious"
+
+
+def test_no_set_id_bit_reaches_the_host(sandbox: SandboxFixture, area: Path) -> None:
+    outcome = sandbox(
+        "set_id_bits", [f"FILE_WRITE:{area}/**"], args=[str(area)], on_violation="record"
+    )
+
+    for path in area.iterdir():
+        assert not path.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID), path
+    # Each way but the call that gVisor does not have ends its process.
+    assert {label for label, status in outcome.report.items() if status != 31} == {"fchmodat2"}
+    outcome.assert_violation(operation="seccomp")
+    assert (area / "by-chmod").exists()  # the directory itself could be written
+
+
+@pytest.mark.parametrize("path", ["/proc", "/sys", "/dev", "/proc/1", "/dev/shm", "/sys/kernel"])
+@pytest.mark.parametrize("kind", ["FILE_READ", "FILE_WRITE"])
+def test_refused_areas(sandbox: SandboxFixture, kind: str, path: str) -> None:
+    for grant in (f"{kind}:{path}/**", f"{kind}:{path}/x"):
+        outcome = sandbox("read_files", [grant])
+        assert isinstance(outcome.error, CapabilityError)
+        assert grant in outcome.error.message
+        assert outcome.result is None
+
+
+def test_the_state_directory_is_refused(sandbox: SandboxFixture, state_dir: Path) -> None:
+    for resource in (f"{state_dir}/**", f"{state_dir}/runs/**", f"{state_dir}/images/x"):
+        outcome = sandbox("read_files", [f"FILE_READ:{resource}"])
+        assert isinstance(outcome.error, CapabilityError)
+        assert str(state_dir) in outcome.error.message
+
+
+def test_a_glob_does_not_reach_a_refused_area(sandbox: SandboxFixture, state_dir: Path) -> None:
+    lock = next((state_dir / "images").glob("*.json"))
+    for resource in (f"/*/{state_dir.name}/images/{lock.name}", "/*/self/environ", "/p??c/version"):
+        outcome = sandbox("read_files", [f"FILE_READ:{resource}"])
+        assert isinstance(outcome.error, CapabilityError), resource
+        assert "matches no file" in outcome.error.message
+
+
+def test_a_tree_around_the_state_directory_is_masked(
+    sandbox: SandboxFixture, area: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = area / "st"
+    monkeypatch.setenv("OMNIBASE_STATE_DIR", str(inner))
+    _secret(area)
+
+    outcome = sandbox(
+        "read_files",
+        [f"FILE_WRITE:{area}/**"],
+        args=[f"{area}/secret.txt", f"{inner}/platform.json", f"{inner}/runs/x"],
+        on_violation="record",
+    )
+
+    assert outcome.report[f"{area}/secret.txt"] == _SECRET
+    assert outcome.report[f"listing of {inner}"] == []
+    violation = outcome.assert_violation(f"FILE_READ:{inner}/platform.json")
+    assert violation.reason is not None
+    assert sorted(os.listdir(inner)) != []
+    assert os.listdir(inner / "runs") == []
+
+
+def test_the_policy_directory_cannot_be_granted_for_writing(
+    sandbox: SandboxFixture, area: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policies = area / "policies"
+    policies.mkdir()
+    policy = policies / "x.cedar.json"
+    policy.write_text("{}")
+    monkeypatch.setenv("OMNIBASE_REGISTRY", str(area))
+
+    for resource in (policy, f"{policies}/**", f"{policies}/*.json", f"{area}/pol*/x.cedar.json"):
+        outcome = sandbox("read_files", [f"FILE_WRITE:{resource}"])
+        assert isinstance(outcome.error, CapabilityError), resource
+        assert outcome.result is None
+    outcome = sandbox("read_files", [f"FILE_READ:{policies}/**"], args=[str(policy)])
+    outcome.assert_clean()
+    assert outcome.report[str(policy)] == "{}"
+
+
+def test_a_path_that_does_not_exist(sandbox: SandboxFixture, area: Path) -> None:
+    for grant in (f"FILE_READ:{area}/none", f"FILE_READ:{area}/none/**", f"FILE_READ:{area}/*.x"):
+        outcome = sandbox("read_files", [grant])
+        assert isinstance(outcome.error, CapabilityError)
+        assert str(area) in outcome.error.message
+        assert outcome.events[-1].name != "SandboxExit" or outcome.result is None
+
+
+def test_a_symbolic_link_is_refused_by_name(sandbox: SandboxFixture, area: Path) -> None:
+    real = area / "real"
+    real.mkdir()
+    _secret(real, "file")
+    (area / "link-to-directory").symlink_to(real)
+    (area / "link-to-file").symlink_to(real / "file")
+
+    for granted, link in (
+        ("link-to-file", "link-to-file"),
+        ("link-to-directory/file", "link-to-directory"),
+        ("link-to-directory/**", "link-to-directory"),
+    ):
+        outcome = sandbox("read_files", [f"FILE_READ:{area}/{granted}"])
+        assert isinstance(outcome.error, CapabilityError)
+        assert f"`{area}/{link}`" in outcome.error.message
+        assert str(real) in outcome.error.message
+        assert outcome.result is None
+
+
+def test_a_link_inside_a_granted_tree_leads_nowhere(sandbox: SandboxFixture, area: Path) -> None:
+    outside, inside = area / "outside", area / "inside"
+    outside.mkdir()
+    inside.mkdir()
+    _secret(outside, "file")
+    (inside / "link").symlink_to(outside / "file")
+    (inside / "up").symlink_to("../outside/file")
+
+    outcome = sandbox(
+        "read_files", [f"FILE_READ:{inside}/**"], args=[f"{inside}/link", f"{inside}/up"]
+    )
+
+    assert _SECRET not in outcome.stdout
+    # Not told from a file that is missing in the tree: denied, but no violation.
+    for name in ("link", "up"):
+        assert outcome.report[f"{inside}/{name}"] in _REFUSED
+
+
+def test_special_files_are_refused(sandbox: SandboxFixture, area: Path) -> None:
+    os.mkfifo(area / "fifo")
+    os.mknod(area / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+
+    for name in ("fifo", "null"):
+        outcome = sandbox("read_files", [f"FILE_READ:{area}/{name}"])
+        assert isinstance(outcome.error, CapabilityError)
+        assert name in outcome.error.message
+    # Below a granted tree they are seen, and cannot be opened.
+    outcome = sandbox(
+        "read_files", [f"FILE_READ:{area}/**"], args=[f"{area}/null"], on_violation="record"
+    )
+    assert outcome.report[f"{area}/null"] in ("EACCES", "EPERM", "ENXIO", "ENODEV")
+
+
+def test_a_glob_is_bounded(sandbox: SandboxFixture, area: Path) -> None:
+    for number in range(MAX_GLOB_MATCHES + 1):
+        (area / f"{number}.csv").touch()
+
+    outcome = sandbox("read_files", [f"FILE_READ:{area}/*.csv"])
+
+    assert isinstance(outcome.error, CapabilityError)
+    assert str(MAX_GLOB_MATCHES) in outcome.error.message
+    assert outcome.result is None
+
+
+def test_a_glob_shows_what_matches(sandbox: SandboxFixture, area: Path) -> None:
+    for name in ("one.csv", "two.csv", "three.txt"):
+        (area / name).write_text(name)
+    paths = [f"{area}/{name}" for name in ("one.csv", "two.csv", "three.txt")]
+
+    outcome = sandbox("read_files", [f"FILE_READ:{area}/*.csv"], args=paths)
+
+    assert [outcome.report[path] for path in paths[:2]] == ["one.csv", "two.csv"]
+    assert outcome.report[paths[2]] in _REFUSED
+    outcome.assert_violation(f"FILE_READ:{paths[2]}")
+
+
+def test_swapping_a_file_for_a_link_never_wins(sandbox: SandboxFixture, area: Path) -> None:
+    """Between the check and the mount: the file granted, or a refusal, but never the secret."""
+    secret = _secret(area)
+    granted, spare = area / "granted", area / "spare"
+    stop = threading.Event()
+    swaps = 0
+
+    def swap() -> None:
+        nonlocal swaps
+        while not stop.is_set():
+            for _ in range(4):  # mostly a link, so that most tries end before a start
+                spare.symlink_to(secret)
+                spare.replace(granted)
+            spare.write_text("harmless")
+            spare.replace(granted)
+            swaps += 1
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    refused = read = 0
+    try:
+        for _ in range(200):
+            outcome = sandbox(
+                "read_files", [f"FILE_READ:{granted}"], args=[str(granted)], on_violation="record"
+            )
+            if isinstance(outcome.error, CapabilityError):
+                refused += 1
+                continue
+            assert outcome.report[str(granted)] in ("harmless", "")
+            assert _SECRET not in outcome.stdout
+            read += 1
+    finally:
+        stop.set()
+        swapper.join()
+    assert refused > 0
+    assert refused + read == 200
+    assert swaps > 200
+
+
+def _masked_tree(area: Path) -> tuple[Mask, ...]:
+    (area / "deep" / "secret").mkdir(parents=True)
+    (area / "deep" / "secret" / "key").write_text(_SECRET)
+    (area / "hidden.txt").write_text(_SECRET)
+    (area / "open.txt").write_text("open")
+    return (
+        Mask(path=f"{area}/deep/secret", reason="kept back"),
+        Mask(path=f"{area}/hidden.txt", reason="kept back"),
+    )
+
+
+@pytest.mark.parametrize("kind", ["FILE_READ", "FILE_WRITE"])
+def test_masks(sandbox: SandboxFixture, area: Path, kind: str) -> None:
+    masks = _masked_tree(area)
+
+    outcome = sandbox(
+        "mask_bypass", [f"{kind}:{area}/**"], args=[str(area)], masks=masks, on_violation="record"
+    )
+
+    assert outcome.report["read open file"] == "open"
+    assert _SECRET not in outcome.stdout
+    assert (area / "deep" / "secret" / "key").read_text() == _SECRET
+    assert (area / "hidden.txt").read_text() == _SECRET
+    for path in ("deep/secret/key", "hidden.txt"):
+        violation = outcome.assert_violation(f"FILE_READ:{area}/{path}", operation="open")
+        assert violation.reason == "kept back"
+
+
+def test_a_mask_holds_in_the_next_run(sandbox: SandboxFixture, area: Path) -> None:
+    masks, grants = _masked_tree(area), [f"FILE_WRITE:{area}/**"]
+    for _ in range(2):
+        outcome = sandbox(
+            "mask_bypass", grants, args=[str(area)], masks=masks, on_violation="record"
+        )
+        assert _SECRET not in outcome.stdout
+
+
+def test_a_mask_that_cannot_be_applied_is_an_error(area: Path, sandbox: SandboxFixture) -> None:
+    (area / "real").mkdir()
+    (area / "link").symlink_to("real")
+
+    outcome = sandbox(
+        "read_files",
+        [f"FILE_READ:{area}/**"],
+        masks=(Mask(path=f"{area}/link", reason="kept back"),),
+    )
+
+    assert isinstance(outcome.error, CapabilityError)
+    assert f"`{area}/link`" in outcome.error.message
+
+
+def test_masks_are_in_the_spec(state_dir: Path) -> None:
+    mask = Mask(path="/data/x", reason="kept back")
+
+    spec = compile_spec(
+        CapabilitySet([Capability.parse("FILE_READ:/data/**")]),
+        ExecutionContext(),
+        image.ensure_image(state.state_dir()),
+        masks=(mask,),
+    )
+
+    assert spec.masks == (mask,)
