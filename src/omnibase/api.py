@@ -283,7 +283,11 @@ class _Call:
             runtime_version=runner.runtime.version,
             on_output=self._on_output,
         )
-        ended = runner.run(request, recorder, cancel)
+        try:
+            ended = runner.run(request, recorder, cancel)
+        except BaseException as error:
+            recorder.abandoned(error)
+            raise
         # The result carries the id that the events carry.
         ended = replace(ended, result=replace(ended.result, run_id=emitter.runid))
         recorder.ended(ended)

@@ -85,9 +85,15 @@ class ExecutionContext:
             ("scratch_bytes", self.scratch_bytes, 64 * KIB, 1 << 40),
         )
         for name, value, low, high in ranges:
-            if value is None:
+            if value is None and name == "cpu_seconds":
                 continue
-            if isinstance(value, bool) or not low <= value <= high:  # also refuses NaN
+            whole = name == "pids" or name.endswith("_bytes")
+            kind = int if whole else int | float
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise ConfigurationError(
+                    f"`{name}={value!r:.40}` is not a {'whole ' if whole else ''}number"
+                )
+            if not low <= value <= high:  # also refuses NaN
                 raise ConfigurationError(
                     f"`{name}={value}` is out of range", hint=f"choose {low:g} to {high:g}"
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 
 from omnibase.core import events
@@ -51,10 +52,12 @@ class Recorder:
         self._platform = platform
         self._runtime_version = runtime_version
         self._on_output = on_output
+        self._started: float | None = None
 
     def on_started(self, run_id: str) -> None:
         """See `runner.Observer`."""
         spec = self._request.spec
+        self._started = time.monotonic()
         self._emitter.emit(
             events.SandboxStart(
                 script=self._request.name,
@@ -82,6 +85,16 @@ class Recorder:
     def on_violation(self, violation: Violation) -> None:
         """See `runner.Observer`."""
         self._emitter.emit(_violation_event(violation))
+
+    def abandoned(self, error: BaseException) -> None:
+        """Reports the end of a run that gave no account of itself, if it had started."""
+        if self._started is not None:
+            self._emitter.emit(
+                events.SandboxExit(
+                    outcome="cancelled" if isinstance(error, KeyboardInterrupt) else "aborted",
+                    wall_seconds=time.monotonic() - self._started,
+                )
+            )
 
     def ended(self, ended: Ended) -> None:
         """Reports what only the end tells: counts, limits, gaps, and the exit itself."""
@@ -178,8 +191,16 @@ def _violation_error(ended: Ended) -> SandboxViolationError:
         violations=violations,
         result=ended.result,
         details={"violations": [violation.to_dict() for violation in violations]},
-        hint=f"if it should be allowed, grant `{_short(named[0])}`" if named else None,
+        hint=_grant_hint(named),
     )
+
+
+def _grant_hint(named: list[str]) -> str | None:
+    """Suggests a grant only where it would open one thing: the script chose the names."""
+    for capability in named:
+        if not set("*?\n") & set(capability) and capability.isprintable():
+            return f"if it should be allowed, grant `{_short(capability)}`"
+    return None
 
 
 def _figure(value: float) -> str:

@@ -159,12 +159,13 @@ def _in_own_thread(work: Callable[[], Ended], cancel: Cancel) -> Ended:
             failure.append(error)
 
     thread = threading.Thread(target=body, name="omnibase-run", daemon=True)
-    thread.start()
     try:
+        thread.start()
         thread.join()
     except BaseException:  # Ctrl-C: end the run, then let it through
         cancel.set()
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
         raise
     if failure:
         raise failure[0]

@@ -141,7 +141,7 @@ def sweep(state: Path) -> list[Path]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             paths: tuple[str, ...] = ()
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, TypeError):
                 paths = tuple(str(p) for p in json.loads((path / _CGROUPS).read_text()))
             remove_paths(paths, timeout_seconds=2.0)
             shutil.rmtree(path, ignore_errors=True)

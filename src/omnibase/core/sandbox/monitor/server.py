@@ -21,6 +21,7 @@ _LOST: Final = Attempt(
     capability=None, operation="trace", resource="(messages of the trace were lost)", errno=0
 )
 _BATCH: Final = 512  # datagrams per turn, so that output and deadlines get theirs
+_BATCH_SECONDS: Final = 0.05
 _REMEMBERED, _REMEMBERED_BYTES = 4096, 512
 _AGENT, _SCRIPT = 1, 2  # thread groups: PID 1 forks the script before anything else
 _MAX_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its NUL
@@ -113,9 +114,11 @@ class TraceServer:
 
     def _read(self, connection: socket.socket) -> bool:
         """Reads one batch; returns whether there may be more."""
-        now = time.time()
+        now, until = time.time(), time.monotonic() + _BATCH_SECONDS
         try:
             for _ in range(_BATCH):
+                if time.monotonic() > until:
+                    break
                 size = connection.recv_into(self._buffer)
                 if not size:
                     self.closed = True

@@ -49,8 +49,9 @@ _LIBRARY: Final = re.compile(
 )
 
 _JAIL: Final = "/guest"
+# The script's own root and working directory; PID 1's are the agent's, and closed.
 _PROC_LINK: Final = re.compile(
-    r"/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?/(root|cwd)(?:/|$)"
+    r"proc/(?:self|thread-self|(?!1/)[0-9]+)(?:/task/[0-9]+)?/(?:root|cwd)"
 )
 # Below a descriptor's link anything may lie: only the link itself is the guest's own.
 _PROC_BELOW_FD: Final = re.compile(
@@ -310,16 +311,20 @@ def _attempt(message: Message, capability: str | None, operation: str, resource:
 
 
 def _absolute(message: Message) -> str:
-    """The path as the guest meant it: `..` folded, ``/proc/<pid>/root`` and ``cwd`` taken out.
+    """The path as the guest meant it: ``..`` folded, and links to roots in ``/proc`` taken out.
 
     Other links are not followed.
     """
-    cwd, base = _in_jail(message.cwd), _in_jail(message.fd_path)
-    path = _normal(posixpath.join("/", cwd, base, message.path))
-    while (match := _PROC_LINK.match(path)) is not None:
-        start = cwd if match[1] == "cwd" else "/"
-        path = _normal(posixpath.join("/", start, path[match.end() :]))
-    return path
+    cwd = _normal(_in_jail(message.cwd))
+    names: list[str] = []
+    for name in posixpath.join(cwd, _in_jail(message.fd_path), message.path).split("/"):
+        if name == "..":
+            del names[-1:]
+        elif name not in ("", "."):
+            names.append(name)
+            if name in ("root", "cwd") and _PROC_LINK.fullmatch("/".join(names)):
+                names = cwd.split("/")[1:] if name == "cwd" and cwd != "/" else []
+    return "/" + "/".join(names)
 
 
 def _above_in_scratch(path: str) -> list[str]:
