@@ -285,8 +285,8 @@ class _Call:
         )
         try:
             ended = runner.run(request, recorder, cancel)
-        except BaseException as error:
-            recorder.abandoned(error)
+        except BaseException as cut_short:
+            recorder.abandoned(cut_short)
             raise
         # The result carries the id that the events carry.
         ended = replace(ended, result=replace(ended.result, run_id=emitter.runid))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from omnibase.errors import ConfigurationError
 
@@ -73,7 +73,8 @@ class ExecutionContext:
     on_output_limit: OnOutputLimit = "raise"
 
     def __post_init__(self) -> None:
-        ranges: tuple[tuple[str, float | None, float, float], ...] = (
+        # Callers without a type checker pass anything.
+        ranges: tuple[tuple[str, Any, float, float], ...] = (
             ("cpus", self.cpus, 0.01, 1024),
             # Measured: a sandbox with a Python hello starts with 40 MB and uses 22.
             ("memory_bytes", self.memory_bytes, 40 * 10**6, 1 << 44),
