@@ -19,7 +19,7 @@ from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.runner import Cancel, GVisorRunner, RunRequest
 from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.security.capabilities import Capability, CapabilitySet
-from omnibase.errors import ConfigurationError, SandboxUnavailable
+from omnibase.errors import CapabilityError, ConfigurationError, SandboxUnavailable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -267,9 +267,20 @@ class _Call:
         )
 
     def execute(self, cancel: Cancel) -> RunResult:
+        emitter = events.Emitter(self._bus, subject=self.name)
+        try:
+            return self._execute(emitter, cancel)
+        except CapabilityError as error:
+            emitter.emit(
+                events.CapabilityDenied(
+                    capability=str(error.details.get("capability", "")), reason=error.message
+                )
+            )
+            raise
+
+    def _execute(self, emitter: events.Emitter, cancel: Cancel) -> RunResult:
         runner = _runner()
         request = self.request(_image())
-        emitter = events.Emitter(self._bus, subject=self.name)
         for grant in self.grants:
             emitter.emit(
                 events.CapabilityGranted(
