@@ -17,7 +17,11 @@ DECIDING := $(wildcard \
   src/omnibase/core/security/capabilities.py \
   src/omnibase/core/security/globs.py \
   src/omnibase/core/security/*patterns.py \
+  src/omnibase/core/security/segments.py \
   src/omnibase/core/sandbox/compile.py \
+  src/omnibase/core/sandbox/seccomp.py \
+  src/omnibase/core/sandbox/monitor/ledger.py \
+  src/omnibase/core/sandbox/monitor/tally.py \
   src/omnibase/core/sandbox/monitor/violations.py \
   src/omnibase/core/sandbox/monitor/wire.py)
 
