@@ -27,6 +27,10 @@ from omnibase.core.sandbox.spec import Mask
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
+DEFAULT_MEMORY = 50_000_000
+# The kernel charges what must not fail past a cgroup's limit: a few pages.
+OVERSHOOT = 64 * 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -9,7 +9,7 @@ import pytest
 
 from omnibase import ResourceLimitExceeded
 from omnibase.core import events
-from tests.security.harness import SandboxFixture
+from tests.security.harness import DEFAULT_MEMORY, OVERSHOOT, SandboxFixture
 
 
 def test_no_capabilities_no_passwd(sandbox: SandboxFixture) -> None:
@@ -70,8 +70,8 @@ def test_no_more_than_50_megabytes(sandbox: SandboxFixture, megabytes: int) -> N
 
     assert isinstance(outcome.error, ResourceLimitExceeded)
     assert outcome.error.kind == "memory"
-    assert outcome.error.details["limit"] == 50_000_000
-    assert outcome.finished.usage.peak_memory_bytes <= 50_000_000
+    assert outcome.error.details["limit"] == DEFAULT_MEMORY
+    assert outcome.finished.usage.peak_memory_bytes <= DEFAULT_MEMORY + OVERSHOOT
     assert outcome.stdout == ""
     assert [limit.kind for limit in outcome.reported(events.ResourceLimitExceeded)] == ["memory"]
 

@@ -77,7 +77,8 @@ def posix_subprocess():
         False, False, 0, None, None, None, -1, None, False,
     )  # fmt: skip
     os.close(writer)
-    answer = os.read(reader, 256)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read()
     if answer:
         raise OSError(int(answer.split(b":")[1], 16), "fork_exec")
     return "started"
