@@ -30,7 +30,8 @@ from omnibase.errors import SandboxError, SandboxStartError
 __all__ = ["Run"]
 
 _START_SECONDS: Final = 30.0
-_CPU_POLL_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.1
+_UNWATCHED_SECONDS: Final = 1.0
 _PIPE_CHUNK: Final = 65536
 # Sentry and gofer threads, and two host tasks for each of the guest's.
 _HOST_TASKS: Final = 256
@@ -59,6 +60,7 @@ class Run:
         self._scratch_fd = -1
         self._scratch_bytes = 0
         self._next_cpu_check = 0.0
+        self._unwatched_since: float | None = None
 
     def execute(self, directory: RunDirectory, cgroup: Cgroup) -> Ended:
         """Runs it; to be called in a thread of its own, whose namespaces end with it."""
@@ -175,8 +177,8 @@ class Run:
                 sent = False
                 while self._cause == "exit" and self._fault is None:
                     timeout = min(deadline, deadline if sent else start_deadline) - time.monotonic()
-                    if self._spec.cpu_seconds is not None and sent:
-                        timeout = min(timeout, _CPU_POLL_SECONDS)
+                    if self._unwatched_since is not None or (self._spec.cpu_seconds and sent):
+                        timeout = min(timeout, _POLL_SECONDS)
                     ready = selector.select(max(0.0, timeout))
                     ended = False
                     for key, _ in ready:
@@ -211,6 +213,8 @@ class Run:
             selector.unregister(before)
         if changed:
             selector.register(trace.fileno(), selectors.EVENT_READ, "trace")
+        if trace.closed:
+            self._unwatched_since = time.monotonic()
         if trace.error is not None:
             self._fault = SandboxError(
                 f"the trace of the sandbox is malformed: {trace.error}",
@@ -257,8 +261,15 @@ class Run:
                 f"no sign of life from the sandbox's trace within {_START_SECONDS:g} s",
                 hint="run `omnibase doctor`",
             )
+        elif (
+            self._unwatched_since is not None and now >= self._unwatched_since + _UNWATCHED_SECONDS
+        ):
+            self._fault = SandboxError(
+                "the sandbox went on after its trace had ended",
+                hint="the Sentry may be compromised; the run was ended",
+            )
         elif self._spec.cpu_seconds is not None and now >= self._next_cpu_check:
-            self._next_cpu_check = now + _CPU_POLL_SECONDS
+            self._next_cpu_check = now + _POLL_SECONDS
             if cgroup.cpu_seconds() >= self._spec.cpu_seconds:
                 self._cause = "cpu"
 
@@ -311,7 +322,7 @@ class Run:
         result = RunResult(
             run_id=run_id,
             exit_code=exit_code,
-            signal=int(killed) if killed else (signal.SIGKILL if cause != "exit" else None),
+            signal=int(killed) if killed else (int(signal.SIGKILL) if cause != "exit" else None),
             stdout=self._output.kept("stdout"),
             stderr=self._output.kept("stderr"),
             violations=trace.ledger.violations(),

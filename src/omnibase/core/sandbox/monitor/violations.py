@@ -61,7 +61,7 @@ _SCRATCH: Final = ("/tmp/", "/dev/shm/")
 _SYMLINKS: Final = frozenset({88, 266})
 
 # Commands that stock modules look for and do without: `platform`, `ctypes.util`, `uuid`.
-_COMMAND_PROBES: Final = frozenset({("uname", "-p"), ("/sbin/ldconfig", "-p"), ("ldconfig", "-p")})
+_COMMAND_PROBES: Final = frozenset({("uname", "-p"), ("/sbin/ldconfig", "-p")})
 _DONE: Final = frozenset({0, errors.EISCONN, errors.EALREADY, errors.EINTR})
 
 
@@ -180,7 +180,9 @@ class Judge:
     def _execve(self, message: Message) -> Attempt | None:
         path = _absolute(message) if message.path or message.fd_path else "(a descriptor)"
         command = posixpath.basename(path) or path
-        if message.errno != 0 and (command, *message.argv[1:2]) in _COMMAND_PROBES:
+        searched = path == f"{self._rules.command_directory}/{command}"
+        asked = (command if searched else path, *message.argv[1:2])
+        if message.errno != 0 and asked in _COMMAND_PROBES:
             return None
         return _attempt(message, f"EXTERNAL_COMMAND:{command}", "execve", path)
 
