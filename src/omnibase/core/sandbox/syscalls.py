@@ -53,7 +53,7 @@ NATIVE: Final[dict[int, str]] = {
     312: "kcmp", 313: "finit_module", 320: "kexec_file_load", 321: "bpf", 323: "userfaultfd",
     425: "io_uring_setup", 426: "io_uring_enter", 427: "io_uring_register", 428: "open_tree",
     429: "move_mount", 430: "fsopen", 431: "fsconfig", 432: "fsmount", 433: "fspick",
-    437: "openat2",
+
 }  # fmt: skip
 """Refused by the guest's kernel; any failure of one is an attempt.
 
@@ -107,6 +107,7 @@ class SeccompRule:
 _S_IFMT, _S_IFCHR, _S_IFBLK = 0o170000, 0o020000, 0o060000
 _S_ISUID, _S_ISGID, _O_CREAT, _O_TMPFILE = 0o4000, 0o2000, 0o100, 0o20000000
 _CLONE_NEWNS: Final = 0x0002_0000
+_CLONE_NEWCGROUP: Final = 0x0200_0000
 
 
 def _bits(index: int, bits: int) -> SeccompArg:
@@ -142,6 +143,8 @@ SECCOMP: Final[tuple[SeccompRule, ...]] = (
     SeccompRule(names=("memfd_create",), numbers=(319,)),
     SeccompRule(names=("process_vm_readv", "process_vm_writev"), numbers=(310, 311)),
     SeccompRule(names=("keyctl",), numbers=(250,)),
+    # gVisor has neither, and traces nothing of a call that it does not have.
+    SeccompRule(names=("openat2", "pidfd_getfd"), numbers=(437, 438)),
     *_device("mknod", 133, 1),
     *_device("mknodat", 259, 2),
     *_set_id("chmod", 90, 1),
@@ -156,6 +159,7 @@ SECCOMP: Final[tuple[SeccompRule, ...]] = (
     *_set_id("openat", 257, 3, flags=2),
     # Namespaces that an unprivileged clone(2) should not get, but gets from this gVisor.
     SeccompRule(names=("clone",), numbers=(56,), args=(_bits(0, _CLONE_NEWNS),)),
+    SeccompRule(names=("unshare",), numbers=(272,), args=(_bits(0, _CLONE_NEWCGROUP),)),
     # Its flags lie in memory, where no filter can judge them; libc falls back to clone.
     SeccompRule(names=("clone3",), numbers=(435,), errno=errno.ENOSYS),
 )
