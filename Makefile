@@ -79,7 +79,7 @@ format: setup ## apply the formatter and the lint's safe fixes
 	$(BIN)/ruff format
 
 bench: setup ## the benchmarks of docs/benchmarks.md
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks --output docs/benchmarks.md
 
 docs: setup ## check that every relative link in the documentation resolves
 	@$(BIN)/python scripts/check_links.py

@@ -53,7 +53,6 @@ NATIVE: Final[dict[int, str]] = {
     312: "kcmp", 313: "finit_module", 320: "kexec_file_load", 321: "bpf", 323: "userfaultfd",
     425: "io_uring_setup", 426: "io_uring_enter", 427: "io_uring_register", 428: "open_tree",
     429: "move_mount", 430: "fsopen", 431: "fsconfig", 432: "fsmount", 433: "fspick",
-
 }  # fmt: skip
 """Refused by the guest's kernel; any failure of one is an attempt.
 
