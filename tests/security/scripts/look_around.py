@@ -31,6 +31,14 @@ def status(name):
         return "".join(line.split()[1] for line in file if line.startswith(name + ":"))
 
 
+def names_in(path):
+    """What a directory holds, or that it is closed."""
+    try:
+        return sorted(os.listdir(path))
+    except PermissionError:
+        return "closed"
+
+
 listing = os.open("/proc/self/fd", os.O_RDONLY)
 report = {
     "files": files,
@@ -53,9 +61,9 @@ report = {
     "argv": sys.argv,
     "capabilities": status("CapEff"),
     "no new privileges": status("NoNewPrivs") or libc.prctl(39, 0, 0, 0, 0),
-    "root": sorted(os.listdir("/")),
-    "grants": sorted(os.listdir("/grants")),
-    "guest": sorted(os.listdir("/guest")),
-    "scratch": sorted(os.listdir("/tmp")),
+    "root": names_in("/"),
+    "grants": names_in("/grants"),
+    "guest": names_in("/guest"),
+    "scratch": names_in("/tmp"),
 }  # fmt: skip
 print(json.dumps(report))

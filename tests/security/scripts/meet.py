@@ -30,7 +30,7 @@ for directory in ("/tmp", "/dev/shm"):
         file.write(me)
 listen_abstract()
 listen_tcp(4000 + int(me))
-shared = __import__("ctypes").CDLL(None).shmget(4242, 4096, 0o1666)  # without IPC_CREAT
+shared = __import__("ctypes").CDLL(None).shmget(4242, 4096, 0o666)  # without IPC_CREAT
 print("ready", flush=True)
 time.sleep(2)
 

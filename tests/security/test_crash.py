@@ -1,0 +1,59 @@
+"""A caller killed in the middle of a run: the sandbox goes with it, and the next run tidies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.security import leaks
+
+_RUN = """
+import sys, omnibase
+omnibase.run(sys.argv[1], on_output=lambda stream, chunk: print("started", flush=True))
+"""
+_FOREVER = "import time\nprint('started')\ntime.sleep(20)\n"
+
+
+def _start(script: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", _RUN, script], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_killed_caller_leaves_nothing_for_long(state_dir: Path) -> None:
+    runs = state_dir / "runs"
+    with _start(_FOREVER) as caller:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "started\n"
+        (run_id,) = os.listdir(runs)
+        assert leaks.processes_of(state_dir) != []
+        caller.send_signal(signal.SIGKILL)
+        caller.wait(timeout=10)
+
+    # By itself: the guest's first process sees its lifeline end.
+    deadline = time.monotonic() + 10
+    while leaks.processes_of(state_dir) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert leaks.processes_of(state_dir) == []
+    assert os.listdir(runs) == [run_id]
+    assert json.loads((runs / run_id / "cgroups.json").read_text()) != []
+
+    # The next run of anybody finds what is left.
+    with _start("print('started')\nprint('again')\n") as caller:
+        assert caller.wait(timeout=60) == 0
+    assert os.listdir(runs) == []
+    assert leaks.cgroups_of({run_id}) == []
+
+
+def test_a_caller_told_to_end_tidies_up(state_dir: Path) -> None:
+    with _start(_FOREVER) as caller:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == "started\n"
+        caller.send_signal(signal.SIGINT)
+        assert caller.wait(timeout=20) != 0
+
+    assert os.listdir(state_dir / "runs") == []
+    assert leaks.processes_of(state_dir) == []

@@ -1,0 +1,25 @@
+"""No false positives: everyday code makes no violation."""
+
+from __future__ import annotations
+
+from tests.security.harness import SandboxFixture
+
+
+def test_the_standard_library_makes_no_violation(sandbox: SandboxFixture) -> None:
+    outcome = sandbox("stock_modules", ["MEMORY:200MiB"], wall_seconds=120.0)
+
+    outcome.assert_clean()
+    assert len(outcome.report["used"]) >= 40
+    assert outcome.report["modules"] > 300
+
+
+def test_unittest_makes_no_violation(sandbox: SandboxFixture) -> None:
+    outcome = sandbox("own_tests", ["MEMORY:100MiB"])
+
+    outcome.assert_clean()
+    assert b"Ran 4 tests" in outcome.finished.stderr
+    assert b"OK (expected failures=1)" in outcome.finished.stderr
+
+
+def test_a_small_script_fits_the_default(sandbox: SandboxFixture) -> None:
+    sandbox.source(b"import asyncio, json, re, logging, argparse; print('fits')\n").assert_clean()
