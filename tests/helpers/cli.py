@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 COMMAND = (sys.executable, "-m", "omnibase")
 # With this, whoever looks for a runtime fails with 125: a 2 shows that nobody did.
@@ -41,11 +43,15 @@ def omnibase(*arguments: object, stdin: bytes = b"", **variables: str) -> Said:
     return Said(code=done.returncode, out=done.stdout, err=err)
 
 
-def started(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
-    """Starts a command and does not wait for it."""
-    settings: dict[str, object] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE,
-                                   "stdout": subprocess.PIPE, "env": dict(os.environ)}  # fmt: skip
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], **{**settings, **options})  # type: ignore[call-overload]
+@contextlib.contextmanager
+def started(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts a command; at the end of the block it is gone and its pipes are closed."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*COMMAND, *map(str, arguments)], **{**pipes, **options}) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def run_ids(state: Path) -> list[str]:

@@ -1,0 +1,215 @@
+"""Grants and quotas become a spec, or an error that names the grant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from omnibase.core.context import MIB, ExecutionContext
+from omnibase.core.sandbox.compile import ENFORCEMENT
+from omnibase.core.sandbox.spec import FileGrant, Mask
+from omnibase.core.security.capabilities import CapabilityType
+from omnibase.errors import CapabilityError, ConfigurationError
+from tests.helpers.specs import IMAGE, compiled
+
+STATE, POLICIES = "/var/lib/omnibase", "/srv/registry/policies"
+AREAS: dict[str, Any] = {"refused_areas": (STATE,), "read_only_areas": (POLICIES,)}
+
+
+def test_nothing_granted() -> None:
+    spec = compiled()
+    assert (spec.files, spec.masks, spec.grants) == ((), (), ())
+    assert (spec.image_path, spec.image_digest, spec.python) == (
+        IMAGE.path, IMAGE.digest, IMAGE.python,
+    )  # fmt: skip
+    assert spec.memory_bytes == 50_000_000
+    assert not spec.truncate_output
+    assert not spec.kill_on_violation
+    assert set(IMAGE.probes) <= spec.watch.probes
+
+
+def test_quotas_are_carried_over() -> None:
+    context = ExecutionContext(
+        cpus=2, pids=9, wall_seconds=3, cpu_seconds=1.5, output_bytes=7, scratch_bytes=MIB,
+        on_violation="kill", on_output_limit="truncate",
+    )  # fmt: skip
+    spec = compiled(context=context)
+    assert (spec.cpus, spec.pids, spec.wall_seconds, spec.cpu_seconds) == (2, 9, 3, 1.5)
+    assert (spec.output_bytes, spec.scratch_bytes) == (7, MIB)
+    assert spec.truncate_output
+    assert spec.kill_on_violation
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        ("FILE_READ:/data/a.txt", ("/data/a.txt", "file", False)),
+        ("FILE_WRITE:/data/a.txt", ("/data/a.txt", "file", True)),
+        ("FILE_READ:/data/**", ("/data", "tree", False)),
+        ("FILE_WRITE:/data/**", ("/data", "tree", True)),
+        ("FILE_READ:/data/*.csv", ("/data/*.csv", "glob", False)),
+        ("FILE_READ:/data/?/x", ("/data/?/x", "glob", False)),
+        ("FILE_READ:/etc/ssl/**", ("/etc/ssl", "tree", False)),
+        ("FILE_READ:/etc/hosts", ("/etc/hosts", "file", False)),
+        ("FILE_READ:/processes/x", ("/processes/x", "file", False)),
+    ],
+)
+def test_file_grants(capability: str, expected: tuple[str, str, bool]) -> None:
+    (grant,) = compiled(capability).files
+    path, kind, writable = expected
+    assert grant == FileGrant(path=path, kind=kind, writable=writable, capability=capability)  # type: ignore[arg-type]
+
+
+def test_shallow_paths_come_first_and_grants_are_recorded() -> None:
+    spec = compiled("FILE_READ:/a/b/c", "FILE_WRITE:/z/**", "FILE_READ:/a/**", "FILE_READ:/z/**")
+    assert [(g.path, g.writable) for g in spec.files] == [
+        ("/a", False), ("/z", False), ("/z", True), ("/a/b/c", False),
+    ]  # fmt: skip
+    assert spec.grants == (
+        "FILE_READ:/a/**", "FILE_READ:/a/b/c", "FILE_READ:/z/**", "FILE_WRITE:/z/**",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("grants", "context", "expected"),
+    [
+        ((), {}, 50_000_000),
+        (("MEMORY:128MiB",), {}, 128 * MIB),
+        (("MEMORY:256MiB",), {}, 256 * MIB),
+        (("MEMORY:64MiB", "MEMORY:128MiB"), {}, 128 * MIB),
+        (("MEMORY:1MB",), {}, 50_000_000),
+        ((), {"memory_bytes": 45_000_000}, 45_000_000),
+        ((), {"default_memory_bytes": 60_000_000}, 60_000_000),
+    ],
+)
+def test_memory(grants: tuple[str, ...], context: dict[str, int], expected: int) -> None:
+    assert compiled(*grants, context=ExecutionContext(**context)).memory_bytes == expected
+
+
+def test_memory_past_the_ceiling() -> None:
+    with pytest.raises(CapabilityError, match="more than the ceiling") as caught:
+        compiled("MEMORY:257MiB")
+    assert caught.value.details == {"ceiling_bytes": 256 * MIB}
+    assert caught.value.hint
+
+
+RESOURCES = {
+    "NETWORK_CONNECT": "example.com:443",
+    "SECRET_ACCESS": "TOKEN",
+}
+
+
+@pytest.mark.parametrize("kind", sorted(set(CapabilityType) - set(ENFORCEMENT)))
+def test_what_cannot_be_enforced_is_refused(kind: CapabilityType) -> None:
+    capability = f"{kind}:{RESOURCES.get(kind, 'name')}"
+    with pytest.raises(CapabilityError, match="cannot be enforced") as caught:
+        compiled(capability)
+    assert caught.value.details == {"capability": capability}
+    assert caught.value.hint == "enforced today: FILE_READ, FILE_WRITE, MEMORY"
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        "/proc/**", "/proc/cpuinfo", "/sys/**", "/dev/null", "/dev/**", "/proc/*/environ",
+        "/guest/x", "/grants/**", "/opt/omnibase/**", "/opt/omnibase/lib/x.py", "/run/script/**",
+        "/.lookup/x", STATE + "/**", STATE + "/runs/x", STATE + "/images/*",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["FILE_READ", "FILE_WRITE"])
+def test_no_grant_reaches_these(kind: str, resource: str) -> None:
+    with pytest.raises(CapabilityError, match="which no grant may") as caught:
+        compiled(f"{kind}:{resource}", **AREAS)
+    assert resource.startswith(caught.value.details["area"])
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "resource", ["/etc/**", "/opt/**", "/run/**", "/tmp/**", "/lib64/**", "/usr/share/zoneinfo/**"]
+)
+def test_no_tree_covers_the_guests_own(resource: str) -> None:
+    with pytest.raises(CapabilityError, match="would cover the sandbox's own") as caught:
+        compiled(f"FILE_READ:{resource}")
+    assert caught.value.hint
+
+
+def test_the_root_is_no_tree() -> None:
+    with pytest.raises(CapabilityError):
+        compiled("FILE_READ:/**")
+
+
+@pytest.mark.parametrize("resource", ["/data/*/**", "/d?ta/**"])
+def test_a_wildcard_above_a_tree(resource: str) -> None:
+    with pytest.raises(CapabilityError, match="has a wildcard above"):
+        compiled(f"FILE_READ:{resource}")
+
+
+def test_policies_can_be_read_and_not_written() -> None:
+    assert compiled(f"FILE_READ:{POLICIES}/**", **AREAS).files
+    for resource in (f"{POLICIES}/**", f"{POLICIES}/x.cedar.json", f"{POLICIES}/*.cedar.json"):
+        with pytest.raises(CapabilityError, match="which no grant may"):
+            compiled(f"FILE_WRITE:{resource}", **AREAS)
+    assert compiled("FILE_WRITE:/srv/reg*/policies/x", **AREAS).read_only_areas == (POLICIES,)
+
+
+def test_what_a_tree_merely_contains_is_masked() -> None:
+    assert compiled("FILE_READ:/var/lib/**", **AREAS).masks == (
+        Mask(path=STATE, reason="the sandbox's own state is never visible"),
+    )
+    assert compiled("FILE_READ:/srv/**", **AREAS).masks == ()
+    (mask,) = compiled("FILE_WRITE:/srv/**", **AREAS).masks
+    assert mask.path == POLICIES
+    assert compiled("FILE_READ:/var/libs/**", **AREAS).masks == ()
+
+
+def test_masks_of_a_policy_are_kept_once_and_sorted() -> None:
+    masks = (Mask(path="/b", reason="x"), Mask(path="/a", reason="y"), Mask(path="/b", reason="x"))
+    assert [mask.path for mask in compiled(masks=masks).masks] == ["/a", "/b"]
+
+
+def test_areas_for_globs_reach_the_spec() -> None:
+    areas = compiled("FILE_READ:/v?r/*/x", **AREAS).refused_areas
+    assert {"/proc", "/sys", "/dev", "/guest", "/opt/omnibase", STATE} <= set(areas)
+
+
+class TestEnvironment:
+    def test_fixed_variables(self) -> None:
+        assert dict(compiled().environment) == {
+            "HOME": "/tmp", "LANG": "C.UTF-8", "LOGNAME": "nobody", "PATH": "/opt/omnibase/bin",
+            "TMPDIR": "/tmp", "TZ": "UTC", "USER": "nobody",
+        }  # fmt: skip
+
+    def test_variables_of_the_caller(self) -> None:
+        spec = compiled(environment={"TZ": "Europe/Rome", "_x9": "", "API": "ü=1\n"})
+        environment = dict(spec.environment)
+        assert (environment["TZ"], environment["_x9"], environment["API"]) == (
+            "Europe/Rome", "", "ü=1\n",
+        )  # fmt: skip
+        assert list(spec.environment) == sorted(spec.environment)
+
+    @pytest.mark.parametrize("name", ["", "9A", "A-B", "A=B", "A B", "É", "A\0", "A" * 129, "A\n"])
+    def test_names_that_are_none(self, name: str) -> None:
+        with pytest.raises(ConfigurationError, match="is not the name") as caught:
+            compiled(environment={name: "x"})
+        assert caught.value.hint
+        assert len(caught.value.message) < 200
+
+    @pytest.mark.parametrize(
+        "name", ["PYTHONPATH", "PYTHONSTARTUP", "PYTHONX", "LD_PRELOAD", "LD_AUDIT", "GCONV_PATH"]
+    )
+    def test_variables_that_steer_the_interpreter(self, name: str) -> None:
+        with pytest.raises(ConfigurationError, match="would steer the interpreter") as caught:
+            compiled(environment={name: "x"})
+        assert caught.value.hint
+
+    @pytest.mark.parametrize("value", ["a\0b", "\udcff", "\ud800", 5, None, b"x"])
+    def test_values_that_are_none(self, value: Any) -> None:
+        with pytest.raises(ConfigurationError, match="the value of `A`"):
+            compiled(environment={"A": value})
+
+    def test_the_size_is_bounded(self) -> None:
+        assert compiled(environment={"A": "x" * 130_000})
+        with pytest.raises(ConfigurationError, match="larger than 131072 bytes") as caught:
+            compiled(environment={"A": "x" * 131_073})
+        assert caught.value.hint
