@@ -5,6 +5,7 @@ Start-up time matters, so each command imports what it needs when it runs.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
     them. Ctrl-C, SIGTERM and SIGHUP end a run, and clean up after it.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
+    if argv is None:
+        gc.set_threshold(50_000)  # importing makes no garbage worth ten searches
     from omnibase.cli import console
 
     try:

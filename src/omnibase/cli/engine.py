@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from omnibase.cli import console, exits
@@ -33,7 +33,6 @@ class Outcome:
 
     result: RunResult | None = None
     error: OmniBaseError | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def code(self) -> int:
@@ -42,11 +41,18 @@ class Outcome:
             return exits.for_error(self.error)
         return exits.FAILED if self.result is None else self.result.exit_code
 
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing to add to the script's output."""
+        result = self.result
+        if self.error is not None or result is None:
+            return False
+        return not (result.violations or result.limits or result.truncated or result.trace_dropped)
+
     def to_dict(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
         result = {} if self.result is None else self.result.to_dict()
-        error = None if self.error is None else self.error.to_dict()
-        return {**result, **self.extra, "error": error}
+        return {**result, "error": None if self.error is None else self.error.to_dict()}
 
 
 def perform(inputs: Inputs, *, live: bool, bus: EventBus | None) -> Outcome:

@@ -287,10 +287,8 @@ def _conclude(
         _tell(options, given, lesson, found, kept, refused, proposed)
     if not complete:
         console.note("omnibase: note: the trace has gaps: there may have been more attempts")
-    if outcome.error is not None:
-        console.report(outcome.error)
-        return outcome.code
-    return exits.OK
+    report.summarise(outcome, inputs.context, brief=True)
+    return exits.OK if outcome.error is None else outcome.code
 
 
 def _row(learnt: Learnt, found: Enforcement) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def _rest(result: RunResult, context: ExecutionContext, error: object) -> None:
         if kind != told and not (kind == "output" and result.truncated):
             _note(_limit(kind, context, None), _LIMITS[kind][2])
     if result.truncated and told != "output":
-        _note(f"the output was cut at {console.size(context.output_bytes)}", _LIMITS["output"][2])
+        shown = console.size(context.output_bytes)
+        _note(f"the output was cut at {shown}", "allow more with `--output SIZE`")
     if result.trace_dropped:
         _note(
             f"{result.trace_dropped} messages of the trace were lost: there may have been more "

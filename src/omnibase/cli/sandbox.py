@@ -42,11 +42,14 @@ def execute(invocation: Invocation) -> int:
 
         return explain.execute(invocation)
     inputs = read_inputs(options, invocation.rest)
-    from omnibase.cli import engine, report
+    from omnibase.cli import engine
 
     with engine.events_to(options.events) as bus:
         outcome = engine.perform(inputs, live=not options.json, bus=bus)
-        if options.json:
-            report.print_json(outcome.to_dict())
-        report.summarise(outcome, inputs.context, brief=options.json)
+        if options.json or not outcome.plain:
+            from omnibase.cli import report
+
+            if options.json:
+                report.print_json(outcome.to_dict())
+            report.summarise(outcome, inputs.context, brief=options.json)
     return outcome.code
