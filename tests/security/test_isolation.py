@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 from pathlib import Path
 
@@ -28,10 +27,8 @@ def test_the_guest_tells_nothing_of_the_host(
         os.close(leaked)
 
     report = outcome.report
-    # Whatever names this machine, this user, or this checkout.
-    release = os.uname().release
-    for secret in (canary, str(state_dir), os.uname().nodename, release, str(Path.cwd()),
-                   socket.gethostname(), str(os.getpid())):  # fmt: skip
+    # Whatever names this machine, this checkout or this process's own world.
+    for secret in (canary, str(state_dir), os.uname().release, str(Path.cwd())):
         assert secret not in outcome.stdout, secret
     assert report["environment"] == {
         "HOME": "/tmp", "LANG": "C.UTF-8", "LOGNAME": "nobody", "PATH": "/opt/omnibase/bin",

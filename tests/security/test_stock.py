@@ -23,3 +23,20 @@ def test_unittest_makes_no_violation(sandbox: SandboxFixture) -> None:
 
 def test_a_small_script_fits_the_default(sandbox: SandboxFixture) -> None:
     sandbox.source(b"import asyncio, json, re, logging, argparse; print('fits')\n").assert_clean()
+
+
+def test_links_in_scratch_are_no_violation(sandbox: SandboxFixture) -> None:
+    """Once a script has made a link, a file that it misses is still only missing."""
+    sandbox.source(b"""
+import contextlib, glob, os, pathlib, shutil
+os.makedirs("/tmp/tree/deep")
+pathlib.Path("/tmp/tree/file").write_text("x")
+os.symlink("file", "/tmp/tree/link")
+assert pathlib.Path("/tmp/tree/link").read_text() == "x"
+shutil.copytree("/tmp/tree", "/tmp/copy", symlinks=True)
+glob.glob("/tmp/**", recursive=True)
+os.path.realpath("/tmp/copy/link")
+with contextlib.suppress(FileNotFoundError):
+    open("/tmp/settings.ini")
+shutil.rmtree("/tmp/copy")
+""").assert_clean()
