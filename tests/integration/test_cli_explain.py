@@ -6,13 +6,14 @@ import json
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
 import pytest
 
-from tests.helpers.cli import NO_RUNTIME, omnibase, run_ids
+from tests.helpers.cli import NO_RUNTIME, eventually, omnibase, run_ids, started
 
 
 @pytest.fixture
@@ -171,3 +172,25 @@ def test_doctor_cleans_when_there_is_nothing(state_directory: Path) -> None:
     said = omnibase("doctor", "--clean", "--json")
     assert (said.code, json.loads(said.out)["removed"]) == (0, [])
     assert run_ids(state_directory) == []
+
+
+def test_doctor_interrupted_leaves_no_probe(tmp_path: Path) -> None:
+    """A platform that hangs (a `runsc` that sleeps) must not outlive who tried it."""
+    runsc = tmp_path / "runsc"
+    runsc.write_text(
+        "#!/bin/sh\n"
+        '[ "$1" = --version ] && echo "runsc version release-20240729.0" && exit\n'
+        "exec sleep 777\n"
+    )
+    runsc.chmod(0o755)
+    with started("doctor", env={**os.environ, "RUNSC": str(runsc)}) as process:
+
+        def probes() -> list[str]:
+            lines = Path(f"/proc/{process.pid}/task").glob("*/children")
+            return [pid for path in lines for pid in path.read_text().split()]
+
+        assert eventually(lambda: len(probes()) >= 2)
+        found = probes()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in found))

@@ -11,6 +11,7 @@ import select
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -177,6 +178,14 @@ def test_colour_on_a_terminal_unless_unwanted(script: Script) -> None:
     assert b"\x1b[31momnibase: error:\x1b[0m" in _on_a_terminal(path)[1]
     assert b"\x1b" not in _on_a_terminal(path, NO_COLOR="1")[1]
     assert "\x1b" not in omnibase("sandbox", "run", path).err
+
+
+def test_a_first_image_is_announced_on_a_terminal(script: Script) -> None:
+    with tempfile.TemporaryDirectory(prefix="ob-", dir="/tmp") as state:
+        code, seen = _on_a_terminal(script("print('ran')"), OMNIBASE_STATE_DIR=state)
+        assert (code, b"building the sandbox image" in seen) == (0, True)
+        code, seen = _on_a_terminal(script("print('ran')"), OMNIBASE_STATE_DIR=state)
+        assert (code, seen) == (0, b"ran\r\n")
 
 
 def test_a_violation_is_told_with_what_would_allow_it(script: Script, data: Path) -> None:

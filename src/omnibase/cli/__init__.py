@@ -37,8 +37,11 @@ def main(argv: list[str] | None = None) -> int:
         with _Signals():
             return _guarded(arguments)
     except _Signalled as signalled:
-        console.note("")  # leaves the line that `^C` is on
+        if os.isatty(2):
+            console.note("")  # leaves the line that `^C` is on
         return 128 + signalled.number
+    except KeyboardInterrupt:  # before the handlers were there
+        return 130
     except console.Closed:
         return 141
     except console.Unwritable as failure:

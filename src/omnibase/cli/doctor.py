@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import signal
 import sys
 import tempfile
 import threading
@@ -251,10 +252,16 @@ def _platforms() -> list[Check]:
 
     names = [name for name in PLATFORMS if name != "kvm" or os.path.exists("/dev/kvm")]
     threads = [threading.Thread(target=probe, args=(name,), daemon=True) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    except BaseException:  # Ctrl-C: a platform that hangs would go on for ever
+        _end_children()
+        for thread in threads:
+            thread.join(_PROBE_SECONDS)
+        raise
     problems.setdefault("kvm", "no /dev/kvm")
     wanted = os.environ.get("OMNIBASE_PLATFORM")
     usable = [name for name, problem in problems.items() if problem is None]
@@ -276,6 +283,14 @@ def _platforms() -> list[Check]:
         rows.append(Check(name="platform", status="failed", detail=f"`{wanted}` is none",
                           fix="set `OMNIBASE_PLATFORM` to systrap, ptrace or kvm"))  # fmt: skip
     return rows
+
+
+def _end_children() -> None:
+    """Ends the probes: nothing else that this process started is alive by then."""
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            for pid in (task / "children").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def _state() -> list[Check]:
