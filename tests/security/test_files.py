@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from omnibase import Capability, CapabilityError, CapabilitySet, ExecutionContext
-from omnibase.core.sandbox import image, state
+from omnibase.core.sandbox import _runsc, _sys, image, state
 from omnibase.core.sandbox.compile import compile_spec
 from omnibase.core.sandbox.spec import Mask
 from omnibase.core.sandbox.staging import MAX_GLOB_MATCHES
-from tests.security.harness import SandboxFixture
+from tests.security.harness import Outcome, SandboxFixture
 
 _REFUSED = {"EACCES", "ENOENT", "EPERM", "EXDEV", "ENOTDIR", "ELOOP"}
 _SECRET = "bytes of the host that nobody granted"
@@ -399,3 +399,42 @@ def test_masks_are_in_the_spec(state_dir: Path) -> None:
     )
 
     assert spec.masks == (mask,)
+
+
+def test_a_set_id_file_is_not_overwritten_in_place(sandbox: SandboxFixture, area: Path) -> None:
+    tool = area / "tool"
+    for grant in (f"{tool}", f"{area}/**", f"{area}/t*"):
+        tool.write_text("original")
+        tool.chmod(0o4755)
+
+        sandbox("overwrite_mapped", [f"FILE_WRITE:{grant}"], args=[str(tool)])
+
+        assert tool.read_text() == "original" or not tool.stat().st_mode & stat.S_ISUID, grant
+
+
+@pytest.mark.parametrize("kind", ["proc", "sysfs"])
+def test_a_kernel_file_system_elsewhere_is_refused(
+    sandbox: SandboxFixture, area: Path, kind: str
+) -> None:
+    """A chroot's `/proc` is the kernel's as well; mounted here for this test's thread only."""
+    inner = area / "chroot" / kind
+    inner.mkdir(parents=True)
+    probe = inner / {"proc": "version", "sysfs": "kernel/ostype"}[kind]
+    outcomes: dict[str, Outcome] = {}
+
+    def in_own_namespace() -> None:
+        _runsc.enter_mount_namespace()
+        _sys.mount(kind, str(inner), kind, 0)
+        for grant in (f"{area}/**", f"{inner}/**", f"{probe}", f"{area}/*/*/*"):
+            outcomes[grant] = sandbox(
+                "read_files", [f"FILE_READ:{grant}"], args=[str(probe)], on_violation="record"
+            )
+
+    _runsc.in_new_thread(in_own_namespace)
+
+    for grant, outcome in outcomes.items():
+        if outcome.result is not None:
+            assert outcome.report[str(probe)] in _REFUSED, grant
+        else:
+            assert isinstance(outcome.error, CapabilityError), grant
+    assert len(outcomes) == 4
