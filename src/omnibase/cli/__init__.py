@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
             console.open_missing()
             console.out(f"omnibase {__version__}\n")
             return 0
-        with _Signals():
+        with _Signals(last=argv is None):
             return _guarded(arguments)
     except _Signalled as signalled:
         if os.isatty(2):
@@ -89,7 +89,14 @@ class _Signals:
 
     The first ends the run and cleans up; the second is taken for the same
     impatient request; the third is obeyed at once: the next run cleans up then.
+
+    Args:
+        last: The process ends right after, so that one more signal should not
+            interrupt that.
     """
+
+    def __init__(self, *, last: bool) -> None:
+        self._last = last
 
     def __enter__(self) -> None:
         import signal
@@ -114,4 +121,4 @@ class _Signals:
         import signal
 
         for number, before in self._before.items():
-            signal.signal(number, before)  # type: ignore[arg-type]
+            signal.signal(number, signal.SIG_IGN if self._last else before)  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ class Live:
                 console.write(_FDS[stream], chunk if shown is None else shown.feed(chunk))
             for stream, shown in self._filters.items():
                 console.write(_FDS[stream], shown.feed(b"", last=True))
-        except (console.Closed, console.Unwritable) as failure:
+        except Exception as failure:  # whatever it is, it is not lost with this thread
             self._failure = failure
 
 
