@@ -19,7 +19,6 @@ _ARGUMENTS: dict[str, list[int | str]] = {
     "bpf": [0, "BUFFER", 128],
     "perf_event_open": ["BUFFER", 0, -1, -1, 0],
     "io_uring_setup": [8, "BUFFER"],
-    "openat2": [-100, "/etc/passwd", "BUFFER", 24],
     "add_key": ["user", "x", "y", 1, -3],
     "mount": ["none", "/tmp", "tmpfs", 0, 0],
     "ptrace": [16, 1],
@@ -46,6 +45,9 @@ _FILTERED: dict[str, list[list[int | str]]] = {
     "openat": [[257, -100, "/tmp/x", 0o101, 0o4755], [257, -100, "/tmp/x", 0o101, 0o2755],
                [257, -100, "/tmp", 0o20200001, 0o2755]],
     "clone": [[56, 0x00020000 | 17, 0, 0, 0, 0]],
+    "unshare": [[272, 0x02000000]],
+    "openat2": [[437, -100, "/etc/passwd", "BUFFER", 24]],
+    "pidfd_getfd": [[438, 3, 0, 0]],
 }  # fmt: skip
 
 
@@ -139,9 +141,13 @@ def test_no_namespaces(sandbox: SandboxFixture) -> None:
         outcome.assert_violation(operation=operation)
 
 
-@pytest.mark.parametrize("way", ["blocked", "ignored", "handled", "thread", "child"])
+@pytest.mark.parametrize(
+    "way", ["blocked", "ignored", "handled", "thread", "child", "after a crowd"]
+)
 def test_the_filter_cannot_be_swallowed(sandbox: SandboxFixture, way: str) -> None:
-    outcome = sandbox("swallow_seccomp", args=[way], on_violation="record", wall_seconds=10.0)
+    outcome = sandbox(
+        "swallow_seccomp", ["MEMORY:128MiB"], args=[way], on_violation="record", cpus=2.0
+    )
 
     assert "returned" not in outcome.stdout
     outcome.assert_violation(operation="seccomp")
