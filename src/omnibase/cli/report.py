@@ -79,8 +79,8 @@ def _rest(result: RunResult, context: ExecutionContext, error: object) -> None:
         _note(f"the output was cut at {shown}", "allow more with `--output SIZE`")
     if result.trace_dropped:
         _note(
-            f"{result.trace_dropped} messages of the trace were lost: there may have been more "
-            "attempts than are listed"
+            f"{result.trace_dropped} messages of the trace were lost or past what is kept: there "
+            "may have been more attempts than are listed"
         )
 
 
