@@ -57,7 +57,7 @@ def enforcement_of(
     """
     try:
         # As `run` compiles it, with the same areas out of reach.
-        spec = api._compile(
+        spec = api.compile_grants(
             CapabilitySet([capability]), context or ExecutionContext(), _NO_IMAGE, None
         )
     except CapabilityError as error:

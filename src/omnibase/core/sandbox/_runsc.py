@@ -129,7 +129,9 @@ def in_new_thread(work: Callable[[], _T]) -> _T:
 # process is PID 1 of its PID namespace, so its death ends and reaps everything
 # below it, whoever init is. It needs a /proc of its own, as runsc goes by PIDs.
 _START = (
-    'for f in $1; do echo 0 >"$f" || exit 121; done; shift; mount -t proc proc /proc && exec "$@"'
+    'for f in $1; do echo 0 >"$f" || exit 121; done; shift; mount -t proc proc /proc && '
+    # Ends with the thread that started it, should this process be killed.
+    'exec setpriv --pdeathsig KILL "$@"'
 )
 _START_FAILED: Final = "could not enter the cgroup"
 
@@ -186,9 +188,11 @@ def try_platform(runtime: Runtime, name: str, root: str, timeout: float) -> str 
         )  # fmt: skip
         try:
             _, errors = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
+        except BaseException as error:
             process.kill()
             process.communicate()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
             return f"no answer within {timeout:g} s"
         if process.returncode != 0:
             return errors.decode("utf-8", "replace").strip()[-300:] or f"exit {process.returncode}"

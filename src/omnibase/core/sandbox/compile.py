@@ -35,12 +35,21 @@ _GUEST_INTERNAL: Final = ("/guest", "/grants", GUEST_PREFIX, "/run/script", "/.l
 _OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/proc/", "/run/script/",
                  "/sys/", "/tmp/")  # fmt: skip
 _PROBES: Final = frozenset(
-    {"/var/run/nscd/socket", "/run/nscd/socket", "/etc/inputrc", "/etc/mailcap", "/etc/terminfo"}
+    {
+        "/etc/inputrc",
+        "/etc/mailcap",
+        "/etc/terminfo",
+        # libc's name service cache, and libuuid's daemon and clock
+        "/run/nscd/socket",
+        "/var/run/nscd/socket",
+        "/run/uuidd/request",
+        "/var/run/uuidd/request",
+        "/var/lib/libuuid/clock.txt",
+    }
 )
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _BASE_ENVIRONMENT: Final = {
     "HOME": "/tmp",
-    "LANG": "C.UTF-8",
     "LOGNAME": "nobody",
     "PATH": f"{GUEST_PREFIX}/bin",
     "TMPDIR": "/tmp",
@@ -108,7 +117,7 @@ def compile_spec(
         python=image.python,
         files=tuple(files),
         masks=tuple(sorted(set(covered), key=lambda mask: mask.path)),
-        environment=_environment(environment or {}),
+        environment=_environment(environment or {}, image),
         memory_bytes=memory,
         cpus=context.cpus,
         pids=context.pids,
@@ -182,7 +191,7 @@ def _literal_prefix(path: str) -> str:
     return "/".join(kept) or "/"
 
 
-def _environment(extra: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def _environment(extra: Mapping[str, str], image: Image) -> tuple[tuple[str, str], ...]:
     for name, value in extra.items():
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
@@ -205,7 +214,7 @@ def _environment(extra: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
                 f"the value of `{name}` is not valid Unicode",
                 hint="pass bytes on standard input or through a granted file",
             ) from error
-    merged = _BASE_ENVIRONMENT | dict(extra)
+    merged = _BASE_ENVIRONMENT | dict(image.environment) | dict(extra)
     if sum(len(name) + len(value) for name, value in merged.items()) > _MAX_ENVIRONMENT:
         raise ConfigurationError(
             f"the environment is larger than {_MAX_ENVIRONMENT} bytes",

@@ -13,11 +13,13 @@ killed half-way, leave whole images only.
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import hashlib
 import json
 import os
 import py_compile
+import re
 import secrets
 import shutil
 import sys
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["GUEST_PREFIX", "Image", "ensure_image"]
 
 GUEST_PREFIX = "/opt/omnibase"
-_FORMAT = 5  # raise it whenever what is built changes
+_FORMAT = 6  # raise it whenever what is built changes
 _SKIPPED = frozenset(
     {"__pycache__", "ensurepip", "idlelib", "lib2to3", "site-packages", "dist-packages"}
     | {"test", "tests", "tkinter", "turtledemo"}
@@ -59,6 +61,16 @@ _CLOSED = (
     "var",
 )
 _MOUNT_POINTS = ("dev", "grants", "guest", "proc", "run", "sys", "tmp")
+# Names below /etc that attackers know: refused (EACCES) rather than absent, so that
+# an attempt through a symbolic link shows as well.
+_ETC_CLOSED = (
+    "crontab", "environment", "exports", "fstab", "gshadow", "hostname", "machine-id", "shadow",
+    "sudoers",
+)  # fmt: skip
+_ETC_CLOSED_DIRECTORIES = (
+    "cron.d", "docker", "kubernetes", "letsencrypt", "pki", "security", "ssh", "ssl/private",
+    "sudoers.d", "systemd",
+)  # fmt: skip
 _ETC = {
     "group": "nogroup:x:65534:\n",
     "hosts": "127.0.0.1 localhost\n::1 localhost\n",
@@ -90,12 +102,14 @@ class Image:
         digest: SHA-256 of the manifest (path, mode and content of every file).
         python: Path of the interpreter in the guest.
         probes: Guest paths that the runtime itself looks for and may not find.
+        environment: Variables that go with what the image holds.
     """
 
     path: str
     digest: str
     python: str
     probes: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def ensure_image(state_dir: Path) -> Image:
@@ -147,6 +161,7 @@ def _read_index(index: Path) -> Image | None:
             digest=record["digest"],
             python=record["python"],
             probes=tuple(record["probes"]),
+            environment=tuple((str(k), str(v)) for k, v in record["environment"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -170,8 +185,19 @@ def _build(images: Path, index: Path) -> Image:
             work.rename(final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    image = Image(path=str(final), digest=digest, python=python, probes=_probes())
-    record = {"path": image.path, "digest": digest, "python": python, "probes": image.probes}
+    locale = (final / GUEST_PREFIX.lstrip("/") / "lib" / "locale").is_dir()
+    image = Image(
+        path=str(final),
+        digest=digest,
+        python=python,
+        probes=_probes(),
+        environment=(
+            (("LANG", "C.UTF-8"), ("LOCPATH", f"{GUEST_PREFIX}/lib/locale"))
+            if locale
+            else (("LANG", "C"),)
+        ),
+    )
+    record = dataclasses.asdict(image)
     draft = index.with_suffix(f".{secrets.token_hex(4)}.tmp")
     draft.write_text(json.dumps(record))
     draft.replace(index)
@@ -251,7 +277,8 @@ def _copy_stdlib(source: Path, target: Path) -> None:
     shutil.copytree(source, target, ignore=ignored, symlinks=False, dirs_exist_ok=True)
     # Build-time paths of the host are of no use inside.
     for path in target.glob("_sysconfigdata*.py"):
-        path.write_text(path.read_text().replace(sys.base_prefix, GUEST_PREFIX))
+        text = path.read_text().replace(sys.base_prefix, GUEST_PREFIX)
+        path.write_text(re.sub(r"(?<='TZPATH': ')[^']*", f"{GUEST_PREFIX}/share/zoneinfo", text))
     for directory, _subdirs, files in os.walk(target):
         os.chmod(directory, 0o755)
         for name in files:
@@ -265,17 +292,23 @@ def _write_etc(root: Path) -> None:
         os.chmod(etc / name, 0o644)
     # Readable by guest root only: a plain open by the script is refused and reported.
     os.chmod(etc / "passwd", 0o600)
+    for name in _ETC_CLOSED:
+        (etc / name).touch(mode=0o600)
+    for name in _ETC_CLOSED_DIRECTORIES:
+        (etc / name).mkdir(mode=0o700, parents=True)
+    prefix = root / GUEST_PREFIX.lstrip("/")
     zoneinfo = next((Path(p) for p in _zoneinfo_path() if Path(p).is_dir()), None)
     if zoneinfo is not None:
-        share = root / "usr" / "share"
-        share.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(zoneinfo, share / "zoneinfo", symlinks=False)
-        for directory in (root / "usr", share):
-            os.chmod(directory, 0o711)
-        utc = share / "zoneinfo" / "Etc" / "UTC"
+        shutil.copytree(zoneinfo, prefix / "share" / "zoneinfo", symlinks=False)
+        utc = zoneinfo / "Etc" / "UTC"
         if utc.exists():
             shutil.copyfile(utc, etc / "localtime")
             os.chmod(etc / "localtime", 0o644)
+    for name in ("C.utf8", "C.UTF-8"):
+        source = Path("/usr/lib/locale") / name
+        if source.is_dir():
+            shutil.copytree(source, prefix / "lib" / "locale" / name, symlinks=False)
+            return
 
 
 def _zoneinfo_path() -> tuple[str, ...]:

@@ -61,6 +61,7 @@ class Run:
         self._scratch_bytes = 0
         self._next_cpu_check = 0.0
         self._unwatched_since: float | None = None
+        self._sent = False
 
     def execute(self, directory: RunDirectory, cgroup: Cgroup) -> Ended:
         """Runs it; to be called in a thread of its own, whose namespaces end with it."""
@@ -174,10 +175,11 @@ class Run:
                 selector.register(trace.fileno(), selectors.EVENT_READ, "trace")
                 for name in ("stdout", "stderr"):
                     selector.register(getattr(pipes, name), selectors.EVENT_READ, name)
-                sent = False
                 while self._cause == "exit" and self._fault is None:
-                    timeout = min(deadline, deadline if sent else start_deadline) - time.monotonic()
-                    if self._unwatched_since is not None or (self._spec.cpu_seconds and sent):
+                    timeout = (
+                        min(deadline, deadline if self._sent else start_deadline) - time.monotonic()
+                    )
+                    if self._unwatched_since is not None or (self._spec.cpu_seconds and self._sent):
                         timeout = min(timeout, _POLL_SECONDS)
                     ready = selector.select(max(0.0, timeout))
                     ended = False
@@ -196,13 +198,13 @@ class Run:
                     if ended or trace.agent_status is not None:
                         # With PID 1 the guest is over: no need to wait for runsc to fold it up.
                         return
-                    if trace.started and not sent:
-                        sent = True
+                    if trace.started and not self._sent:
+                        self._sent = True
                         self._hold_scratch(scratch)
                         for name in ("control", "stdin"):
                             selector.register(getattr(pipes, name), selectors.EVENT_WRITE, name)
                         self._observer.on_started(scratch.parent.name)
-                    self._check_limits(cgroup, deadline, None if sent else start_deadline)
+                    self._check_limits(cgroup, deadline, None if self._sent else start_deadline)
         finally:
             os.close(pidfd)
 
@@ -338,6 +340,8 @@ class Run:
             trace_dropped=trace.dropped + trace.ledger.overflow,
         )
         fault = self._fault
+        if fault is not None and not self._sent:
+            fault = SandboxStartError(fault.message, hint="run `omnibase doctor`")
         if fault is None and cause == "exit":
             fault = self._diagnose(trace, result)
         if fault is not None and trace.started:

@@ -98,6 +98,8 @@ class Recorder:
 
     def ended(self, ended: Ended) -> None:
         """Reports what only the end tells: counts, limits, gaps, and the exit itself."""
+        if self._started is None:
+            return  # nothing of the script ran: there is no start to end
         result = ended.result
         for violation in result.violations:
             if violation.count > 1:
@@ -208,7 +210,9 @@ def _figure(value: float) -> str:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 200 else text[:199] + "…"
+    """Cuts, and escapes what could forge a line or steer a terminal: the script chose it."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:200])
+    return shown if len(text) <= 200 else f"{shown}…"
 
 
 def _violation_event(violation: Violation) -> events.SandboxViolation:

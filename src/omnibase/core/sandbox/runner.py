@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Ended:
 
 
 class Observer(Protocol):
-    """Told what happens while it happens, from the run's thread; must be quick."""
+    """Told what happens while it happens, in the caller's thread; the run waits for it."""
 
     def on_started(self, run_id: str) -> None:
         """The trace is alive and the script has been sent."""
@@ -138,9 +139,8 @@ class GVisorRunner:
         cgroup = Cgroup(self.hierarchy, directory.run_id)
         try:
             directory.record_cgroups(cgroup.paths)
-            return _in_own_thread(
-                lambda: Run(self, request, observer, cancel).execute(directory, cgroup), cancel
-            )
+            relay = _Relay(observer, cancel)
+            return relay.serve(lambda: Run(self, request, relay, cancel).execute(directory, cgroup))
         finally:
             # Outside of the run's mount namespace, where granted files are mounted
             # below the directory: from here none of them can be seen or deleted.
@@ -148,25 +148,73 @@ class GVisorRunner:
             directory.remove()
 
 
-def _in_own_thread(work: Callable[[], Ended], cancel: Cancel) -> Ended:
-    outcome: list[Ended] = []
-    failure: list[BaseException] = []
+class _Relay:
+    """Runs a run in a thread of its own, and its observer in the caller's.
 
-    def body() -> None:
+    The run's thread is in other namespaces than the host: what an observer opens
+    or starts there would end with the run. So each call is handed over, and the
+    run waits for its answer.
+    """
+
+    def __init__(self, observer: Observer, cancel: Cancel) -> None:
+        self._observer = observer
+        self._cancel = cancel
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def on_started(self, run_id: str) -> None:
+        self._hand_over(lambda: self._observer.on_started(run_id))
+
+    def on_output(self, stream: str, chunk: bytes) -> None:
+        self._hand_over(lambda: self._observer.on_output(stream, chunk))
+
+    def on_violation(self, violation: Violation) -> None:
+        self._hand_over(lambda: self._observer.on_violation(violation))
+
+    def _hand_over(self, call: Callable[[], None]) -> None:
+        self._calls.put(call)
+        error = self._answers.get()
+        if error is not None:
+            raise error
+
+    def serve(self, work: Callable[[], Ended]) -> Ended:
+        """Does the work, answering its calls; an exception of either comes out here."""
+        outcome: list[Ended] = []
+        failure: list[BaseException] = []
+
+        def body() -> None:
+            try:
+                outcome.append(work())
+            except BaseException as error:
+                failure.append(error)
+            finally:
+                self._calls.put(None)
+
+        thread = threading.Thread(target=body, name="omnibase-run", daemon=True)
+        interrupt: BaseException | None = None
         try:
-            outcome.append(work())
+            thread.start()
         except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=body, name="omnibase-run", daemon=True)
-    try:
-        thread.start()
+            interrupt = error
+            self._cancel.set()
+        while thread.ident is not None:
+            try:
+                call = self._calls.get()
+            except BaseException as error:  # Ctrl-C: end the run, then let it through
+                interrupt = error
+                self._cancel.set()
+                continue
+            if call is None:
+                break
+            try:
+                call()
+            except BaseException as error:
+                self._answers.put(error)
+            else:
+                self._answers.put(None)
         thread.join()
-    except BaseException:  # Ctrl-C: end the run, then let it through
-        cancel.set()
-        if thread.ident is not None:
-            thread.join()
-        raise
-    if failure:
-        raise failure[0]
-    return outcome[0]
+        if interrupt is not None:
+            raise interrupt
+        if failure:
+            raise failure[0]
+        return outcome[0]

@@ -16,7 +16,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +28,15 @@ __all__ = ["MAX_GLOB_MATCHES", "StagedMount", "resolve_grants", "resolve_masks",
 
 MAX_GLOB_MATCHES: Final = 256
 _MAX_GLOB_ENTRIES: Final = 100_000
+_MAX_TREE_ENTRIES: Final = 100_000
+_SET_ID: Final = stat.S_ISUID | stat.S_ISGID
+_KERNEL_FILESYSTEMS: Final = frozenset(
+    {
+        "bdev", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts",
+        "devtmpfs", "efivarfs", "fusectl", "mqueue", "nsfs", "proc", "pstore", "rpc_pipefs",
+        "securityfs", "selinuxfs", "sysfs", "tracefs",
+    }
+)  # fmt: skip
 _NOBODY: Final = 65534
 _WALK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -67,13 +76,16 @@ def resolve_grants(spec: SandboxSpec) -> Iterator[tuple[StagedMount, ...]]:
                 known = mounts.get(path)
                 if known is not None and (known.writable or not grant.writable):
                     continue
-                mounts[path] = StagedMount(
+                mounts[path] = mount = StagedMount(
                     fd=fd,
                     path=path,
                     is_directory=grant.kind == "tree",
                     writable=grant.writable,
                     capability=grant.capability,
                 )
+                if mount.writable and mount.is_directory:
+                    _check_tree(mount, grant)
+        _check_filesystems(mounts.values())
         yield tuple(sorted(mounts.values(), key=lambda mount: (mount.path.count("/"), mount.path)))
 
 
@@ -243,6 +255,8 @@ def _open_checked(path: str, grant: FileGrant, stack: contextlib.ExitStack) -> i
             details={"capability": grant.capability},
             hint=f"grant what is below it: `{path}/**`",
         )
+    elif grant.writable and mode & _SET_ID:
+        raise _set_id_error(path, grant)
     elif not stat.S_ISREG(mode):
         raise CapabilityError(
             f"`{path}` is neither a regular file nor a directory",
@@ -250,6 +264,56 @@ def _open_checked(path: str, grant: FileGrant, stack: contextlib.ExitStack) -> i
             hint="sockets, pipes and devices cannot be granted",
         )
     return fd
+
+
+def _set_id_error(path: str, grant: FileGrant) -> CapabilityError:
+    return CapabilityError(
+        f"`{path}` is set-user-id or set-group-id, and would be writable",
+        details={"capability": grant.capability, "file": path},
+        hint=f"`chmod ug-s {path}`, or grant a directory without it",
+    )
+
+
+def _check_tree(mount: StagedMount, grant: FileGrant) -> None:
+    """Refuses a writable tree that holds a set-id file: a shared mapping keeps the bit."""
+    left = _MAX_TREE_ENTRIES
+    for directory, _subdirectories, names in os.walk(mount.path):
+        left -= len(names) + 1
+        if left < 0:
+            raise CapabilityError(
+                f"`{mount.path}` holds more than {_MAX_TREE_ENTRIES} files, too many to check",
+                details={"capability": grant.capability},
+                hint="grant a smaller directory for writing",
+            )
+        for name in names:
+            path = os.path.join(directory, name)
+            with contextlib.suppress(OSError):
+                mode = os.lstat(path).st_mode
+                if stat.S_ISREG(mode) and mode & _SET_ID:
+                    raise _set_id_error(path, grant)
+
+
+def _check_filesystems(mounts: Iterable[StagedMount]) -> None:
+    """Refuses what lies on, or has mounted below it, one of the kernel's own file systems."""
+    table = []
+    with open("/proc/thread-self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), before.split(" ")[4])
+            table.append((point, after.split(" ", 1)[0]))
+    for mount in mounts:
+        beneath = max(
+            (row for row in table if f"{mount.path}/".startswith(f"{row[0].rstrip('/')}/")),
+            key=lambda row: len(row[0]),
+        )
+        inside = [r for r in table if mount.is_directory and r[0].startswith(f"{mount.path}/")]
+        for point, kind in (beneath, *inside):
+            if kind in _KERNEL_FILESYSTEMS:
+                raise CapabilityError(
+                    f"`{mount.capability}` reaches `{point}`, a `{kind}` file system of the kernel",
+                    details={"capability": mount.capability, "area": point},
+                    hint="grant directories without it",
+                )
 
 
 def _walk(path: str, grant: FileGrant) -> int:
@@ -277,7 +341,7 @@ def _walk(path: str, grant: FileGrant) -> int:
                 raise CapabilityError(
                     f"`{walked}` is a symbolic link to `{target}`, which a grant does not follow",
                     details={"capability": grant.capability, "link": walked, "target": target},
-                    hint=f"grant the real path: `{os.path.realpath(path)}`",
+                    hint="grant the real path, not the link",
                 )
     except BaseException:
         os.close(fd)

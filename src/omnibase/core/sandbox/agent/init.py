@@ -227,6 +227,7 @@ def _port(service: object) -> int | str:
 def _run_script(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
     """Runs the source as ``__main__``, as ``python script.py`` would."""
     os.close(_CONTROL)
+    os.setsid()  # signals to its own group must not reach PID 1
     _enter_jail(job["cpus"])
     _install_filter(job["filter"])
     path = job["path"]

@@ -53,7 +53,7 @@ class Tally:
         self._surplus: Counter[tuple[int, int]] = Counter()
         self._exits = 0
         self._group_exits = 0
-        self._unexplained: Counter[int] = Counter()
+        self._unexplained: set[int] = set()
         self._ended: set[int] = set()
 
     def count(self, message: Message) -> None:
@@ -84,17 +84,16 @@ class Tally:
                         errno=error,
                     )
                 )
-        for group, count in sorted(self._unexplained.items()):
-            if count > 0:
-                found.append(
-                    Attempt(
-                        capability=None,
-                        operation="seccomp",
-                        resource="a system call that no script needs, in a thread",
-                        errno=0,
-                        pid=group,
-                    )
+        for group in sorted(self._unexplained):
+            found.append(
+                Attempt(
+                    capability=None,
+                    operation="seccomp",
+                    resource="a system call that no script needs, in a thread",
+                    errno=0,
+                    pid=group,
                 )
+            )
         return found
 
     @staticmethod
@@ -112,10 +111,10 @@ class Tally:
             if self._exits:
                 self._exits -= 1
             elif len(self._unexplained) < _BOUND:
-                self._unexplained[group] += 1
+                self._unexplained.add(group)
             return
         if message.result & 0x7F:
-            self._unexplained.pop(group, None)
+            self._unexplained.discard(group)
         elif self._group_exits:
             self._group_exits -= 1
         elif self._exits:

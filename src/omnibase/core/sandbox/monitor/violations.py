@@ -157,25 +157,19 @@ class Judge:
                 return replace(attempt, reason=mask.reason)
         for grant in self._granted:
             if grant.holds(path) and (grant.writable or not writing):
-                return attempt if self._links_made and grant.writable else None
+                linked = self._links_made and grant.writable and number in _DENIED
+                return attempt if linked else None
         if path.startswith(_SCRATCH) and not path.startswith(self._guarded):
-            # The script's own files; but behind a link of its making lies anything,
-            # and a file granted for reading may be there too.
+            # The script's own files; but a refusal may come from behind a link of its
+            # making, and a file granted for reading may lie there too.
             granted = any(grant.holds(path) for grant in self._granted)
-            return attempt if self._links_made or granted else None
+            return attempt if granted or (self._links_made and number in _DENIED) else None
         guarded = path.startswith(self._guarded)
         if number in _ABSENT and not guarded and f"{path}/".startswith(self._rules.owned):
             return attempt if _PROC_BELOW_FD.match(path) else None
-        if self._is_probe(path) and not writing:
+        if path in self._rules.probes or (not writing and _is_search(path)):
             return None
         return attempt
-
-    def _is_probe(self, path: str) -> bool:
-        return (
-            path in self._rules.probes
-            or path.startswith(_PROBE_DIRECTORIES)
-            or _LIBRARY.fullmatch(path) is not None
-        )
 
     def _execve(self, message: Message) -> Attempt | None:
         path = _absolute(message) if message.path or message.fd_path else "(a descriptor)"
@@ -327,6 +321,10 @@ def _absolute(message: Message) -> str:
             if name in ("root", "cwd") and _PROC_LINK.fullmatch("/".join(names)):
                 names = cwd.split("/")[1:] if name == "cwd" and cwd != "/" else []
     return "/" + "/".join(names)
+
+
+def _is_search(path: str) -> bool:
+    return path.startswith(_PROBE_DIRECTORIES) or _LIBRARY.fullmatch(path) is not None
 
 
 def _above_in_scratch(path: str) -> list[str]:
