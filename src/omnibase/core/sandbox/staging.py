@@ -266,6 +266,13 @@ def _open_checked(path: str, grant: FileGrant, stack: contextlib.ExitStack) -> i
     return fd
 
 
+def _real_path(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except OSError:  # it is being swapped
+        return path
+
+
 def _set_id_error(path: str, grant: FileGrant) -> CapabilityError:
     return CapabilityError(
         f"`{path}` is set-user-id or set-group-id, and would be writable",
@@ -341,7 +348,7 @@ def _walk(path: str, grant: FileGrant) -> int:
                 raise CapabilityError(
                     f"`{walked}` is a symbolic link to `{target}`, which a grant does not follow",
                     details={"capability": grant.capability, "link": walked, "target": target},
-                    hint="grant the real path, not the link",
+                    hint=f"grant the real path: `{_real_path(path)}`",
                 )
     except BaseException:
         os.close(fd)

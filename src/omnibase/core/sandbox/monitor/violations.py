@@ -61,7 +61,9 @@ _SCRATCH: Final = ("/tmp/", "/dev/shm/")
 _SYMLINKS: Final = frozenset({88, 266})
 
 # Commands that stock modules look for and do without: `platform`, `ctypes.util`, `uuid`.
-_COMMAND_PROBES: Final = frozenset({("uname", "-p"), ("/sbin/ldconfig", "-p"), ("ld", "-t")})
+_COMMAND_PROBES: Final = frozenset(
+    {("uname", "-p"), ("/sbin/ldconfig", "-p"), ("/usr/sbin/ldconfig", "-p"), ("ld", "-t")}
+)
 _DONE: Final = frozenset({0, errors.EISCONN, errors.EALREADY, errors.EINTR})
 
 
