@@ -434,7 +434,7 @@ def source_code():
     import tokenize
 
     inspect.getsource(inspect.getsource)
-    inspect.getsource(source_code)
+    inspect.getsource(uses)
     dis.Bytecode("1 + 1")
     ast.parse("x = 1")
     symtable.symtable("x", "x", "exec")
