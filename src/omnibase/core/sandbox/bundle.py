@@ -59,7 +59,8 @@ def oci_config(spec: SandboxSpec, *, scratch_dir: str, grants_dir: str | None) -
         mounts.append(
             {**_mount("/grants", "bind", "rw", "rbind", "rslave", *_SAFE), "source": grants_dir}
         )
-    limits = {"NOFILE": _OPEN_FILES, "NPROC": spec.pids, "CORE": 0}
+    # The script's first process is not counted: it was forked before it became nobody.
+    limits = {"NOFILE": _OPEN_FILES, "NPROC": spec.pids - 1, "CORE": 0}
     return {
         "ociVersion": "1.2.0",
         "process": {
