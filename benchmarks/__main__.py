@@ -54,16 +54,14 @@ def main() -> int:
 
 def _machine() -> str:
     runner = api._runner()
-    model = next(
-        (line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if "model name" in line),
-        "?",
-    )
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    model = next((x.split(":")[1].strip() for x in cpuinfo.splitlines() if "model name" in x), "?")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
     return (
         "All figures come from one run of `make bench` on one machine; what is compared was "
         "sampled in turns.\n\n"
         f"- machine: {os.cpu_count()} × {model}, {memory} GiB, Linux {platform.release()}\n"
-        f"- {runner.runtime.version and f'runsc {runner.runtime.version}'}, platform "
+        f"- runsc {runner.runtime.version}, platform "
         f"{runner.platform}, cgroup v{runner.hierarchy.version}\n"
         f"- CPython {platform.python_version()}, OmniBase {omnibase.__version__}\n"
         f"- {datetime.date.today().isoformat()}\n"
