@@ -443,3 +443,55 @@ def test_a_kernel_file_system_elsewhere_is_refused(
         else:
             assert isinstance(outcome.error, CapabilityError), grant
     assert len(outcomes) == 4
+
+
+def test_c_code_opens_no_more_than_python(sandbox: SandboxFixture, area: Path) -> None:
+    secret = _secret(area)
+
+    denied = sandbox("open_in_c", args=[str(secret)], on_violation="record")
+    granted = sandbox("open_in_c", [f"FILE_READ:{secret}"], args=[str(secret)])
+
+    for label in ("ssl certificate", "ssl authority", "ssl parameters"):
+        assert denied.report[label] == "EACCES"
+    assert denied.report["sqlite"] == "unable to open database file"
+    assert "Permission denied" in denied.report["dlopen"]
+    violation = denied.assert_violation(f"FILE_READ:{secret}", operation="open")
+    assert violation.count == 4  # SQLite looks at the path's status first, and stops there
+    # The file is none of what they look for: they read it to find that out.
+    granted.assert_clean()
+    for label, words in (
+        ("ssl certificate", "SSL"),
+        ("ssl authority", "certificate"),
+        ("ssl parameters", "PEM"),
+        ("sqlite", "file is not a database"),
+        ("dlopen", "invalid ELF header"),
+    ):
+        assert words in granted.report[label], label
+
+
+@pytest.mark.parametrize("owner", [0, 1234, 65534])
+def test_a_read_grant_works_for_any_owner(sandbox: SandboxFixture, area: Path, owner: int) -> None:
+    """A grant opens what it names, private to its owner or not."""
+    secret = _secret(area)
+    os.chown(secret, owner, owner)
+    secret.chmod(0o600)
+
+    outcome = sandbox("read_files", [f"FILE_READ:{secret}"], args=[str(secret)])
+
+    outcome.assert_clean()
+    assert outcome.report[str(secret)] == _SECRET
+    assert secret.stat().st_uid == owner
+
+
+def test_nothing_in_a_granted_tree_can_be_executed(sandbox: SandboxFixture) -> None:
+    """A tree may hold programs: reading them is granted, and no more."""
+    outcome = sandbox.source(
+        b"import os\nprint(len(open('/usr/bin/env', 'rb').read()) > 0, flush=True)\n"
+        b"os.execv('/usr/bin/env', ['env'])\n",
+        ["FILE_READ:/usr/bin/**"],
+    )
+
+    assert outcome.stdout == "True\n"
+    assert b"PermissionError" in outcome.finished.stderr
+    outcome.assert_violation("EXTERNAL_COMMAND:env", operation="execve")
+    outcome.assert_raised()

@@ -141,13 +141,9 @@ def test_no_namespaces(sandbox: SandboxFixture) -> None:
         outcome.assert_violation(operation=operation)
 
 
-@pytest.mark.parametrize(
-    "way", ["blocked", "ignored", "handled", "thread", "child", "after a crowd"]
-)
+@pytest.mark.parametrize("way", ["blocked", "ignored", "handled", "thread", "child"])
 def test_the_filter_cannot_be_swallowed(sandbox: SandboxFixture, way: str) -> None:
-    outcome = sandbox(
-        "swallow_seccomp", ["MEMORY:128MiB"], args=[way], on_violation="record", cpus=2.0
-    )
+    outcome = sandbox("swallow_seccomp", args=[way], on_violation="record", wall_seconds=10.0)
 
     assert "returned" not in outcome.stdout
     outcome.assert_violation(operation="seccomp")

@@ -12,7 +12,7 @@ import time
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
-MEMFD_CREATE, RT_SIGACTION, EXIT_GROUP, SIGSYS = 319, 13, 231, 31
+MEMFD_CREATE, RT_SIGACTION, SIGSYS = 319, 13, 31
 
 
 class KernelSigaction(ctypes.Structure):
@@ -42,29 +42,8 @@ def handle_by_raw_number():
     libc.syscall(RT_SIGACTION, ctypes.c_long(SIGSYS | 1 << 32), ctypes.byref(new), None, 8)
 
 
-def end_in_a_crowd():
-    """A process whose threads all ask for its end at once: more asks than ends."""
-    if os.fork() == 0:
-        gone = []
-
-        def ask():
-            while not gone:
-                pass
-            libc.syscall(EXIT_GROUP, 0)
-
-        for _ in range(6):
-            threading.Thread(target=ask).start()
-        gone.append(True)
-        libc.syscall(EXIT_GROUP, 0)
-    os.wait()
-
-
 kept = []
 way = sys.argv[1]
-if way == "after a crowd":
-    for _ in range(12):
-        end_in_a_crowd()
-    way = "thread"
 if way == "blocked":
     signal.pthread_sigmask(signal.SIG_BLOCK, [SIGSYS])
     forbidden()
