@@ -15,6 +15,7 @@ IMAGE = Image(
     digest="abc",
     python="/opt/omnibase/bin/python3.11",
     probes=("/etc/ld.so.preload",),
+    environment=(("LANG", "C.UTF-8"),),
 )
 
 

@@ -93,10 +93,22 @@ def test_ranges(name: str, low: float, high: float) -> None:
     for good in (low, high):
         assert getattr(ExecutionContext(**{name: good}), name) == good
     for bad in (low - 1, high + 1, math.nan, math.inf, -math.inf, True):
-        with pytest.raises(ConfigurationError, match=f"`{name}=.*` is out of range") as caught:
+        problem = f"`{name}=.*` is (out of range|not a (whole )?number)"
+        with pytest.raises(ConfigurationError, match=problem):
             ExecutionContext(**{name: bad})
-        assert caught.value.hint is not None
-        assert caught.value.hint.startswith("choose ")
+    with pytest.raises(ConfigurationError, match="is out of range") as caught:
+        ExecutionContext(**{name: high + 1})
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("choose ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("pids", 2.5), ("memory_bytes", 5e7), ("output_bytes", "1"), ("cpus", "1"), ("pids", None)],
+)
+def test_kinds_of_numbers(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"is not a (whole )?number"):
+        ExecutionContext(**{name: value})
 
 
 @pytest.mark.parametrize(

@@ -81,9 +81,14 @@ class TestContent:
             assert (etc / name).read_text() == text
         assert stat.S_IMODE((etc / "passwd").stat().st_mode) == 0o600
         assert (etc / "passwd").read_text() == "nobody:x:65534:65534:nobody:/tmp:/nonexistent\n"
-        assert {path.name for path in etc.iterdir()} - set(image._ETC) <= {
+        closed = {*image._ETC_CLOSED, *image._ETC_CLOSED_DIRECTORIES, "ssl"}
+        assert {path.name for path in etc.iterdir()} - set(image._ETC) - closed <= {
             "ld.so.cache", "localtime",
         }  # fmt: skip
+        for name in (*image._ETC_CLOSED, *image._ETC_CLOSED_DIRECTORIES):
+            path = etc / name
+            assert not path.stat().st_mode & 0o077
+            assert not any(path.iterdir()) if path.is_dir() else not path.read_bytes()
         assert not (etc / "passwd").samefile("/etc/passwd")
 
     def test_the_hosts_directories_are_closed(self, root: Path) -> None:
@@ -116,7 +121,7 @@ class TestContent:
         assert not list(library.glob("config-*"))
 
     def test_time_zones_are_where_the_interpreter_looks(self, root: Path) -> None:
-        assert (root / "usr/share/zoneinfo/Europe/Rome").is_file()
+        assert (root / "opt/omnibase/share/zoneinfo/Europe/Rome").is_file()
 
     def test_probes_are_absolute(self, built: Image) -> None:
         assert "/etc/ld.so.cache" in built.probes

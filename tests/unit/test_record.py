@@ -166,6 +166,12 @@ class Recorded:
             runtime_version="release-1", **options,
         )  # fmt: skip
 
+    def after_the_start(self, end: Ended) -> list[events.Payload]:
+        """Starts and ends a run; returns what came after its start."""
+        self.recorder.on_started("id")
+        self.recorder.ended(end)
+        return self.data[1:]
+
     @property
     def data(self) -> list[events.Payload]:
         return [event.data for event in self.sink.events]
@@ -193,11 +199,12 @@ def test_output_reaches_the_caller_and_not_the_bus() -> None:
 
 def test_violations_are_recorded_at_once_and_counted_at_the_end() -> None:
     recorded = Recorded()
+    recorded.recorder.on_started("id")
     recorded.recorder.on_violation(PASSWD)
     recorded.recorder.on_violation(MOUNT)
     twice = replace(PASSWD, count=7, last_seen=2.0)
     recorded.recorder.ended(ended(violations=(twice, MOUNT)))
-    first, second, total, end = recorded.data
+    _, first, second, total, end = recorded.data
     assert isinstance(first, events.SandboxViolation)
     assert (first.capability, first.count, first.errno_name) == (PASSWD.capability, 1, "EACCES")
     assert isinstance(second, events.SandboxViolation)
@@ -209,11 +216,9 @@ def test_violations_are_recorded_at_once_and_counted_at_the_end() -> None:
 
 
 def test_limits_and_gaps_are_recorded() -> None:
-    recorded = Recorded()
-    recorded.recorder.ended(
+    memory, disk, gap, end = Recorded().after_the_start(
         ended("memory", exit_code=137, signal=9, limits=("memory", "disk"), trace_dropped=3)
     )
-    memory, disk, gap, end = recorded.data
     assert memory == events.ResourceLimitExceeded(kind="memory", limit=50_000_000, unit="bytes")
     assert disk == events.ResourceLimitExceeded(kind="disk", limit=64 << 20, unit="bytes")
     assert isinstance(gap, events.MonitorGap)
@@ -236,19 +241,44 @@ def test_limits_and_gaps_are_recorded() -> None:
     ],
 )
 def test_outcomes(end: Ended, outcome: str) -> None:
-    recorded = Recorded()
-    recorded.recorder.ended(end)
-    (last,) = recorded.data
+    (last,) = Recorded().after_the_start(end)
     assert isinstance(last, events.SandboxExit)
     assert last.outcome == outcome
 
 
 def test_usage_is_recorded() -> None:
-    recorded = Recorded()
     usage = Usage(cpu_seconds=0.5, peak_memory_bytes=7, wall_seconds=1.5, output_bytes=9)
-    recorded.recorder.ended(ended(usage=usage))
-    (last,) = recorded.data
+    (last,) = Recorded().after_the_start(ended(usage=usage))
     assert isinstance(last, events.SandboxExit)
     assert (last.cpu_seconds, last.peak_memory_bytes, last.wall_seconds, last.output_bytes) == (
         0.5, 7, 1.5, 9,
     )  # fmt: skip
+
+
+def test_what_never_started_does_not_end() -> None:
+    recorded = Recorded()
+    recorded.recorder.ended(ended(fault=FAULT))
+    recorded.recorder.abandoned(LookupError())
+    assert recorded.data == []
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [(KeyboardInterrupt(), "cancelled"), (LookupError(), "aborted")]
+)
+def test_a_run_that_is_cut_short_ends_all_the_same(error: BaseException, outcome: str) -> None:
+    recorded = Recorded()
+    recorded.recorder.on_started("id")
+    recorded.recorder.abandoned(error)
+    _, last = recorded.data
+    assert isinstance(last, events.SandboxExit)
+    assert last.outcome == outcome
+
+
+def test_what_the_script_chose_cannot_steer_a_terminal() -> None:
+    hostile = Violation(
+        capability="FILE_READ:/x\x1b[2J\nerror: fine", operation="open", resource="/x", errno=2
+    )  # fmt: skip
+    error = verdict(ended(violations=(hostile,)), CONTEXT, LIMITS)
+    assert error is not None
+    assert error.message.isprintable()
+    assert error.hint is None or error.hint.isprintable()
