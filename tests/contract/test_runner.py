@@ -489,6 +489,31 @@ def test_a_run_that_is_killed_from_outside(subject: Subject) -> None:
     assert ended.fault.result is ended.result
 
 
+def test_an_interrupt_ends_the_run_and_comes_through(subject: Subject) -> None:
+    """Ctrl-C: the exception reaches the caller, after everything is cleaned up."""
+    main = threading.main_thread().ident
+    assert main == threading.get_ident()
+    running = threading.Event()
+
+    def interrupt() -> None:
+        running.wait(60)
+        time.sleep(0.05)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            subject.run(
+                "import time\nprint(1)\ntime.sleep(600)",
+                observer=Observer(output=lambda _: running.set()), wall_seconds=300,
+            )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
+        thread.join()
+
+
 def test_scratch_is_bounded(subject: Subject) -> None:
     ended = subject.run(
         "data = b'x' * 65536\n"

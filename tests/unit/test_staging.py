@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from omnibase.core.sandbox import _runsc, staging
+from omnibase.core.sandbox import _runsc, _sys, staging
 from omnibase.core.sandbox.spec import FileGrant, Mask
 from omnibase.core.sandbox.staging import MAX_GLOB_MATCHES, StagedMount, resolve_grants
 from omnibase.errors import CapabilityError
@@ -234,6 +234,78 @@ class TestGlobs:
     @pytest.mark.parametrize("pattern", ["/pr?c/version", "/p*/self/environ", "/d*/null", "/s*/x"])
     def test_the_kernels_file_systems_are_never_entered(self, pattern: str) -> None:
         refusal(f"FILE_READ:{pattern}")
+
+
+class TestSetId:
+    """A bit that a shared mapping would keep: such a file is never writable."""
+
+    @pytest.mark.parametrize("mode", [0o4755, 0o2755])
+    def test_it_is_refused_for_writing_alone(self, top: Path, mode: int) -> None:
+        (top / "dir" / "deep" / "y.txt").chmod(mode)
+        path = f"{top}/dir/deep/y.txt"
+        for capability in (
+            f"FILE_WRITE:{path}",
+            f"FILE_WRITE:{top}/dir/**",
+            f"FILE_WRITE:{top}/dir/*/y.txt",
+        ):
+            error = refusal(capability)
+            assert error.message.startswith(f"`{path}` is set-user-id or set-group-id")
+            assert error.details["file"] == path
+            assert error.hint
+        assert resolved(f"FILE_READ:{path}", f"FILE_READ:{top}/dir/**")
+
+    def test_directories_and_links_do_not_count(self, top: Path) -> None:
+        (top / "dir" / "deep").chmod(0o2755)
+        (top / "dir" / "link").symlink_to("/usr/bin/su")
+        assert resolved(f"FILE_WRITE:{top}/dir/**")
+
+    def test_the_search_is_bounded(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(staging, "_MAX_TREE_ENTRIES", 3)
+        error = refusal(f"FILE_WRITE:{top}/**")
+        assert "too many to check" in error.message
+        assert error.hint
+
+
+class TestKernelFileSystems:
+    """Wherever one is mounted, no grant reaches it."""
+
+    def refused(self, top: Path, kind: str, *capabilities: str) -> CapabilityError:
+        where = top / "dir" / "deep"
+
+        def work() -> CapabilityError:
+            _sys.mount("none", str(where), kind, 0)
+            with (
+                pytest.raises(CapabilityError) as caught,
+                resolve_grants(compiled(*capabilities)),
+            ):
+                pass
+            return caught.value
+
+        return in_namespaces(work)
+
+    @pytest.mark.parametrize("resource", ["**", "dir/deep/**", "dir/deep/version"])
+    def test_one_below_a_tree_or_above_a_file(self, top: Path, resource: str) -> None:
+        error = self.refused(top, "proc", f"FILE_READ:{top}/{resource}")
+        assert f"reaches `{top}/dir/deep`, a `proc` file system" in error.message
+        assert error.details["area"] == f"{top}/dir/deep"
+        assert error.hint
+
+    def test_an_ordinary_one_is_fine(self, top: Path) -> None:
+        def work() -> int:
+            _sys.mount("none", str(top / "dir" / "deep"), "tmpfs", 0)
+            with resolve_grants(compiled(f"FILE_READ:{top}/**")) as mounts:
+                return len(mounts)
+
+        assert in_namespaces(work) == 1
+
+    def test_a_neighbour_does_not_matter(self, top: Path) -> None:
+        def work() -> int:
+            (top / "dir2").mkdir()
+            _sys.mount("none", str(top / "dir2"), "proc", 0)
+            with resolve_grants(compiled(f"FILE_READ:{top}/dir/**")) as mounts:
+                return len(mounts)
+
+        assert in_namespaces(work) == 1
 
 
 class TestMasks:
