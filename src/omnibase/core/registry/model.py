@@ -46,12 +46,13 @@ MAX_NUMBER = 999_999
 """Revisions of a component, and versions of its policy."""
 MAX_SEQUENCE = 9_999_999_999
 
-NAME_PATTERN = r"^[a-z0-9](?:[a-z0-9._\-]{0,62}[a-z0-9])?$"
+UUID_PATTERN = r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+# No name looks like a uuid: a reference is the one or the other.
+NAME_PATTERN = rf"^(?!{UUID_PATTERN[1:]})[a-z0-9](?:[a-z0-9._\-]{{0,62}}[a-z0-9])?$"
 ARTIFACT_PATTERN = r"^[a-z0-9][a-z0-9._\-]{0,63}$"
 SCRIPT_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._\-]{0,99}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 TIME_PATTERN = r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
-UUID_PATTERN = r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 _NAME, _ARTIFACT, _SCRIPT, _SHA256, _TIME, _UUID = (
     re.compile(pattern[1:-1])

@@ -151,9 +151,9 @@ class Constraint:
             if version.prerelease:
                 prereleases.add(version.triple)
             if operator in ("^", "~"):
-                major_only = partial is not None and partial[2] is None
+                given = 3 if not partial else 2 if partial[2] else 1
                 bounds.append((">=", version))
-                bounds.append(("<", _ceiling(operator, version, major_only)))
+                bounds.append(("<", _ceiling(operator, version, given)))
             else:
                 bounds.append((operator.replace("==", "="), version))
         return cls(text, tuple(bounds), frozenset(prereleases))
@@ -179,17 +179,15 @@ def _bad_constraint(text: str) -> RegistryError:
     )
 
 
-def _ceiling(operator: str, version: Version, major_only: bool) -> Version:
+def _ceiling(operator: str, version: Version, given: int) -> Version:
+    """Returns the first version too high; ``given`` numbers of three were written."""
     major, minor, patch = version.triple
-    if major_only or (operator == "^" and major):
+    if given == 1 or (operator == "^" and major):
         triple = (major + 1, 0, 0)
-    elif operator == "~" or minor:
+    elif given == 2 or operator == "~" or minor:
         triple = (major, minor + 1, 0)
-    elif patch:
-        triple = (0, 0, patch + 1)
     else:
-        # ^0.0 allows 0.0.x, and ^0.0.0 that one: the latter is written as `=`.
-        triple = (0, 1, 0)
+        triple = (major, minor, patch + 1)
     # "0" is the lowest prerelease of all: `^1.2` must not let 2.0.0-rc.1 in.
     return Version(*triple, prerelease="0")
 

@@ -1,0 +1,405 @@
+"""The rules of every store: what may change, how it is recorded, what is believed."""
+
+from __future__ import annotations
+
+import builtins
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TypeVar
+from uuid import UUID
+
+from omnibase.core.registry import verification
+from omnibase.core.registry.chain import GENESIS, LogLine, digest
+from omnibase.core.registry.model import (
+    MAX_COMPONENT_BYTES,
+    MAX_NUMBER,
+    MAX_POLICY_HISTORY,
+    TRANSITIONS,
+    Action,
+    Component,
+    Lifecycle,
+    PolicyState,
+    PolicyVersion,
+    Revision,
+    check_script_name,
+    invalid,
+)
+from omnibase.core.registry.references import check_name, find, holders
+from omnibase.core.registry.store import (
+    MAX_POLICY_BYTES,
+    MAX_SCRIPT_BYTES,
+    Finding,
+    FindingCode,
+    Head,
+    PolicyDocument,
+    Tampered,
+    Validator,
+    conflict,
+    missing,
+)
+from omnibase.core.registry.view import (
+    Change,
+    Transaction,
+    View,
+    last_line,
+    load,
+    load_history,
+    load_old_policy,
+    load_policy,
+)
+
+__all__ = ["ChainedStore"]
+
+_T = TypeVar("_T")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ChainedStore(ABC):
+    """A `RegistryStore` over whatever can offer a `View` and a `Transaction`."""
+
+    def __init__(
+        self, *, validate: Validator | None = None, clock: Callable[[], datetime] = _now
+    ) -> None:
+        self._validate = validate
+        self._clock = clock
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[View]:
+        """Gives a view that may see a write half done."""
+
+    @abstractmethod
+    def _settled(self) -> AbstractContextManager[View]:
+        """Gives a view that no write is under way in."""
+
+    @abstractmethod
+    def _writing(self) -> AbstractContextManager[Transaction]:
+        """Gives a view that nobody else writes to; it commits what is applied."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of what the store holds open."""
+
+    def _read(self, ask: Callable[[View], _T]) -> _T:
+        # What looks wrong may be a write under way: it is wrong if it still is
+        # when there is none.
+        try:
+            with self._reading() as view:
+                return ask(view)
+        except Tampered:
+            pass
+        try:
+            with self._settled() as view:
+                return ask(view)
+        except Tampered as error:
+            raise error.error() from None
+
+    def get(self, uuid: UUID) -> Component:
+        """See `RegistryStore.get`."""
+        return self._read(lambda view: _present(view, uuid))
+
+    def find(self, reference: str) -> Component:
+        """See `RegistryStore.find`."""
+        return self._read(lambda view: find(view, reference))
+
+    def uuids(self) -> Iterator[UUID]:
+        """See `RegistryStore.uuids`."""
+        yield from sorted(self._read(lambda view: view.uuids()), key=str)
+
+    def list(
+        self,
+        *,
+        name: str | None = None,
+        owner: str | None = None,
+        lifecycle: Lifecycle | None = None,
+    ) -> Iterator[Component]:
+        """See `RegistryStore.list`."""
+        if name is None:
+            uuids = self.uuids()
+        else:
+            check_name(name)
+            found = self._read(lambda view: set(holders(view, name).values()))
+            uuids = iter(sorted(found, key=str))
+        for uuid in uuids:
+            component = self.get(uuid)
+            if owner in (None, component.owner) and lifecycle in (None, component.lifecycle):
+                yield component
+
+    def history(self, uuid: UUID) -> tuple[Component, ...]:
+        """See `RegistryStore.history`."""
+        return self._read(lambda view: load_history(view, _present(view, uuid)))
+
+    def get_policy(self, uuid: UUID, version: int | None = None) -> PolicyDocument:
+        """See `RegistryStore.get_policy`."""
+
+        def ask(view: View) -> PolicyDocument:
+            component = _present(view, uuid)
+            if component.policy is None:
+                missing(f"component `{uuid}` has no policy", "put one first", uuid=str(uuid))
+            if version in (None, component.policy_version):
+                return load_policy(view, uuid, component.policy)
+            found = load_old_policy(view, component, version or 0)
+            if found is None:
+                hint = f"the current version is {component.policy_version}"
+                missing(f"component `{uuid}` has no policy version `{version}`", hint)
+            return found
+
+        policy = self._read(ask)
+        if self._validate:
+            self._validate(uuid, policy.document)
+        return policy
+
+    def load_entrypoint(self, component: Component) -> bytes:
+        """See `RegistryStore.load_entrypoint`."""
+        entrypoint, wanted = component.entrypoint, component.artifacts.get("entrypoint")
+        if entrypoint is None:
+            missing(f"component `{component.uuid}` has no script", "add one first")
+
+        def ask(view: View) -> bytes:
+            content = view.script(entrypoint)
+            if content is not None and digest(content) == wanted:
+                return content
+            current = _present(view, component.uuid)
+            if current.artifacts.get("entrypoint") != wanted:
+                conflict(
+                    f"the script of `{component.reference}` has changed since it was looked up",
+                    "read the component again",
+                )
+            if content is None:
+                raise Tampered(entrypoint, FindingCode.MISSING, "it is missing")
+            message = f"it is not what was added: its digest is `{digest(content)}`"
+            raise Tampered(entrypoint, FindingCode.CHANGED, message)
+
+        return self._read(ask)
+
+    def head(self) -> Head:
+        """See `RegistryStore.head`."""
+        line = self._read(last_line)
+        return Head(line.sequence, line.seal) if line else Head(0, GENESIS)
+
+    def verify(self, *, since: Head | None = None) -> builtins.list[Finding]:
+        """See `RegistryStore.verify`."""
+        return verification.verify(
+            self._reading, self._settled, since=since, validate=self._validate
+        )
+
+    def add(self, component: Component, *, author: str = "", comment: str = "") -> Component:
+        """See `RegistryStore.add`."""
+        _check_new(component)
+
+        def make(view: View) -> Component:
+            if load(view, component.uuid) is not None:
+                conflict(f"component `{component.uuid}` is already there", "update it")
+            _check_free(view, component)
+            return component
+
+        return self._write(make, Action.ADD, author, comment)
+
+    def update(self, component: Component, *, author: str = "", comment: str = "") -> Component:
+        """See `RegistryStore.update`."""
+
+        def make(view: View) -> Component | None:
+            current = _present(view, component.uuid)
+            if component.revision != current.revision:
+                conflict(
+                    f"component `{current.uuid}` has changed: it is at revision "
+                    f"{current.revision_number}, the update is of {component.revision_number}",
+                    "read it again and repeat the change",
+                    revision=current.revision_number,
+                )
+            if component == current:
+                return None
+            _check_update(current, component)
+            _check_free(view, component)
+            return component
+
+        return self._write(make, Action.UPDATE, author, comment) or component
+
+    def retire(self, uuid: UUID, *, author: str = "", comment: str = "") -> Component:
+        """See `RegistryStore.retire`."""
+
+        def make(view: View) -> Component | None:
+            current = _present(view, uuid)
+            if current.lifecycle is Lifecycle.RETIRED:
+                return None
+            return replace(current, lifecycle=Lifecycle.RETIRED)
+
+        return self._write(make, Action.RETIRE, author, comment) or self.get(uuid)
+
+    def put_policy(
+        self,
+        uuid: UUID,
+        document: bytes,
+        *,
+        expected_version: int,
+        author: str = "",
+        comment: str = "",
+    ) -> Component:
+        """See `RegistryStore.put_policy`."""
+        _check_size(document, "the policy", MAX_POLICY_BYTES)
+        if self._validate:
+            self._validate(uuid, document)
+
+        def make(view: View) -> Component:
+            current = _present(view, uuid)
+            _check_alive(current)
+            if current.policy_version != expected_version:
+                conflict(
+                    f"the policy of `{uuid}` is at version {current.policy_version}, "
+                    f"not {expected_version}",
+                    "read it again and repeat the change",
+                    version=current.policy_version,
+                )
+            return current
+
+        made = self._write(make, Action.PUT_POLICY, author, comment, policy=document)
+        return made
+
+    def add_script(
+        self, uuid: UUID, name: str, content: bytes, *, author: str = "", comment: str = ""
+    ) -> Component:
+        """See `RegistryStore.add_script`."""
+        check_script_name(name)
+        _check_size(content, "the script", MAX_SCRIPT_BYTES)
+        entrypoint, sha256 = f"scripts/{uuid}/{name}", digest(content)
+
+        def make(view: View) -> Component | None:
+            current = _present(view, uuid)
+            _check_alive(current)
+            artifacts = {**current.artifacts, "entrypoint": sha256}
+            changed = replace(current, entrypoint=entrypoint, artifacts=artifacts)
+            return None if changed == current else changed
+
+        made = self._write(make, Action.ADD_SCRIPT, author, comment, script=content)
+        return made or self.get(uuid)
+
+    def _write(
+        self,
+        make: Callable[[View], _T],
+        action: Action,
+        author: str,
+        comment: str,
+        *,
+        policy: bytes | None = None,
+        script: bytes | None = None,
+    ) -> _T:
+        """Commits the component that ``make`` returns, if any, as its next revision."""
+        try:
+            with self._writing() as transaction:
+                wanted = make(transaction)
+                if isinstance(wanted, Component):
+                    stamp = (action, author, comment)
+                    change = self._stamped(transaction, wanted, stamp, policy, script)
+                    transaction.apply(change)
+                    return change.component  # type: ignore[return-value]
+                return wanted
+        except Tampered as error:
+            raise error.error() from None
+
+    def _stamped(
+        self,
+        view: View,
+        wanted: Component,
+        stamp: tuple[Action, str, str],
+        policy: bytes | None,
+        script: bytes | None,
+    ) -> Change:
+        action, author, comment = stamp
+        last = last_line(view)
+        time = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        number, previous, replaced = 1, None, None
+        if action is not Action.ADD:
+            current = _present(view, wanted.uuid)
+            number, previous = current.revision_number + 1, digest(current.to_json())
+            if current.entrypoint != wanted.entrypoint:
+                replaced = current.entrypoint
+        if number > MAX_NUMBER:
+            conflict(f"component `{wanted.uuid}` has had {MAX_NUMBER} revisions")
+        if policy is not None:
+            entry = PolicyVersion(
+                version=wanted.policy_version + 1, sha256=digest(policy), revision=number,
+                time=time, author=author, comment=comment,
+            )  # fmt: skip
+            before = wanted.policy.history if wanted.policy else ()
+            kept = (*before, entry)[-MAX_POLICY_HISTORY:]
+            state = PolicyState(version=entry.version, sha256=entry.sha256, history=kept)
+            wanted = replace(wanted, policy=state)
+        revision = Revision(
+            number=number, sequence=last.sequence + 1 if last else 1, previous=previous,
+            action=action, time=time, author=author, comment=comment,
+        )  # fmt: skip
+        component = replace(wanted, revision=revision)
+        record = component.to_json()
+        if len(record) > MAX_COMPONENT_BYTES:
+            raise invalid(
+                f"the component is larger than {MAX_COMPONENT_BYTES} bytes", "$", "make it shorter"
+            )
+        line = LogLine.after(last, component.uuid, number, record)
+        return Change(
+            component=component, record=record, line=line,
+            policy=policy, script=script, replaced=replaced,
+        )  # fmt: skip
+
+
+def _present(view: View, uuid: UUID) -> Component:
+    component = load(view, uuid)
+    if component is None:
+        missing(f"there is no component `{uuid}`", "see `omnibase registry list`", uuid=str(uuid))
+    return component
+
+
+def _check_size(data: bytes, what: str, most: int) -> None:
+    if not 0 < len(data) <= most:
+        raise invalid(f"{what} has {len(data)} bytes", "$", f"use 1 to {most} bytes")
+
+
+def _check_alive(component: Component) -> None:
+    if component.lifecycle is Lifecycle.RETIRED:
+        conflict(
+            f"component `{component.uuid}` is retired and no longer changes",
+            "add a new component in its place",
+        )
+
+
+def _check_new(component: Component) -> None:
+    if component.revision or component.policy or component.entrypoint:
+        raise invalid(
+            "a new component has no revision, policy or entrypoint", "$",
+            "add it without; then add its script and put its policy",
+        )  # fmt: skip
+    if component.lifecycle is Lifecycle.RETIRED:
+        raise invalid("a new component is not retired", "$.lifecycle", "write `draft` or `active`")
+
+
+def _check_free(view: View, component: Component) -> None:
+    """Refuses a version of a name that is, or ever was, another component's."""
+    holder = view.holder(component.name, component.version.precedence)
+    if holder not in (None, component.uuid):
+        conflict(
+            f"`{component.name}@{component.version.precedence}` is component `{holder}`",
+            "choose another version or name",
+            uuid=str(holder),
+        )
+
+
+def _check_update(current: Component, wanted: Component) -> None:
+    _check_alive(current)
+    if wanted.name != current.name:
+        conflict(f"the name `{current.name}` does not change", "add a new component")
+    if wanted.version < current.version:
+        conflict(f"version `{wanted.version}` is lower than `{current.version}`", "raise it")
+    given = (wanted.entrypoint, wanted.artifacts.get("entrypoint"), wanted.policy)
+    if given != (current.entrypoint, current.artifacts.get("entrypoint"), current.policy):
+        raise invalid(
+            "an update changes neither the script nor the policy", "$",
+            "add the script, or put the policy",
+        )  # fmt: skip
+    before, after = current.lifecycle, wanted.lifecycle
+    if before is not after and after not in TRANSITIONS[before]:
+        allowed = ", ".join(f"`{name}`" for name in sorted(TRANSITIONS[before]))
+        conflict(f"`{before}` does not become `{after}`", f"it may become {allowed}")

@@ -1,0 +1,465 @@
+"""The registry in a database: SQLite or PostgreSQL, through SQLAlchemy.
+
+The same records, byte for byte, and the same log as the file store keeps: a row is
+believed no more than a file is. Writes are serialised by one lock, since each is a
+link of one chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from omnibase.core.registry.chain import LINE_BYTES
+from omnibase.core.registry.chained import ChainedStore
+from omnibase.core.registry.model import MAX_COMPONENT_BYTES
+from omnibase.core.registry.store import (
+    MAX_POLICY_BYTES,
+    MAX_SCRIPT_BYTES,
+    Finding,
+    FindingCode,
+    Tampered,
+    Validator,
+)
+from omnibase.core.registry.view import (
+    LOG_FILE,
+    Change,
+    Kind,
+    Strays,
+    Transaction,
+    View,
+    component_file,
+    past_file,
+    policy_file,
+    version_file,
+)
+from omnibase.core.security.patterns import quoted
+from omnibase.errors import ConfigurationError, RegistryError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine, Table
+    from sqlalchemy.sql.elements import ColumnElement
+
+__all__ = ["SqlStore"]
+
+_WRITE = "omnibase_write"
+_LOCK_KEY = 0x6F6D6E69_62617365
+"""PostgreSQL's advisory lock of the registry: ``omnibase`` in ASCII."""
+_LIMITS: dict[Kind, int] = {
+    "component": MAX_COMPONENT_BYTES,
+    "policy": MAX_POLICY_BYTES,
+    "script": MAX_SCRIPT_BYTES,
+}
+
+
+class SqlStore(ChainedStore):
+    """A `RegistryStore` in a database.
+
+    Args:
+        url: ``sqlite:////absolute/path.db`` or ``postgresql+psycopg://…``.
+        validate: Called with each policy before it is written and after it is read.
+        lock_seconds: How long a write waits for the others.
+
+    Raises:
+        ConfigurationError: The database is not supported, or SQLAlchemy or the
+            database's driver is not installed.
+        RegistryError: The database cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        validate: Validator | None = None,
+        lock_seconds: float = 30.0,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        options: dict[str, Any] = {"clock": clock} if clock else {}
+        super().__init__(validate=validate, **options)
+        self._lock_seconds = lock_seconds
+        self._engine = _engine(url, lock_seconds)
+        self._tables = _tables()
+        try:
+            with self._transaction(write=True) as connection:
+                self._tables["log"].metadata.create_all(connection)
+        except RegistryError:
+            self._engine.dispose()
+            raise
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _transaction(self, *, write: bool) -> Iterator[Connection]:
+        from sqlalchemy import text
+        from sqlalchemy.exc import SQLAlchemyError
+
+        postgres = self._engine.dialect.name == "postgresql"
+        try:
+            with self._engine.connect() as connection:
+                connection = connection.execution_options(**{_WRITE: write})
+                if postgres and not write:
+                    # One snapshot for all that a view reads.
+                    connection = connection.execution_options(isolation_level="REPEATABLE READ")
+                with connection.begin():
+                    if postgres and write:
+                        milliseconds = int(self._lock_seconds * 1000)
+                        connection.execute(text(f"SET LOCAL lock_timeout = {milliseconds}"))
+                        lock = text("SELECT pg_advisory_xact_lock(:key)")
+                        connection.execute(lock, {"key": _LOCK_KEY})
+                    yield connection
+        except SQLAlchemyError as error:
+            raise _failed(error) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[View]:
+        with self._transaction(write=False) as connection:
+            yield _SqlView(connection, self._tables)
+
+    _settled = _reading
+
+    @contextmanager
+    def _writing(self) -> Iterator[Transaction]:
+        with self._transaction(write=True) as connection:
+            yield _SqlView(connection, self._tables)
+
+
+def _engine(url: str, lock_seconds: float) -> Engine:
+    try:
+        import sqlalchemy
+        from sqlalchemy.exc import ArgumentError
+    except ImportError as error:
+        raise ConfigurationError(
+            "a registry in a database needs SQLAlchemy",
+            hint="install `omnibase[sql]`",
+        ) from error
+    try:
+        parsed = sqlalchemy.make_url(url)
+        dialect = parsed.get_backend_name()
+    except ArgumentError:
+        # The URL may hold a password: it is not repeated.
+        raise ConfigurationError(
+            "the registry's URL is malformed", hint="write e.g. `sqlite:////var/lib/registry.db`"
+        ) from None
+    if dialect not in ("sqlite", "postgresql"):
+        raise ConfigurationError(
+            f"a registry in {quoted(dialect)} is not supported",
+            hint="use `sqlite` or `postgresql+psycopg`",
+        )
+    in_file = bool(parsed.database) and parsed.database != ":memory:"
+    if dialect == "sqlite" and not in_file:
+        raise ConfigurationError(
+            "a registry in memory would be lost", hint="write e.g. `sqlite:////var/lib/registry.db`"
+        )
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    options: dict[str, Any] = {}
+    if dialect == "sqlite":
+        options["connect_args"] = {"timeout": lock_seconds}
+    try:
+        engine = sqlalchemy.create_engine(parsed, hide_parameters=True, **options)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the driver `{parsed.drivername}` is not installed", hint="install `omnibase[sql]`"
+        ) from error
+    if dialect == "sqlite":
+        sqlalchemy.event.listen(engine, "connect", _set_up_sqlite)
+        sqlalchemy.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, record: object) -> None:
+    # The driver must not begin transactions by itself: `_begin_sqlite` does.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA trusted_schema=OFF")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get(_WRITE)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _tables() -> dict[str, Table]:
+    from sqlalchemy import (
+        BigInteger,
+        Column,
+        Index,
+        Integer,
+        LargeBinary,
+        MetaData,
+        String,
+        Table,
+        Text,
+    )
+
+    metadata = MetaData()
+    uuid = String(36)
+    components = Table(
+        "omnibase_components",
+        metadata,
+        Column("uuid", uuid, primary_key=True),
+        Column("name", String(64), nullable=False),
+        Column("version", String(128), nullable=False),
+        Column("owner", Text, nullable=False),
+        Column("lifecycle", String(16), nullable=False),
+        Column("revision", Integer, nullable=False),
+        # The only column that is believed, and only with the log; the others are
+        # for people's queries.
+        Column("record", LargeBinary, nullable=False),
+    )
+    Index("omnibase_components_name", components.c.name)
+    return {
+        "components": components,
+        "names": Table(
+            "omnibase_names",
+            metadata,
+            Column("name", String(64), primary_key=True),
+            Column("version", String(128), primary_key=True),
+            Column("uuid", uuid, nullable=False),
+        ),
+        "policies": Table(
+            "omnibase_policies",
+            metadata,
+            Column("uuid", uuid, primary_key=True),
+            Column("document", LargeBinary, nullable=False),
+        ),
+        "scripts": Table(
+            "omnibase_scripts",
+            metadata,
+            Column("entrypoint", String(200), primary_key=True),
+            Column("uuid", uuid, nullable=False, index=True),
+            Column("content", LargeBinary, nullable=False),
+        ),
+        "history": Table(
+            "omnibase_history",
+            metadata,
+            Column("uuid", uuid, primary_key=True),
+            Column("revision", Integer, primary_key=True),
+            Column("component", LargeBinary, nullable=False),
+            Column("policy", LargeBinary),
+            Column("script", LargeBinary),
+        ),
+        "log": Table(
+            "omnibase_log",
+            metadata,
+            Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+            Column("line", LargeBinary, nullable=False),
+        ),
+    }
+
+
+def _failed(error: Exception) -> RegistryError:
+    cause = str(getattr(error, "orig", None) or type(error).__name__)
+    first = (cause.splitlines() or [""])[0]
+    busy = "locked" in first or "lock timeout" in first
+    return RegistryError(
+        f"the registry's database cannot be used: {quoted(first)}",
+        details={"reason": "busy" if busy else "unavailable"},
+        hint="another process is writing; try again" if busy else "check the database",
+    )
+
+
+class _SqlView:
+    """One transaction's view of the registry."""
+
+    def __init__(self, connection: Connection, tables: dict[str, Table]) -> None:
+        self._connection = connection
+        self._tables = tables
+
+    def _bytes(
+        self, column: ColumnElement[Any], where: ColumnElement[bool], limit: int, file: str
+    ) -> bytes | None:
+        from sqlalchemy import case, func, select
+
+        size = func.length(column)
+        row = None
+        try:
+            query = select(size, case((size <= limit, column))).where(where)
+            row = self._connection.execute(query).first()
+        except TypeError:
+            # Somebody has put a text where bytes belong.
+            raise Tampered(file, FindingCode.CHANGED, "it does not hold bytes") from None
+        if row is None or row[0] is None:
+            return None
+        if row[0] > limit:
+            raise Tampered(file, FindingCode.TOO_LARGE, f"it is larger than {limit} bytes")
+        return bytes(row[1])
+
+    def record(self, uuid: UUID) -> bytes | None:
+        columns = self._tables["components"].c
+        where = columns.uuid == str(uuid)
+        return self._bytes(columns.record, where, MAX_COMPONENT_BYTES, component_file(uuid))
+
+    def policy(self, uuid: UUID) -> bytes | None:
+        columns = self._tables["policies"].c
+        where = columns.uuid == str(uuid)
+        return self._bytes(columns.document, where, MAX_POLICY_BYTES, policy_file(uuid))
+
+    def script(self, entrypoint: str) -> bytes | None:
+        columns = self._tables["scripts"].c
+        where = columns.entrypoint == entrypoint
+        return self._bytes(columns.content, where, MAX_SCRIPT_BYTES, entrypoint)
+
+    def past(self, uuid: UUID, revision: int, kind: Kind) -> bytes | None:
+        columns = self._tables["history"].c
+        where = (columns.uuid == str(uuid)) & (columns.revision == revision)
+        return self._bytes(columns[kind], where, _LIMITS[kind], past_file(uuid, revision, kind))
+
+    def has_past(self, uuid: UUID, revision: int) -> bool:
+        from sqlalchemy import select
+
+        columns = self._tables["history"].c
+        query = select(columns.revision).where(
+            columns.uuid == str(uuid), columns.revision == revision
+        )
+        return self._connection.execute(query).first() is not None
+
+    def line(self, sequence: int) -> bytes | None:
+        columns = self._tables["log"].c
+        return self._bytes(columns.line, columns.sequence == sequence, LINE_BYTES, LOG_FILE)
+
+    def last_line(self) -> bytes | None:
+        from sqlalchemy import func, select
+
+        columns = self._tables["log"].c
+        last = self._connection.execute(select(func.max(columns.sequence))).scalar()
+        if last is None:
+            if self.uuids():
+                raise Tampered(LOG_FILE, FindingCode.MISSING, "it is missing or empty")
+            return None
+        return self.line(last)
+
+    def lines(self) -> Iterator[bytes]:
+        from sqlalchemy import case, func, literal, select
+
+        columns = self._tables["log"].c
+        short = func.length(columns.line) <= LINE_BYTES
+        query = select(case((short, columns.line), else_=literal(b""))).order_by(columns.sequence)
+        try:
+            for row in self._connection.execute(query):
+                yield bytes(row[0])
+        except TypeError:
+            raise Tampered(LOG_FILE, FindingCode.LOG, "it does not hold bytes") from None
+
+    def uuids(self) -> list[UUID]:
+        from sqlalchemy import select
+
+        found = self._connection.execute(select(self._tables["components"].c.uuid)).scalars()
+        return [UUID(text) for text in found if _is_uuid(text)]
+
+    def versions(self, name: str) -> list[str]:
+        from sqlalchemy import select
+
+        columns = self._tables["names"].c
+        query = select(columns.version).where(columns.name == name)
+        return [str(text) for text in self._connection.execute(query).scalars()]
+
+    def holder(self, name: str, precedence: str) -> UUID | None:
+        from sqlalchemy import select
+
+        columns = self._tables["names"].c
+        query = select(columns.uuid).where(columns.name == name, columns.version == precedence)
+        text = self._connection.execute(query).scalar()
+        if text is None:
+            return None
+        if not _is_uuid(text):
+            file = version_file(name, precedence)
+            raise Tampered(file, FindingCode.CHANGED, "it does not hold a uuid")
+        return UUID(text)
+
+    def files(self, uuid: UUID) -> set[str]:
+        from sqlalchemy import select
+
+        past, scripts = self._tables["history"].c, self._tables["scripts"].c
+        query = select(past.revision, past.policy.is_not(None), past.script.is_not(None)).where(
+            past.uuid == str(uuid)
+        )
+        found = set()
+        for revision, policy, script in self._connection.execute(query):
+            found.add(past_file(uuid, revision, "component"))
+            if policy:
+                found.add(past_file(uuid, revision, "policy"))
+            if script:
+                found.add(past_file(uuid, revision, "script"))
+        mine = select(scripts.entrypoint).where(scripts.uuid == str(uuid))
+        return found | {str(name) for name in self._connection.execute(mine).scalars()}
+
+    def strays(self, expected: Strays) -> Iterator[Finding]:
+        from sqlalchemy import select
+
+        tables = self._tables
+        for name, form, known in (
+            ("components", "components/{}.json", expected.uuids),
+            ("policies", "policies/{}.cedar.json", expected.policies),
+            ("scripts", "scripts/{}", expected.scripts),
+            ("history", "history/{}", expected.uuids),
+        ):
+            wanted = {str(uuid) for uuid in known}
+            query = select(tables[name].c.uuid).distinct()
+            for text in self._connection.execute(query).scalars():
+                if text not in wanted:
+                    yield _extra(form.format(text))
+        names = tables["names"].c
+        for name, version in self._connection.execute(select(names.name, names.version)):
+            if (name, version) not in expected.versions:
+                yield _extra(version_file(name, version))
+
+    def apply(self, change: Change) -> None:
+        """Makes a change, all of it when the transaction is committed."""
+        from sqlalchemy import delete, insert, update
+
+        tables, run = self._tables, self._connection.execute
+        component = change.component
+        uuid = str(component.uuid)
+        shown = {
+            "name": component.name,
+            "version": str(component.version),
+            "owner": component.owner,
+            "lifecycle": component.lifecycle.value,
+            "revision": component.revision_number,
+            "record": change.record,
+        }
+        components, names = tables["components"], tables["names"]
+        if component.revision_number == 1:
+            run(insert(components).values(uuid=uuid, **shown))
+        else:
+            run(update(components).where(components.c.uuid == uuid).values(**shown))
+        run(
+            insert(tables["history"]).values(
+                uuid=uuid, revision=component.revision_number, component=change.record,
+                policy=change.policy, script=change.script,
+            )
+        )  # fmt: skip
+        precedence = component.version.precedence
+        if self.holder(component.name, precedence) is None:
+            run(insert(names).values(name=component.name, version=precedence, uuid=uuid))
+        if change.policy is not None:
+            policies = tables["policies"]
+            run(delete(policies).where(policies.c.uuid == uuid))
+            run(insert(policies).values(uuid=uuid, document=change.policy))
+        if change.script is not None:
+            scripts = tables["scripts"]
+            run(delete(scripts).where(scripts.c.uuid == uuid))
+            content = {"uuid": uuid, "entrypoint": component.entrypoint, "content": change.script}
+            run(insert(scripts).values(**content))
+        line = {"sequence": change.line.sequence, "line": change.line.encode()}
+        run(insert(tables["log"]).values(**line))
+
+
+def _is_uuid(text: object) -> bool:
+    try:
+        return isinstance(text, str) and str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _extra(file: str) -> Finding:
+    return Finding(file=file, code=FindingCode.EXTRA, message="nothing refers to it")
