@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -282,3 +283,17 @@ def test_what_the_script_chose_cannot_steer_a_terminal() -> None:
     assert error is not None
     assert error.message.isprintable()
     assert error.hint is None or error.hint.isprintable()
+
+
+def test_a_result_as_json() -> None:
+    result = RunResult(
+        run_id="r", exit_code=1, stdout=b"\xff", violations=(MOUNT,), limits=("pids",),
+        usage=Usage(cpu_seconds=0.12345678, wall_seconds=1, scratch_bytes=7),
+    )  # fmt: skip
+    assert not result.ok
+    data = json.loads(json.dumps(result.to_dict()))
+    assert data["stdout"] == "�"
+    assert data["usage"]["cpu_seconds"] == 0.123457
+    assert data["usage"]["scratch_bytes"] == 7
+    assert data["violations"] == [MOUNT.to_dict()]
+    assert (data["limits"], data["denied"], data["truncated"]) == (["pids"], [], False)

@@ -151,6 +151,19 @@ class TestRunDirectory:
         assert caught.value.hint
         assert len(os.listdir("/proc/self/fd")) == before
 
+    def test_one_that_cannot_get_its_name(
+        self, state: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        before = len(os.listdir("/proc/self/fd"))
+        monkeypatch.setattr(Path, "rename", fail)
+        with pytest.raises(SandboxUnavailable, match="No space left on device"):
+            RunDirectory.create(state)
+        assert os.listdir(state / "runs") == []
+        assert len(os.listdir("/proc/self/fd")) == before
+
 
 class TestSweep:
     def test_nothing_to_sweep(self, state: Path, tmp_path: Path) -> None:
