@@ -27,7 +27,7 @@ from omnibase.core.sandbox import lifecycle, state
 ROOT = Path(__file__).resolve().parent.parent
 HELLO = "print(1)\n"
 COMPUTE = "total = 0\nfor i in range(3_000_000):\n    total += i * i\nprint(total)\n"
-OPENS = "import os\nfor _ in range(5000):\n    os.close(os.open('/etc/hosts', os.O_RDONLY))\nprint('done')\n"
+OPENS = "import os\nfor _ in range(5000):\n    os.close(os.open('/etc/hosts', 0))\nprint('done')\n"
 CONTEXT = omnibase.ExecutionContext(wall_seconds=120)
 
 

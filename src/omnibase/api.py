@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
@@ -18,18 +16,15 @@ from omnibase.core.sandbox.cgroup import Hierarchy
 from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.runner import Cancel, GVisorRunner, RunRequest
 from omnibase.core.sandbox.spec import SandboxSpec
-from omnibase.core.security.capabilities import Capability, CapabilitySet
+from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import CapabilityError, ConfigurationError, SandboxUnavailable
+from omnibase.inputs import Capabilities, Script, capability_set, is_argument, load_script
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = ["Chunk", "Plan", "Sandbox", "arun", "plan", "run"]
 
-_MAX_SCRIPT_BYTES: Final = 64 << 20
-
-Script = str | bytes | os.PathLike[str]
-Capabilities = CapabilitySet | Iterable[Capability | str] | None
 OnOutput = Callable[[str, bytes], None]
 
 
@@ -154,7 +149,7 @@ class Sandbox:
         env: Mapping[str, str] | None = None,
         bus: events.EventBus | None = None,
     ) -> None:
-        self.capabilities = _capability_set(capabilities)
+        self.capabilities = capability_set(capabilities)
         self.context = context or ExecutionContext()
         self._env = dict(env or {})
         self._bus = bus
@@ -239,19 +234,19 @@ class _Call:
         on_output: OnOutput | None,
         bus: events.EventBus | None,
     ) -> None:
-        self.name, self.source = _load(script)
+        self.name, self.source = load_script(script)
         if isinstance(args, str):
             raise ConfigurationError("`args` is a string", hint=f"pass a list: `[{args[:80]!r}]`")
         self.argv = tuple(args)
         for text in (self.name, *self.argv):
-            if not _is_argument(text):
+            if not is_argument(text):
                 raise ConfigurationError(
                     f"`{ascii(text)[:80]}` cannot be an argument", hint="pass strings without NUL"
                 )
         if not isinstance(stdin, bytes | bytearray):
             raise ConfigurationError("`stdin` is not bytes", hint="encode it, e.g. `text.encode()`")
         self.stdin = bytes(stdin)
-        self.grants = _capability_set(capabilities)
+        self.grants = capability_set(capabilities)
         self.context = context or ExecutionContext()
         self.env = env
         self._on_output = on_output
@@ -346,77 +341,6 @@ async def _in_thread(call: _Call) -> RunResult:
         raise
     finally:
         cancel.close()
-
-
-def _load(script: Script) -> tuple[str, bytes]:
-    """Returns the script's name and source bytes."""
-    if isinstance(script, bytes):
-        return "script.py", _bounded(script)
-    if isinstance(script, str) and ("\n" in script or not script.endswith(".py")):
-        try:
-            return "script.py", _bounded(script.encode("utf-8", "surrogateescape"))
-        except UnicodeEncodeError as error:
-            raise ConfigurationError(
-                "the script's text is not valid Unicode", hint="pass bytes"
-            ) from error
-    path = Path(script)
-    try:
-        # Opening a FIFO must not wait for its writer.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigurationError(
-            f"the script `{path}` cannot be read: {reason}", hint="check the path"
-        ) from error
-    mode = os.fstat(fd).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(fd)
-        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-        raise ConfigurationError(
-            f"the script `{path}` is {kind}",
-            hint="name a Python file, or `-` for standard input",
-        )
-    with open(fd, "rb") as file:
-        return path.name, _bounded(file.read(_MAX_SCRIPT_BYTES + 1))
-
-
-def _is_argument(text: object) -> bool:
-    if not isinstance(text, str) or "\0" in text:
-        return False
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _bounded(source: bytes) -> bytes:
-    if len(source) > _MAX_SCRIPT_BYTES:
-        raise ConfigurationError(
-            f"the script is larger than {_MAX_SCRIPT_BYTES >> 20} MiB",
-            hint="pass data on standard input or through a granted file",
-        )
-    return source
-
-
-def _capability_set(capabilities: Capabilities) -> CapabilitySet:
-    if capabilities is None:
-        return CapabilitySet()
-    if isinstance(capabilities, CapabilitySet):
-        return capabilities
-    if isinstance(capabilities, str):
-        raise ConfigurationError(
-            "`capabilities` is a string", hint=f"pass a list: `[{capabilities[:80]!r}]`"
-        )
-    items = tuple(capabilities)
-    for item in items:
-        if not isinstance(item, Capability | str):
-            raise ConfigurationError(
-                f"`{item!r:.80}` is not a capability", hint="write `TYPE:resource`"
-            )
-    return CapabilitySet(
-        item if isinstance(item, Capability) else Capability.parse(item) for item in items
-    )
 
 
 def compile_grants(

@@ -1,0 +1,90 @@
+"""What callers hand to the API, checked: scripts, arguments, capabilities."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from omnibase.core.security.capabilities import Capability, CapabilitySet
+from omnibase.errors import ConfigurationError
+
+__all__ = ["Capabilities", "Script", "capability_set", "is_argument", "load_script"]
+
+_MAX_SCRIPT_BYTES: Final = 64 << 20
+
+Script = str | bytes | os.PathLike[str]
+Capabilities = CapabilitySet | Iterable[Capability | str] | None
+
+
+def load_script(script: Script) -> tuple[str, bytes]:
+    """Returns the script's name and source bytes."""
+    if isinstance(script, bytes):
+        return "script.py", _bounded(script)
+    if isinstance(script, str) and ("\n" in script or not script.endswith(".py")):
+        try:
+            return "script.py", _bounded(script.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError as error:
+            raise ConfigurationError(
+                "the script's text is not valid Unicode", hint="pass bytes"
+            ) from error
+    path = Path(script)
+    try:
+        # Opening a FIFO must not wait for its writer.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigurationError(
+            f"the script `{path}` cannot be read: {reason}", hint="check the path"
+        ) from error
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise ConfigurationError(
+            f"the script `{path}` is {kind}",
+            hint="name a Python file, or `-` for standard input",
+        )
+    with open(fd, "rb") as file:
+        return path.name, _bounded(file.read(_MAX_SCRIPT_BYTES + 1))
+
+
+def is_argument(text: object) -> bool:
+    if not isinstance(text, str) or "\0" in text:
+        return False
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _bounded(source: bytes) -> bytes:
+    if len(source) > _MAX_SCRIPT_BYTES:
+        raise ConfigurationError(
+            f"the script is larger than {_MAX_SCRIPT_BYTES >> 20} MiB",
+            hint="pass data on standard input or through a granted file",
+        )
+    return source
+
+
+def capability_set(capabilities: Capabilities) -> CapabilitySet:
+    if capabilities is None:
+        return CapabilitySet()
+    if isinstance(capabilities, CapabilitySet):
+        return capabilities
+    if isinstance(capabilities, str):
+        raise ConfigurationError(
+            "`capabilities` is a string", hint=f"pass a list: `[{capabilities[:80]!r}]`"
+        )
+    items = tuple(capabilities)
+    for item in items:
+        if not isinstance(item, Capability | str):
+            raise ConfigurationError(
+                f"`{item!r:.80}` is not a capability", hint="write `TYPE:resource`"
+            )
+    return CapabilitySet(
+        item if isinstance(item, Capability) else Capability.parse(item) for item in items
+    )
