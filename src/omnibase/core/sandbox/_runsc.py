@@ -150,7 +150,8 @@ def start_isolated(
 
     To be called once from a thread made for it (`in_new_thread`), after both
     `enter_mount_namespace` and `enter_pid_namespace`. The process gets no
-    environment but ``PATH``, its own session, and no descriptor but those named.
+    environment but ``PATH`` and ``TMPDIR`` (which is ``cwd``), its own session,
+    and no descriptor but those named.
     """
     return subprocess.Popen(
         ["/bin/sh", "-c", _START, "omnibase", " ".join(cgroup_files), *arguments],
@@ -159,7 +160,7 @@ def start_isolated(
         stderr=stderr,
         pass_fds=tuple(pass_fds),
         cwd=cwd,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": cwd},
         start_new_session=True,
     )
 
@@ -184,7 +185,7 @@ def try_platform(runtime: Runtime, name: str, root: str, timeout: float) -> str 
         process = start_isolated(
             [runtime.path, f"--root={root}", "--network=none", "--ignore-cgroups",
              f"--platform={name}", "do", "/bin/true"],
-            stderr=subprocess.PIPE,
+            stderr=subprocess.PIPE, cwd=root,
         )  # fmt: skip
         try:
             _, errors = process.communicate(timeout=timeout)
