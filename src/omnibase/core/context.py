@@ -92,7 +92,8 @@ class ExecutionContext:
             kind = int if whole else int | float
             if isinstance(value, bool) or not isinstance(value, kind):
                 raise ConfigurationError(
-                    f"`{name}={value!r:.40}` is not a {'whole ' if whole else ''}number"
+                    f"`{name}={value!r:.40}` is not a {'whole ' if whole else ''}number",
+                    hint=f"choose {low:g} to {high:g}",
                 )
             if not low <= value <= high:  # also refuses NaN
                 raise ConfigurationError(

@@ -311,8 +311,7 @@ class Run:
             limits.append("memory")
         if trace.pids_refused or stats.pids_refused:
             limits.append("pids")
-        # Within a page of full: a tmpfs grows by pages.
-        if scratch and scratch >= self._spec.scratch_bytes - 4096:
+        if trace.disk_full:
             limits.append("disk")
         if self._output.truncated and "output" not in limits:
             limits.append("output")

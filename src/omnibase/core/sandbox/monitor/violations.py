@@ -60,6 +60,8 @@ _PROC_BELOW_FD: Final = re.compile(
 _SCRATCH: Final = ("/tmp/", "/dev/shm/")
 _SYMLINKS: Final = frozenset({88, 266})
 
+# libuuid keeps its clock there, and does without.
+_WRITE_PROBES: Final = frozenset({"/var/lib/libuuid/clock.txt"})
 # Commands that stock modules look for and do without: `platform`, `ctypes.util`, `uuid`.
 _COMMAND_PROBES: Final = frozenset(
     {("uname", "-p"), ("/sbin/ldconfig", "-p"), ("/usr/sbin/ldconfig", "-p"), ("ld", "-t")}
@@ -169,7 +171,9 @@ class Judge:
         guarded = path.startswith(self._guarded)
         if number in _ABSENT and not guarded and f"{path}/".startswith(self._rules.owned):
             return attempt if _PROC_BELOW_FD.match(path) else None
-        if path in self._rules.probes or (not writing and _is_search(path)):
+        if path in (_WRITE_PROBES if writing else self._rules.probes):
+            return None
+        if not writing and _is_search(path):
             return None
         return attempt
 
