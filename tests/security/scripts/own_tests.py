@@ -19,9 +19,9 @@ class Tests(unittest.IsolatedAsyncioTestCase):
     async def test_coroutine(self):
         self.assertIsNone(await unittest.mock.AsyncMock(return_value=None)())
 
-    @unittest.expectedFailure
     def test_failure(self):
-        self.assertEqual(1, 2)
+        with self.assertRaises(self.failureException):
+            self.assertEqual(1, 2)
 
 
 unittest.main(verbosity=2)
