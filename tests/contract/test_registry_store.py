@@ -151,7 +151,16 @@ def test_finding_prefers_what_is_in_use(store: RegistryStore) -> None:
     for reference in ("report@9.0.0", "report@^9", "other", str(uuid4())):
         with refused("missing"):
             store.find(reference)
-    for reference in ("", "Report", "report@", "report@one", "../x", "report@1.0", "a\0b", "@1.0.0"):
+    for reference in (
+        "",
+        "Report",
+        "report@",
+        "report@one",
+        "../x",
+        "report@1.0",
+        "a\0b",
+        "@1.0.0",
+    ):
         with refused("invalid"):
             store.find(reference)
 
@@ -410,7 +419,12 @@ def test_eight_processes_lose_nothing(location: str, store: RegistryStore) -> No
     writers = [worker(location, "bump", shared.uuid, 12) for _ in range(4)]
     writers += [worker(location, "add", f"w{number}", 12) for number in range(2)]
     readers = [worker(location, "read", shared.uuid) for _ in range(2)]
-    acknowledged = [line for process in writers for line in process.communicate(timeout=240)[0].split("\n") if line]
+    acknowledged = [
+        line
+        for process in writers
+        for line in process.communicate(timeout=240)[0].split("\n")
+        if line
+    ]
     assert [process.returncode for process in writers] == [0] * 6
     for process in readers:
         output, _ = process.communicate("stop\n", timeout=60)

@@ -97,7 +97,8 @@ def running() -> Iterator[PrivatePostgres]:
                 programs / "initdb", "--pgdata", data, "--username", "omnibase", "--auth", "trust",
                 "--encoding", "UTF8", "--no-sync", "--no-instructions",
             ],
-            capture_output=True, text=True, env=environment, cwd="/", timeout=120, **run_as,
+            check=False, capture_output=True, text=True, env=environment, cwd="/", timeout=120,
+            **run_as,
         )  # fmt: skip
         if made.returncode:
             pytest.fail(f"initdb failed: {made.stdout}{made.stderr}")
@@ -108,7 +109,8 @@ def running() -> Iterator[PrivatePostgres]:
                     "-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "max_connections=60",
                 ],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd="/",
-                preexec_fn=_end_with_parent, **run_as,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one thread runs here
+                **run_as,
             )  # fmt: skip
         postgres = PrivatePostgres(folder)
         deadline = time.monotonic() + 60

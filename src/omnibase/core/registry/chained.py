@@ -13,21 +13,30 @@ from uuid import UUID
 
 from omnibase.core.registry import verification
 from omnibase.core.registry.chain import GENESIS, LogLine, digest
-from omnibase.core.registry.model import (
+from omnibase.core.registry.changes import (
+    check_alive,
+    check_free,
+    check_new,
+    check_size,
+    check_update,
+)
+from omnibase.core.registry.checks import (
     MAX_COMPONENT_BYTES,
     MAX_NUMBER,
     MAX_POLICY_HISTORY,
-    TRANSITIONS,
+    check_name,
+    check_script_name,
+    invalid,
+)
+from omnibase.core.registry.model import (
     Action,
     Component,
     Lifecycle,
     PolicyState,
     PolicyVersion,
     Revision,
-    check_script_name,
-    invalid,
 )
-from omnibase.core.registry.references import check_name, find, holders
+from omnibase.core.registry.references import find, holders
 from omnibase.core.registry.store import (
     MAX_POLICY_BYTES,
     MAX_SCRIPT_BYTES,
@@ -190,12 +199,12 @@ class ChainedStore(ABC):
 
     def add(self, component: Component, *, author: str = "", comment: str = "") -> Component:
         """See `RegistryStore.add`."""
-        _check_new(component)
+        check_new(component)
 
         def make(view: View) -> Component:
             if load(view, component.uuid) is not None:
                 conflict(f"component `{component.uuid}` is already there", "update it")
-            _check_free(view, component)
+            check_free(view, component)
             return component
 
         return self._write(make, Action.ADD, author, comment)
@@ -214,8 +223,8 @@ class ChainedStore(ABC):
                 )
             if component == current:
                 return None
-            _check_update(current, component)
-            _check_free(view, component)
+            check_update(current, component)
+            check_free(view, component)
             return component
 
         return self._write(make, Action.UPDATE, author, comment) or component
@@ -241,13 +250,13 @@ class ChainedStore(ABC):
         comment: str = "",
     ) -> Component:
         """See `RegistryStore.put_policy`."""
-        _check_size(document, "the policy", MAX_POLICY_BYTES)
+        check_size(document, "the policy", MAX_POLICY_BYTES)
         if self._validate:
             self._validate(uuid, document)
 
         def make(view: View) -> Component:
             current = _present(view, uuid)
-            _check_alive(current)
+            check_alive(current)
             if current.policy_version != expected_version:
                 conflict(
                     f"the policy of `{uuid}` is at version {current.policy_version}, "
@@ -265,12 +274,12 @@ class ChainedStore(ABC):
     ) -> Component:
         """See `RegistryStore.add_script`."""
         check_script_name(name)
-        _check_size(content, "the script", MAX_SCRIPT_BYTES)
+        check_size(content, "the script", MAX_SCRIPT_BYTES)
         entrypoint, sha256 = f"scripts/{uuid}/{name}", digest(content)
 
         def make(view: View) -> Component | None:
             current = _present(view, uuid)
-            _check_alive(current)
+            check_alive(current)
             artifacts = {**current.artifacts, "entrypoint": sha256}
             changed = replace(current, entrypoint=entrypoint, artifacts=artifacts)
             return None if changed == current else changed
@@ -351,55 +360,3 @@ def _present(view: View, uuid: UUID) -> Component:
     if component is None:
         missing(f"there is no component `{uuid}`", "see `omnibase registry list`", uuid=str(uuid))
     return component
-
-
-def _check_size(data: bytes, what: str, most: int) -> None:
-    if not 0 < len(data) <= most:
-        raise invalid(f"{what} has {len(data)} bytes", "$", f"use 1 to {most} bytes")
-
-
-def _check_alive(component: Component) -> None:
-    if component.lifecycle is Lifecycle.RETIRED:
-        conflict(
-            f"component `{component.uuid}` is retired and no longer changes",
-            "add a new component in its place",
-        )
-
-
-def _check_new(component: Component) -> None:
-    if component.revision or component.policy or component.entrypoint:
-        raise invalid(
-            "a new component has no revision, policy or entrypoint", "$",
-            "add it without; then add its script and put its policy",
-        )  # fmt: skip
-    if component.lifecycle is Lifecycle.RETIRED:
-        raise invalid("a new component is not retired", "$.lifecycle", "write `draft` or `active`")
-
-
-def _check_free(view: View, component: Component) -> None:
-    """Refuses a version of a name that is, or ever was, another component's."""
-    holder = view.holder(component.name, component.version.precedence)
-    if holder not in (None, component.uuid):
-        conflict(
-            f"`{component.name}@{component.version.precedence}` is component `{holder}`",
-            "choose another version or name",
-            uuid=str(holder),
-        )
-
-
-def _check_update(current: Component, wanted: Component) -> None:
-    _check_alive(current)
-    if wanted.name != current.name:
-        conflict(f"the name `{current.name}` does not change", "add a new component")
-    if wanted.version < current.version:
-        conflict(f"version `{wanted.version}` is lower than `{current.version}`", "raise it")
-    given = (wanted.entrypoint, wanted.artifacts.get("entrypoint"), wanted.policy)
-    if given != (current.entrypoint, current.artifacts.get("entrypoint"), current.policy):
-        raise invalid(
-            "an update changes neither the script nor the policy", "$",
-            "add the script, or put the policy",
-        )  # fmt: skip
-    before, after = current.lifecycle, wanted.lifecycle
-    if before is not after and after not in TRANSITIONS[before]:
-        allowed = ", ".join(f"`{name}`" for name in sorted(TRANSITIONS[before]))
-        conflict(f"`{before}` does not become `{after}`", f"it may become {allowed}")

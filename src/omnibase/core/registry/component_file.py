@@ -5,11 +5,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from omnibase.core.registry.model import (
+from omnibase.core.registry.checks import (
     FORMAT,
     MAX_ARTIFACTS,
     MAX_COMPONENT_BYTES,
     MAX_POLICY_HISTORY,
+    invalid,
+    parse_uuid,
+)
+from omnibase.core.registry.model import (
     Action,
     Component,
     Lifecycle,
@@ -17,8 +21,6 @@ from omnibase.core.registry.model import (
     PolicyVersion,
     Revision,
     Trust,
-    invalid,
-    parse_uuid,
 )
 from omnibase.core.registry.semver import Version
 from omnibase.core.security.capabilities import Capability, CapabilitySet

@@ -7,7 +7,6 @@ by rename, and removes the journal; see `journal`.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,8 +16,8 @@ from uuid import UUID
 from omnibase.core.registry import journal
 from omnibase.core.registry.chain import LINE_BYTES, LogLine, digest
 from omnibase.core.registry.chained import ChainedStore
+from omnibase.core.registry.checks import MAX_COMPONENT_BYTES, is_uuid
 from omnibase.core.registry.files import Tree
-from omnibase.core.registry.model import MAX_COMPONENT_BYTES, UUID_PATTERN
 from omnibase.core.registry.store import (
     MAX_POLICY_BYTES,
     MAX_SCRIPT_BYTES,
@@ -51,7 +50,6 @@ _LIMITS: dict[Kind, int] = {
     "policy": MAX_POLICY_BYTES,
     "script": MAX_SCRIPT_BYTES,
 }
-_UUID = re.compile(UUID_PATTERN[1:-1])
 _FOLDERS = ("components", "policies", "scripts", "history", "names")
 
 
@@ -156,7 +154,7 @@ class _FileView:
 
     def uuids(self) -> list[UUID]:
         found = (name.partition(".")[0] for name in self.tree.names(("components",)))
-        return [UUID(text) for text in found if _UUID.fullmatch(text)]
+        return [UUID(text) for text in found if is_uuid(text)]
 
     def versions(self, name: str) -> list[str]:
         found = self.tree.names(("names", name))
@@ -169,7 +167,7 @@ class _FileView:
         if data is None:
             return None
         text = data.decode(errors="replace")
-        if not text.endswith("\n") or not _UUID.fullmatch(text[:-1]):
+        if not text.endswith("\n") or not is_uuid(text[:-1]):
             raise Tampered(file, FindingCode.CHANGED, "it does not hold a uuid")
         return UUID(text[:-1])
 

@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 from omnibase.core.registry.chain import LINE_BYTES, LogLine
-from omnibase.core.registry.model import MAX_COMPONENT_BYTES, check_script_name
+from omnibase.core.registry.checks import MAX_COMPONENT_BYTES, check_script_name
 from omnibase.core.registry.store import MAX_POLICY_BYTES, MAX_SCRIPT_BYTES, FindingCode, Tampered
 from omnibase.core.registry.view import Change, parse_stored
 from omnibase.core.security.strict_json import parse_json

@@ -7,23 +7,37 @@ digest is one. Its JSON form is canonical, so that equal components are equal by
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID, uuid4
 
+from omnibase.core.registry.checks import (
+    FORMAT,
+    MAX_ARTIFACTS,
+    MAX_COMMENT,
+    MAX_DESCRIPTION,
+    MAX_NUMBER,
+    MAX_OWNER,
+    MAX_POLICY_HISTORY,
+    MAX_SEQUENCE,
+    check_artifact_name,
+    check_name,
+    check_number,
+    check_script_name,
+    check_sha256,
+    check_text,
+    check_time,
+    invalid,
+)
 from omnibase.core.registry.semver import Version
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.core.security.capability_file import MAX_CAPABILITIES
 from omnibase.core.security.patterns import quoted
-from omnibase.errors import RegistryError
 
 __all__ = [
-    "MAX_COMPONENT_BYTES",
     "TRANSITIONS",
     "Action",
     "Component",
@@ -33,33 +47,6 @@ __all__ = [
     "Revision",
     "Trust",
 ]
-
-FORMAT = 1
-MAX_COMPONENT_BYTES = 1 << 20
-MAX_OWNER = 200
-MAX_DESCRIPTION = 4096
-MAX_COMMENT = 1000
-MAX_ARTIFACTS = 64
-MAX_POLICY_HISTORY = 100
-"""Policy versions that a record lists; the store's history has them all."""
-MAX_NUMBER = 999_999
-"""Revisions of a component, and versions of its policy."""
-MAX_SEQUENCE = 9_999_999_999
-
-UUID_PATTERN = r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-# No name looks like a uuid: a reference is the one or the other.
-NAME_PATTERN = rf"^(?!{UUID_PATTERN[1:]})[a-z0-9](?:[a-z0-9._\-]{{0,62}}[a-z0-9])?$"
-ARTIFACT_PATTERN = r"^[a-z0-9][a-z0-9._\-]{0,63}$"
-SCRIPT_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._\-]{0,99}$"
-SHA256_PATTERN = r"^[0-9a-f]{64}$"
-TIME_PATTERN = r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
-
-_NAME, _ARTIFACT, _SCRIPT, _SHA256, _TIME, _UUID = (
-    re.compile(pattern[1:-1])
-    for pattern in (
-        NAME_PATTERN, ARTIFACT_PATTERN, SCRIPT_PATTERN, SHA256_PATTERN, TIME_PATTERN, UUID_PATTERN,
-    )
-)  # fmt: skip
 
 
 class Lifecycle(StrEnum):
@@ -98,71 +85,6 @@ class Action(StrEnum):
     RETIRE = "retire"
     PUT_POLICY = "put_policy"
     ADD_SCRIPT = "add_script"
-
-
-def invalid(message: str, path: str, hint: str | None = None) -> RegistryError:
-    """Returns the error for a value; ``path`` is its JSON path."""
-    return RegistryError(message, details={"reason": "invalid", "json_path": path}, hint=hint)
-
-
-def check_text(value: object, path: str, *, most: int, least: int = 0, lines: bool = False) -> None:
-    """Refuses what is not a printable text of a bounded length."""
-    if not isinstance(value, str):
-        raise invalid(f"`{path}` is not a text", path)
-    if not least <= len(value) <= most:
-        raise invalid(
-            f"`{path}` has {len(value)} characters", path, f"use {least} to {most} characters"
-        )
-    plain = value.replace("\n", "").replace("\t", "") if lines else value
-    if not plain.isprintable():
-        raise invalid(
-            f"`{path}` has a character that does not print: {quoted(value)}", path, "remove it"
-        )
-
-
-def check_form(value: object, path: str, form: re.Pattern[str], hint: str) -> None:
-    """Refuses what is not a text of a form."""
-    if not isinstance(value, str) or not form.fullmatch(value):
-        shown = quoted(value) if isinstance(value, str) else "a value that is not a text"
-        raise invalid(f"`{path}` is {shown}", path, hint)
-
-
-def check_number(value: object, path: str, most: int, least: int = 1) -> None:
-    """Refuses what is not a whole number within bounds."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise invalid(
-            f"`{path}` is not a whole number from {least} to {most}", path, "correct the number"
-        )
-
-
-def check_sha256(value: object, path: str) -> None:
-    """Refuses what is not a SHA-256 in lower-case hexadecimal digits."""
-    check_form(value, path, _SHA256, "write a SHA-256 as 64 lower-case hexadecimal digits")
-
-
-def check_time(value: object, path: str) -> None:
-    """Refuses what is not a time such as ``2025-01-31T12:00:00Z``."""
-    check_form(value, path, _TIME, "write a UTC time such as `2025-01-31T12:00:00Z`")
-    try:
-        datetime.fromisoformat(str(value))
-    except ValueError:
-        raise invalid(f"`{path}` is {quoted(str(value))}", path, "no such day or hour") from None
-
-
-def check_script_name(name: str, path: str = "$.entrypoint") -> None:
-    """Refuses what is not the name of a script: one segment, no leading dot."""
-    hint = "use letters, digits, `_`, `.` and `-`, e.g. `main.py`"
-    check_form(name, path, _SCRIPT, hint)
-
-
-def parse_uuid(text: object, path: str = "$.uuid") -> UUID:
-    """Reads a UUID in canonical form.
-
-    Raises:
-        RegistryError: It is not one.
-    """
-    check_form(text, path, _UUID, "write a UUID in lower case, with hyphens")
-    return UUID(str(text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,10 +216,7 @@ class Component:
     revision: Revision | None = None
 
     def __post_init__(self) -> None:
-        check_form(
-            self.name, "$.name", _NAME,
-            "use at most 64 lower-case letters, digits, `.`, `_` and `-`, e.g. `report-builder`",
-        )  # fmt: skip
+        check_name(self.name)
         check_text(self.owner, "$.owner", least=1, most=MAX_OWNER)
         check_text(self.description, "$.description", most=MAX_DESCRIPTION, lines=True)
         if not isinstance(self.idempotent, bool):
@@ -311,8 +230,7 @@ class Component:
         if len(self.artifacts) > MAX_ARTIFACTS:
             raise invalid("there are too many artifacts", "$.artifacts", f"at most {MAX_ARTIFACTS}")
         for name, digest in self.artifacts.items():
-            hint = "name it with lower-case letters, digits, `.`, `_` and `-`"
-            check_form(name, "$.artifacts", _ARTIFACT, hint)
+            check_artifact_name(name)
             check_sha256(digest, f"$.artifacts.{name}")
         object.__setattr__(
             self, "artifacts", MappingProxyType(dict(sorted(self.artifacts.items())))

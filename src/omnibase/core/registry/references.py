@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from uuid import UUID
 
-from omnibase.core.registry.model import (
-    NAME_PATTERN,
-    UUID_PATTERN,
-    Component,
-    Lifecycle,
-    check_form,
-)
+from omnibase.core.registry.checks import check_name, is_uuid
+from omnibase.core.registry.model import Component, Lifecycle
 from omnibase.core.registry.semver import Constraint, Version
 from omnibase.core.registry.store import FindingCode, Tampered, missing
 from omnibase.core.registry.view import View, component_file, load, version_file
 from omnibase.core.security.patterns import quoted
 from omnibase.errors import RegistryError
 
-__all__ = ["check_name", "find", "holders"]
+__all__ = ["find", "holders"]
 
-_UUID = re.compile(UUID_PATTERN[1:-1])
-_NAME = re.compile(NAME_PATTERN[1:-1])
 _RANKS = (Lifecycle.DRAFT, Lifecycle.DEPRECATED, Lifecycle.ACTIVE)
-
-
-def check_name(name: str) -> None:
-    """Refuses what cannot be a component's name."""
-    check_form(name, "$.name", _NAME, "write a name, e.g. `report-builder`")
 
 
 def holders(view: View, name: str) -> dict[Version, UUID]:
@@ -48,7 +35,7 @@ def holders(view: View, name: str) -> dict[Version, UUID]:
 
 def find(view: View, reference: str) -> Component:
     """Returns the component that a reference names; see `RegistryStore.find`."""
-    if _UUID.fullmatch(reference):
+    if is_uuid(reference):
         component = load(view, UUID(reference))
         if component is None:
             missing(f"there is no component {quoted(reference)}", "see `omnibase registry list`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from omnibase.core.registry import model
+from omnibase.core.registry import checks, model
 from omnibase.core.registry.component_file import REQUIRED
 from omnibase.core.registry.semver import MAX_VERSION_CHARS, SEMVER_PATTERN
 from omnibase.core.security.capability_schema import MAX_CAPABILITIES, capability_file_schema
@@ -21,29 +21,29 @@ def component_schema() -> dict[str, Any]:
     The schema checks the shape and the form of each text; `Component.from_json`
     also checks what belongs together (the order of the history, the digests).
     """
-    sha256 = {"type": "string", "pattern": model.SHA256_PATTERN + _END}
-    time = {"type": "string", "pattern": model.TIME_PATTERN + _END}
-    number = {"type": "integer", "minimum": 1, "maximum": model.MAX_NUMBER}
+    sha256 = {"type": "string", "pattern": checks.SHA256_PATTERN + _END}
+    time = {"type": "string", "pattern": checks.TIME_PATTERN + _END}
+    number = {"type": "integer", "minimum": 1, "maximum": checks.MAX_NUMBER}
     change = {
         "time": time,
-        "author": {"type": "string", "maxLength": model.MAX_OWNER},
-        "comment": {"type": "string", "maxLength": model.MAX_COMMENT},
+        "author": {"type": "string", "maxLength": checks.MAX_OWNER},
+        "comment": {"type": "string", "maxLength": checks.MAX_COMMENT},
     }
-    uuid = model.UUID_PATTERN.removeprefix("^").removesuffix("$")
-    script = model.SCRIPT_PATTERN.removeprefix("^")
+    uuid = checks.UUID_PATTERN.removeprefix("^").removesuffix("$")
+    script = checks.SCRIPT_PATTERN.removeprefix("^")
     policy_version = _object({"version": number, "sha256": sha256, "revision": number, **change})
     properties: dict[str, Any] = {
-        "format": {"const": model.FORMAT},
-        "uuid": {"type": "string", "pattern": model.UUID_PATTERN + _END},
-        "name": {"type": "string", "pattern": model.NAME_PATTERN + _END},
+        "format": {"const": checks.FORMAT},
+        "uuid": {"type": "string", "pattern": checks.UUID_PATTERN + _END},
+        "name": {"type": "string", "pattern": checks.NAME_PATTERN + _END},
         "version": {
             "type": "string",
             "description": "SemVer 2.0.0.",
             "maxLength": MAX_VERSION_CHARS,
             "pattern": SEMVER_PATTERN + _END,
         },
-        "owner": {"type": "string", "minLength": 1, "maxLength": model.MAX_OWNER},
-        "description": {"type": "string", "maxLength": model.MAX_DESCRIPTION},
+        "owner": {"type": "string", "minLength": 1, "maxLength": checks.MAX_OWNER},
+        "description": {"type": "string", "maxLength": checks.MAX_DESCRIPTION},
         "entrypoint": {
             "description": "`scripts/<uuid>/<file>`; written when a script is added.",
             "anyOf": [
@@ -62,9 +62,9 @@ def component_schema() -> dict[str, Any]:
         "artifacts": {
             "type": "object",
             "description": "SHA-256 by name.",
-            "propertyNames": {"pattern": model.ARTIFACT_PATTERN + _END},
+            "propertyNames": {"pattern": checks.ARTIFACT_PATTERN + _END},
             "additionalProperties": sha256,
-            "maxProperties": model.MAX_ARTIFACTS,
+            "maxProperties": checks.MAX_ARTIFACTS,
         },
         "policy": {
             "description": "Written when a policy is put.",
@@ -78,7 +78,7 @@ def component_schema() -> dict[str, Any]:
                             "type": "array",
                             "items": policy_version,
                             "minItems": 1,
-                            "maxItems": model.MAX_POLICY_HISTORY,
+                            "maxItems": checks.MAX_POLICY_HISTORY,
                         },
                     }
                 ),
@@ -91,7 +91,7 @@ def component_schema() -> dict[str, Any]:
                 _object(
                     {
                         "number": number,
-                        "sequence": {**number, "maximum": model.MAX_SEQUENCE},
+                        "sequence": {**number, "maximum": checks.MAX_SEQUENCE},
                         "previous": {"anyOf": [{"type": "null"}, sha256]},
                         "action": {"enum": [member.value for member in model.Action]},
                         **change,

@@ -15,7 +15,8 @@ from uuid import UUID
 
 from omnibase.core.registry.chain import LINE_BYTES
 from omnibase.core.registry.chained import ChainedStore
-from omnibase.core.registry.model import MAX_COMPONENT_BYTES
+from omnibase.core.registry.checks import MAX_COMPONENT_BYTES, is_uuid
+from omnibase.core.registry.sql_schema import WRITE, failed, make_engine, make_tables
 from omnibase.core.registry.store import (
     MAX_POLICY_BYTES,
     MAX_SCRIPT_BYTES,
@@ -36,16 +37,14 @@ from omnibase.core.registry.view import (
     policy_file,
     version_file,
 )
-from omnibase.core.security.patterns import quoted
-from omnibase.errors import ConfigurationError, RegistryError
+from omnibase.errors import RegistryError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, Table
+    from sqlalchemy import Connection, Table
     from sqlalchemy.sql.elements import ColumnElement
 
 __all__ = ["SqlStore"]
 
-_WRITE = "omnibase_write"
 _LOCK_KEY = 0x6F6D6E69_62617365
 """PostgreSQL's advisory lock of the registry: ``omnibase`` in ASCII."""
 _LIMITS: dict[Kind, int] = {
@@ -80,8 +79,8 @@ class SqlStore(ChainedStore):
         options: dict[str, Any] = {"clock": clock} if clock else {}
         super().__init__(validate=validate, **options)
         self._lock_seconds = lock_seconds
-        self._engine = _engine(url, lock_seconds)
-        self._tables = _tables()
+        self._engine = make_engine(url, lock_seconds)
+        self._tables = make_tables()
         try:
             with self._transaction(write=True) as connection:
                 self._tables["log"].metadata.create_all(connection)
@@ -101,7 +100,7 @@ class SqlStore(ChainedStore):
         postgres = self._engine.dialect.name == "postgresql"
         try:
             with self._engine.connect() as connection:
-                connection = connection.execution_options(**{_WRITE: write})
+                connection = connection.execution_options(**{WRITE: write})
                 if postgres and not write:
                     # One snapshot for all that a view reads.
                     connection = connection.execution_options(isolation_level="REPEATABLE READ")
@@ -113,7 +112,7 @@ class SqlStore(ChainedStore):
                         connection.execute(lock, {"key": _LOCK_KEY})
                     yield connection
         except SQLAlchemyError as error:
-            raise _failed(error) from error
+            raise failed(error) from error
 
     @contextmanager
     def _reading(self) -> Iterator[View]:
@@ -126,145 +125,6 @@ class SqlStore(ChainedStore):
     def _writing(self) -> Iterator[Transaction]:
         with self._transaction(write=True) as connection:
             yield _SqlView(connection, self._tables)
-
-
-def _engine(url: str, lock_seconds: float) -> Engine:
-    try:
-        import sqlalchemy
-        from sqlalchemy.exc import ArgumentError
-    except ImportError as error:
-        raise ConfigurationError(
-            "a registry in a database needs SQLAlchemy",
-            hint="install `omnibase[sql]`",
-        ) from error
-    try:
-        parsed = sqlalchemy.make_url(url)
-        dialect = parsed.get_backend_name()
-    except ArgumentError:
-        # The URL may hold a password: it is not repeated.
-        raise ConfigurationError(
-            "the registry's URL is malformed", hint="write e.g. `sqlite:////var/lib/registry.db`"
-        ) from None
-    if dialect not in ("sqlite", "postgresql"):
-        raise ConfigurationError(
-            f"a registry in {quoted(dialect)} is not supported",
-            hint="use `sqlite` or `postgresql+psycopg`",
-        )
-    in_file = bool(parsed.database) and parsed.database != ":memory:"
-    if dialect == "sqlite" and not in_file:
-        raise ConfigurationError(
-            "a registry in memory would be lost", hint="write e.g. `sqlite:////var/lib/registry.db`"
-        )
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    options: dict[str, Any] = {}
-    if dialect == "sqlite":
-        options["connect_args"] = {"timeout": lock_seconds}
-    try:
-        engine = sqlalchemy.create_engine(parsed, hide_parameters=True, **options)
-    except ImportError as error:
-        raise ConfigurationError(
-            f"the driver `{parsed.drivername}` is not installed", hint="install `omnibase[sql]`"
-        ) from error
-    if dialect == "sqlite":
-        sqlalchemy.event.listen(engine, "connect", _set_up_sqlite)
-        sqlalchemy.event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _set_up_sqlite(connection: Any, record: object) -> None:
-    # The driver must not begin transactions by itself: `_begin_sqlite` does.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA trusted_schema=OFF")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    write = connection.get_execution_options().get(_WRITE)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-
-def _tables() -> dict[str, Table]:
-    from sqlalchemy import (
-        BigInteger,
-        Column,
-        Index,
-        Integer,
-        LargeBinary,
-        MetaData,
-        String,
-        Table,
-        Text,
-    )
-
-    metadata = MetaData()
-    uuid = String(36)
-    components = Table(
-        "omnibase_components",
-        metadata,
-        Column("uuid", uuid, primary_key=True),
-        Column("name", String(64), nullable=False),
-        Column("version", String(128), nullable=False),
-        Column("owner", Text, nullable=False),
-        Column("lifecycle", String(16), nullable=False),
-        Column("revision", Integer, nullable=False),
-        # The only column that is believed, and only with the log; the others are
-        # for people's queries.
-        Column("record", LargeBinary, nullable=False),
-    )
-    Index("omnibase_components_name", components.c.name)
-    return {
-        "components": components,
-        "names": Table(
-            "omnibase_names",
-            metadata,
-            Column("name", String(64), primary_key=True),
-            Column("version", String(128), primary_key=True),
-            Column("uuid", uuid, nullable=False),
-        ),
-        "policies": Table(
-            "omnibase_policies",
-            metadata,
-            Column("uuid", uuid, primary_key=True),
-            Column("document", LargeBinary, nullable=False),
-        ),
-        "scripts": Table(
-            "omnibase_scripts",
-            metadata,
-            Column("entrypoint", String(200), primary_key=True),
-            Column("uuid", uuid, nullable=False, index=True),
-            Column("content", LargeBinary, nullable=False),
-        ),
-        "history": Table(
-            "omnibase_history",
-            metadata,
-            Column("uuid", uuid, primary_key=True),
-            Column("revision", Integer, primary_key=True),
-            Column("component", LargeBinary, nullable=False),
-            Column("policy", LargeBinary),
-            Column("script", LargeBinary),
-        ),
-        "log": Table(
-            "omnibase_log",
-            metadata,
-            Column("sequence", BigInteger, primary_key=True, autoincrement=False),
-            Column("line", LargeBinary, nullable=False),
-        ),
-    }
-
-
-def _failed(error: Exception) -> RegistryError:
-    cause = str(getattr(error, "orig", None) or type(error).__name__)
-    first = (cause.splitlines() or [""])[0]
-    busy = "locked" in first or "lock timeout" in first
-    return RegistryError(
-        f"the registry's database cannot be used: {quoted(first)}",
-        details={"reason": "busy" if busy else "unavailable"},
-        hint="another process is writing; try again" if busy else "check the database",
-    )
 
 
 class _SqlView:
@@ -353,7 +213,7 @@ class _SqlView:
         from sqlalchemy import select
 
         found = self._connection.execute(select(self._tables["components"].c.uuid)).scalars()
-        return [UUID(text) for text in found if _is_uuid(text)]
+        return [UUID(text) for text in found if is_uuid(text)]
 
     def versions(self, name: str) -> list[str]:
         from sqlalchemy import select
@@ -370,7 +230,7 @@ class _SqlView:
         text = self._connection.execute(query).scalar()
         if text is None:
             return None
-        if not _is_uuid(text):
+        if not is_uuid(text):
             file = version_file(name, precedence)
             raise Tampered(file, FindingCode.CHANGED, "it does not hold a uuid")
         return UUID(text)
@@ -452,13 +312,6 @@ class _SqlView:
             run(insert(scripts).values(**content))
         line = {"sequence": change.line.sequence, "line": change.line.encode()}
         run(insert(tables["log"]).values(**line))
-
-
-def _is_uuid(text: object) -> bool:
-    try:
-        return isinstance(text, str) and str(UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def _extra(file: str) -> Finding:

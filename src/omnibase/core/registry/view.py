@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from omnibase.core.registry.chain import GENESIS, LogLine, digest
-from omnibase.core.registry.model import Action, Component, PolicyState
+from omnibase.core.registry.model import Action, Component, PolicyState, Revision
 from omnibase.core.registry.store import Finding, FindingCode, PolicyDocument, Tampered
 from omnibase.errors import RegistryError
 
@@ -125,9 +125,26 @@ def parse_stored(data: bytes, file: str) -> Component:
         component = Component.from_json(data, file)
     except RegistryError as error:
         raise Tampered(file, FindingCode.CHANGED, f"it is not valid: {error.message}") from None
-    if component.revision is None or component.to_json() != data:
+    if component.to_json() != data:
         raise Tampered(file, FindingCode.CHANGED, "the registry did not write it this way")
     return component
+
+
+def _check_logged(view: View, component: Component, data: bytes, file: str) -> Revision:
+    """Refuses a record that is not the one its line of the log was written for."""
+    revision = component.revision
+    if revision is None:
+        raise Tampered(file, FindingCode.CHANGED, "it has no revision")
+    raw = view.line(revision.sequence)
+    line = LogLine.decode(raw) if raw is not None else None
+    if line is None or line.sequence != revision.sequence:
+        message = f"line {revision.sequence} is missing or malformed"
+        raise Tampered(LOG_FILE, FindingCode.LOG, message)
+    found = (str(component.uuid), revision.number, digest(data))
+    if (line.uuid, line.revision, line.sha256) != found:
+        message = "it differs from what the log says was written"
+        raise Tampered(file, FindingCode.CHANGED, message)
+    return revision
 
 
 def load(view: View, uuid: UUID) -> Component | None:
@@ -141,16 +158,7 @@ def load(view: View, uuid: UUID) -> Component | None:
     component = parse_stored(data, file)
     if component.uuid != uuid:
         raise Tampered(file, FindingCode.SWAPPED, f"it is that of `{component.uuid}`")
-    revision = component.revision
-    assert revision is not None  # noqa: S101 - parse_stored refuses a record without one
-    raw = view.line(revision.sequence)
-    line = LogLine.decode(raw) if raw is not None else None
-    if line is None or line.sequence != revision.sequence:
-        message = f"line {revision.sequence} is missing or malformed"
-        raise Tampered(LOG_FILE, FindingCode.LOG, message)
-    if (line.uuid, line.revision, line.sha256) != (str(uuid), revision.number, digest(data)):
-        message = "it differs from what the log says was written"
-        raise Tampered(file, FindingCode.CHANGED, message)
+    revision = _check_logged(view, component, data, file)
     if view.has_past(uuid, revision.number + 1):
         message = f"it is revision {revision.number}, and there has been a later one"
         raise Tampered(file, FindingCode.ROLLBACK, message)
@@ -203,13 +211,9 @@ def load_history(view: View, current: Component) -> tuple[Component, ...]:
         if data is None:
             raise Tampered(file, FindingCode.MISSING, "it is missing")
         component = parse_stored(data, file)
-        revision = component.revision
-        if (
-            component.uuid != current.uuid
-            or revision is None
-            or revision.number != number
-            or revision.previous != previous
-        ):
+        revision = _check_logged(view, component, data, file)
+        followed = (current.uuid, number, previous)
+        if (component.uuid, revision.number, revision.previous) != followed:
             raise Tampered(file, FindingCode.CHANGED, "it does not follow the revision before")
         previous = digest(data)
         found.append(component)
