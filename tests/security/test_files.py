@@ -495,3 +495,17 @@ def test_nothing_in_a_granted_tree_can_be_executed(sandbox: SandboxFixture) -> N
     assert b"PermissionError" in outcome.finished.stderr
     outcome.assert_violation("EXTERNAL_COMMAND:env", operation="execve")
     outcome.assert_raised()
+
+
+def test_a_file_of_the_host_in_tmp_is_an_attempt(sandbox: SandboxFixture, tmp_path: Path) -> None:
+    """The guest has a ``/tmp`` of its own, and yet asking for one of the host's is told."""
+    secret = _secret(tmp_path)
+    source = f"import json\ntry: print(open({str(secret)!r}).read())\nexcept OSError as e: print(e)"
+
+    denied = sandbox.source(source.encode())
+    assert _SECRET not in denied.stdout
+    denied.assert_violation(f"FILE_READ:{secret}", operation="open")
+
+    granted = sandbox.source(source.encode(), [f"FILE_READ:{secret}"])
+    granted.assert_clean()
+    assert _SECRET in granted.stdout

@@ -711,3 +711,31 @@ def test_a_tree_at_the_root_holds_everything() -> None:
     assert Granted(path="/x", tree=True, writable=False).holds("/x/y")
     assert not Granted(path="/x", tree=True, writable=False).holds("/xy")
     assert not Granted(path="/x", tree=False, writable=False).holds("/x/y")
+
+
+class TestSharedPlaces:
+    """``/tmp`` and ``/dev`` exist on both sides: what the host has there is told from what not."""
+
+    @pytest.mark.parametrize("path", ["/tmp/of-the-host", "/dev/kvm"])
+    def test_what_the_host_has_is_an_attempt(self, path: str) -> None:
+        asked: list[str] = []
+
+        def on_host(path: str) -> bool:
+            asked.append(path)
+            return True
+
+        watching = Judge(RULES, GRANTED, MASKS, on_host)
+        assert short(watching.judge(opened(path, ABSENT))) == read(path)
+        assert asked == [path]
+
+    @pytest.mark.parametrize("path", ["/tmp/of-nobody", "/dev/nothing"])
+    def test_what_nobody_has_is_not(self, path: str) -> None:
+        assert Judge(RULES, GRANTED, MASKS, lambda _: False).judge(opened(path, ABSENT)) is None
+
+    def test_nowhere_else_is_the_host_asked(self) -> None:
+        def on_host(path: str) -> bool:
+            raise AssertionError(path)
+
+        watching = Judge(RULES, GRANTED, MASKS, on_host)
+        for path in ("/proc/none", "/sys/none", "/opt/omnibase/none", "/home/x", "/srv/tree/none"):
+            watching.judge(opened(path, ABSENT))

@@ -182,6 +182,16 @@ class Revision:
         check_text(self.comment, f"{path}.comment", most=MAX_COMMENT, lines=True)
 
 
+_TYPES: dict[str, type] = {
+    "uuid": UUID,
+    "version": Version,
+    "lifecycle": Lifecycle,
+    "trust": Trust,
+    "capabilities_required": CapabilitySet,
+    "idempotent": bool,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
     """What the registry knows of one component; a valid one, or it does not exist.
@@ -216,11 +226,13 @@ class Component:
     revision: Revision | None = None
 
     def __post_init__(self) -> None:
+        # Nothing is taken for what it is annotated as: a uuid becomes a file's name.
+        for name, kind in _TYPES.items():
+            if not isinstance(getattr(self, name), kind):
+                raise invalid(f"`$.{name}` is not a `{kind.__name__}`", f"$.{name}")
         check_name(self.name)
         check_text(self.owner, "$.owner", least=1, most=MAX_OWNER)
         check_text(self.description, "$.description", most=MAX_DESCRIPTION, lines=True)
-        if not isinstance(self.idempotent, bool):
-            raise invalid("`$.idempotent` is neither true nor false", "$.idempotent")
         if len(self.capabilities_required) > MAX_CAPABILITIES:
             raise invalid(
                 f"there are {len(self.capabilities_required)} capabilities",

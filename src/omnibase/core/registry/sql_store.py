@@ -140,18 +140,16 @@ class _SqlView:
         from sqlalchemy import case, func, select
 
         size = func.length(column)
-        row = None
-        try:
-            query = select(size, case((size <= limit, column))).where(where)
-            row = self._connection.execute(query).first()
-        except TypeError:
-            # Somebody has put a text where bytes belong.
-            raise Tampered(file, FindingCode.CHANGED, "it does not hold bytes") from None
+        query = select(size, case((size <= limit, column))).where(where)
+        row = self._connection.execute(query).first()
         if row is None or row[0] is None:
             return None
         if row[0] > limit:
             raise Tampered(file, FindingCode.TOO_LARGE, f"it is larger than {limit} bytes")
-        return bytes(row[1])
+        if not isinstance(row[1], bytes):
+            # SQLite keeps a text in a column of bytes, if somebody puts it there.
+            raise Tampered(file, FindingCode.CHANGED, "it does not hold bytes")
+        return row[1]
 
     def record(self, uuid: UUID) -> bytes | None:
         columns = self._tables["components"].c
@@ -203,11 +201,8 @@ class _SqlView:
         columns = self._tables["log"].c
         short = func.length(columns.line) <= LINE_BYTES
         query = select(case((short, columns.line), else_=literal(b""))).order_by(columns.sequence)
-        try:
-            for row in self._connection.execute(query):
-                yield bytes(row[0])
-        except TypeError:
-            raise Tampered(LOG_FILE, FindingCode.LOG, "it does not hold bytes") from None
+        for (line,) in self._connection.execute(query):
+            yield line if isinstance(line, bytes) else b""
 
     def uuids(self) -> list[UUID]:
         from sqlalchemy import select

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from omnibase.core.registry.chain import GENESIS, LogLine, digest
+from omnibase.core.registry.checks import invalid
 from omnibase.core.registry.model import Action, Component, PolicyState, Revision
 from omnibase.core.registry.store import Finding, FindingCode, PolicyDocument, Tampered
 from omnibase.errors import RegistryError
@@ -149,6 +150,8 @@ def _check_logged(view: View, component: Component, data: bytes, file: str) -> R
 
 def load(view: View, uuid: UUID) -> Component | None:
     """Returns a component as the log has it; ``None`` if there never was one."""
+    if not isinstance(uuid, UUID):  # type: ignore[redundant-expr]
+        raise invalid("the uuid is not a `UUID`", "$.uuid", "write `UUID(text)`")
     file = component_file(uuid)
     data = view.record(uuid)
     if data is None:

@@ -102,7 +102,9 @@ class Run:
             for _, target, is_directory, writable in rows
         )
         trace = TraceServer(
-            endpoint, Judge(self._spec.watch, granted, self._spec.masks), self._on_violation
+            endpoint,
+            Judge(self._spec.watch, granted, self._spec.masks, os.path.lexists),
+            self._on_violation,
         )
         pipes = Pipes.open()
         try:

@@ -3,8 +3,9 @@
 The rule that tells an attempt from a probe: a failed open is an attempt unless
 its path lies in the guest's own world (interpreter, scratch, ``/proc``, …) and
 merely does not exist, or is one that the runtime itself looks for. Host paths
-do not exist in the guest, so whether a path exists on the host plays no part,
-and cannot be told from outside either.
+do not exist in the guest, so whether a path exists on the host plays no part;
+but for ``/tmp`` and ``/dev``, which guest and host both have: there, a missing
+file that the host has is an attempt.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ipaddress
 import os
 import posixpath
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -73,9 +75,14 @@ class Judge:
     """Decides message by message; it keeps only what a later message may need."""
 
     def __init__(
-        self, rules: WatchRules, granted: tuple[Granted, ...] = (), masks: tuple[Mask, ...] = ()
+        self,
+        rules: WatchRules,
+        granted: tuple[Granted, ...] = (),
+        masks: tuple[Mask, ...] = (),
+        on_host: Callable[[str], bool] = lambda _path: False,
     ) -> None:
         self._rules = rules
+        self._on_host = on_host
         self._granted = granted
         # Directories that the agent made in scratch for a grant's sake: the script
         # cannot create anything there, so what it misses there is the host's.
@@ -167,10 +174,13 @@ class Judge:
             # The script's own files; but a refusal may come from behind a link of its
             # making, and a file granted for reading may lie there too.
             granted = any(grant.holds(path) for grant in self._granted)
-            return attempt if granted or (self._links_made and number in _DENIED) else None
+            if granted or (self._links_made and number in _DENIED):
+                return attempt
+            return attempt if number in _ABSENT and self._on_host(path) else None
         guarded = path.startswith(self._guarded)
         if number in _ABSENT and not guarded and f"{path}/".startswith(self._rules.owned):
-            return attempt if _PROC_BELOW_FD.match(path) else None
+            shared = path.startswith("/dev/") and self._on_host(path)
+            return attempt if shared or _PROC_BELOW_FD.match(path) else None
         if path in (_WRITE_PROBES if writing else self._rules.probes):
             return None
         if not writing and _is_search(path):
