@@ -136,6 +136,23 @@ class TestDetection:
         (proc / "cgroup").write_text("\n".join(own) + "\n")
         return str(proc), str(root)
 
+    def test_version_2_below_a_place_of_the_operators(
+        self, tree: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        below = tree / "mine"
+        below.mkdir()
+        (below / "cgroup.controllers").write_text("cpu memory pids")
+        monkeypatch.setenv("OMNIBASE_CGROUP_PARENT", str(below))
+        assert Hierarchy.detect(str(tree)).parents == {"": str(below)}
+
+    def test_version_2_below_a_place_that_is_none(
+        self, tree: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OMNIBASE_CGROUP_PARENT", str(tree / "none"))
+        with pytest.raises(SandboxUnavailable, match="is not a cgroup") as caught:
+            Hierarchy.detect(str(tree))
+        assert caught.value.hint
+
     def test_version_1_stays_below_our_own_place(self, tmp_path: Path) -> None:
         proc, root = self.version_1(tmp_path)
         assert Hierarchy.detect(root=str(tmp_path), proc=proc) == Hierarchy(

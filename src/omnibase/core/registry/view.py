@@ -150,7 +150,7 @@ def _check_logged(view: View, component: Component, data: bytes, file: str) -> R
 
 def load(view: View, uuid: UUID) -> Component | None:
     """Returns a component as the log has it; ``None`` if there never was one."""
-    if not isinstance(uuid, UUID):  # type: ignore[redundant-expr]
+    if not isinstance(uuid, UUID):
         raise invalid("the uuid is not a `UUID`", "$.uuid", "write `UUID(text)`")
     file = component_file(uuid)
     data = view.record(uuid)

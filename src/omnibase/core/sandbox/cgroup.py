@@ -7,6 +7,7 @@ before the first instruction of runsc, and hold its Sentry and gofer as well.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -47,14 +48,21 @@ class Hierarchy:
 
     @classmethod
     def detect(cls, root: str = "/sys/fs/cgroup", proc: str = "/proc/self") -> Hierarchy:
-        """Finds the controllers.
+        """Finds the controllers, on v2 below ``$OMNIBASE_CGROUP_PARENT`` if that is set.
 
         Raises:
             SandboxUnavailable: A controller is missing or nothing can be made there.
         """
         if os.path.exists(f"{root}/cgroup.controllers"):
-            have = _read(f"{root}/cgroup.controllers").split()
-            parents = {"": root}
+            parent = os.environ.get("OMNIBASE_CGROUP_PARENT") or root
+            try:
+                have = _read(f"{parent}/cgroup.controllers").split()
+            except OSError as error:
+                raise SandboxUnavailable(
+                    f"`OMNIBASE_CGROUP_PARENT={parent}` is not a cgroup: {error.strerror}",
+                    hint="name a directory below /sys/fs/cgroup, or leave it unset",
+                ) from error
+            parents = {"": parent}
             missing = [name for name in _V2_CONTROLLERS if name not in have]
             version = 2
         else:
@@ -149,7 +157,10 @@ class Cgroup:
             self.remove()
             raise SandboxStartError(
                 f"the cgroup could not be set up: {error}",
-                hint="see `omnibase doctor`",
+                hint="a cgroup that holds processes cannot have limited children: set "
+                "`OMNIBASE_CGROUP_PARENT` to one that holds none"
+                if error.errno == errno.EBUSY
+                else "see `omnibase doctor`",
             ) from error
 
     def stats(self) -> CgroupStats:
