@@ -65,6 +65,7 @@ def read(store: RegistryStore, uuid: UUID) -> None:
         if not rounds % 10:
             assert len(store.history(uuid)) >= revision
             assert sum(1 for _ in store.list()) >= 1
+            assert (findings := store.verify()) == [], findings
         rounds += 1
     print("rounds", rounds, flush=True)
 

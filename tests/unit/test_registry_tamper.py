@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -184,6 +187,9 @@ READ = [
     (owner("policies"), "policies", C.PERMISSIONS),
     (link("components"), "components", C.LINK),
     (link("scripts/{one}"), "scripts/{one}", C.LINK),
+    (lambda r: r.file(COMPONENT).write_bytes(replace(r.one, revision=None).to_json()),
+     COMPONENT, C.CHANGED),
+    (link("names/one"), "names/one", C.LINK),
     (edit("log"), "log", C.LOG),
     (remove("log"), "log", C.LOG),
     (link("log"), "log", C.LINK),
@@ -219,6 +225,31 @@ def test_nothing_of_a_tampered_file_is_used(
             assert isinstance(caught.value, PolicyError) == name.startswith("policies/")
     findings = registry.store.verify()
     assert any(found.file == name and found.code in codes for found in findings), findings
+
+
+@pytest.mark.parametrize(
+    ("tamper", "file", "code"),
+    [
+        (create("names/one/weird", b"x"), "names/one/weird", C.EXTRA),
+        (copy("names/two/1.0.0", "names/one/1.1.0"), "names/one/1.1.0", C.CHANGED),
+        (copy("names/one/1.1.0", "names/one/9.0.0"), "names/one/9.0.0", C.CHANGED),
+        (create("names/one/9.0.0", b"00000000-0000-4000-8000-000000000000\n"),
+         "components/00000000-0000-4000-8000-000000000000.json", C.MISSING),
+        (link("names/one/1.1.0"), "names/one/1.1.0", C.LINK),
+    ],
+)  # fmt: skip
+def test_no_component_is_found_by_a_tampered_name(
+    tamper: Callable[[Registry], None], file: str, code: FindingCode, registry: Registry
+) -> None:
+    assert registry.store.find("one") == registry.one
+    tamper(registry)
+    for ask in (registry.store.find, lambda name: list(registry.store.list(name=name))):
+        if ask is not registry.store.find and code in (C.CHANGED, C.MISSING):
+            continue
+        with pytest.raises(RegistryError) as caught:
+            ask("one")
+        assert (caught.value.details["file"], caught.value.details["code"]) == (file, code)
+    assert registry.store.verify()
 
 
 # What a single read does not look at.
@@ -397,3 +428,90 @@ def test_a_removed_lock_is_made_anew(registry: Registry) -> None:
     (registry.root / ".lock").unlink()
     assert registry.store.put_policy(registry.one.uuid, b"{}", expected_version=2)
     assert registry.store.verify() == []
+
+
+def test_whoever_waited_for_a_lock_that_is_gone_takes_the_new_one(registry: Registry) -> None:
+    made: list[Component] = []
+
+    def wait() -> None:
+        made.append(registry.store.put_policy(registry.one.uuid, b"{}", expected_version=2))
+
+    waiting = threading.Thread(target=wait)
+    with registry.store._writing():
+        waiting.start()
+        time.sleep(0.1)
+        (registry.root / ".lock").unlink()
+        assert made == []
+    waiting.join(30)
+    assert [component.policy_version for component in made] == [3]
+    assert (registry.root / ".lock").exists()
+    assert registry.store.verify() == []
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(errno.EMFILE, "unavailable"), (errno.EACCES, "tampered"), (errno.EIO, "tampered")],
+)
+def test_a_file_that_cannot_be_opened_is_told(
+    number: int, reason: str, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def failing(path: str, *args: int, **kwargs: int) -> int:
+        if path == f"{registry.one.uuid}.json":
+            raise OSError(number, os.strerror(number))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", failing)
+    with pytest.raises(RegistryError) as caught:
+        registry.store.get(registry.one.uuid)
+    assert caught.value.details["reason"] == reason
+    assert registry.store.get(registry.two.uuid) == registry.two
+
+
+def test_a_registry_that_may_only_be_read_is_read(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (registry.root / ".lock").unlink()
+    real = os.open
+
+    def read_only(path: str, flags: int, *args: int, **kwargs: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", read_only)
+    assert registry.store.get(registry.one.uuid) == registry.one
+    assert registry.store.verify() == []
+    with pytest.raises(RegistryError):
+        registry.store.put_policy(registry.one.uuid, b"{}", expected_version=2)
+
+
+def test_a_file_that_grows_under_its_reader_is_too_large(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fstat
+
+    def before_it_grew(fd: int) -> os.stat_result:
+        status = real(fd)
+        values = list(status)
+        values[6] = min(values[6], 10)
+        return os.stat_result(values)
+
+    append(POLICY, b" " * (1 << 20))(registry)
+    monkeypatch.setattr(os, "fstat", before_it_grew)
+    with pytest.raises(PolicyError) as caught:
+        registry.store.get_policy(registry.one.uuid)
+    assert caught.value.details["code"] == C.TOO_LARGE
+
+
+@pytest.mark.parametrize("path", ["../policies/x", "..", "/etc/passwd", "x\0"])
+def test_a_text_is_no_uuid(path: str, registry: Registry) -> None:
+    store = registry.store
+    for ask in (store.get, store.history, store.get_policy, store.retire):
+        with pytest.raises(RegistryError, match="uuid"):
+            ask(path)  # type: ignore[arg-type]
+    with pytest.raises(RegistryError, match="uuid"):
+        store.add_script(path, "main.py", b"1")  # type: ignore[arg-type]
+    with pytest.raises(RegistryError, match="uuid"):
+        replace(registry.one, uuid=path)  # type: ignore[arg-type]

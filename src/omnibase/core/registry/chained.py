@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TypeVar
 from uuid import UUID
 
@@ -118,7 +119,7 @@ class ChainedStore(ABC):
 
     def uuids(self) -> Iterator[UUID]:
         """See `RegistryStore.uuids`."""
-        yield from sorted(self._read(lambda view: view.uuids()), key=str)
+        yield from sorted(self._read(lambda view: view.uuids()), key=attrgetter("int"))
 
     def list(
         self,
