@@ -31,7 +31,7 @@ from omnibase.core.security.path_patterns import NamePattern, PathPattern
 from omnibase.core.security.patterns import Pattern
 from omnibase.core.security.segments import SegmentPattern
 
-__all__ = ["MAX_STEPS", "Undecided", "attributes_of", "find", "is_concrete"]
+__all__ = ["MAX_STEPS", "Meter", "Undecided", "attributes_of", "find", "is_concrete"]
 
 MAX_STEPS = 60_000
 """Transitions or evaluations that one question may take (some 0.3 s) before it is given up."""
@@ -41,6 +41,21 @@ MAX_PORT = 65535
 
 class Undecided(Exception):
     """A question is too complex to be answered within the bound."""
+
+
+class Meter:
+    """Counts steps, for one question or for several together."""
+
+    def __init__(self, left: int = MAX_STEPS, whole: Meter | None = None) -> None:
+        self.left, self.whole = left, whole
+
+    def spend(self, steps: int) -> None:
+        """Takes steps off; raises `Undecided` if there are none left."""
+        self.left -= steps
+        if self.left < 0:
+            raise Undecided("it is too complex to be decided within the bound")
+        if self.whole is not None:
+            self.whole.spend(steps)
 
 
 def attributes_of(type: CapabilityType, concrete: str) -> dict[str, str | int]:
@@ -63,13 +78,16 @@ def attributes_of(type: CapabilityType, concrete: str) -> dict[str, str | int]:
     return {"name": concrete}
 
 
-def find(type: CapabilityType, within: Pattern | None, condition: Condition) -> str | None:
+def find(
+    type: CapabilityType, within: Pattern | None, condition: Condition, meter: Meter | None = None
+) -> str | None:
     """Returns a concrete resource that a pattern matches and a condition holds for.
 
     Args:
         type: What the resource is of.
         within: The pattern; ``None`` for every resource of the type.
         condition: Without tests of the context.
+        meter: Bounds several questions together; each has its own bound, too.
 
     Returns:
         The resource as text, for texts one of the shortest; ``None`` if there is none.
@@ -77,14 +95,15 @@ def find(type: CapabilityType, within: Pattern | None, condition: Condition) -> 
     Raises:
         Undecided: The question is too complex.
     """
-    if isinstance(within, HostPattern) or type is CapabilityType.NETWORK_CONNECT:
-        return _find_endpoint(within, condition)
-    if isinstance(within, SecretPattern) or type is CapabilityType.SECRET_ACCESS:
-        return _find_secret(within, condition)
-    if isinstance(within, SizePattern) or type is CapabilityType.MEMORY:
-        return _find_size(within, condition)
+    own = Meter(whole=meter)
+    if type is CapabilityType.NETWORK_CONNECT:
+        return _find_endpoint(within, condition, own)
+    if type is CapabilityType.SECRET_ACCESS:
+        return _find_secret(within, condition, own)
+    if type is CapabilityType.MEMORY:
+        return _find_size(within, condition, own)
     is_path = type in (CapabilityType.FILE_READ, CapabilityType.FILE_WRITE)
-    return _find_text(within, condition, is_path)
+    return _find_text(within, condition, is_path, own)
 
 
 # --- sizes -----------------------------------------------------------------------------
@@ -100,27 +119,19 @@ def _cuts(condition: Condition, attribute: str, low: int, high: int) -> list[tup
     return list(zip(inside, [start - 1 for start in inside[1:]] + [high], strict=True))
 
 
-def _find_size(within: Pattern | None, condition: Condition) -> str | None:
+def _find_size(within: Pattern | None, condition: Condition, meter: Meter) -> str | None:
     most = within.bytes if isinstance(within, SizePattern) else MAX_SIZE
-    count = _Budget(condition)
+    cost = _cost(condition)
     for _, last in reversed(_cuts(condition, "bytes", 1, most)):
-        count.spend()
+        meter.spend(cost)
         if evaluate(condition, lambda test, size=last: test.holds(size)):  # type: ignore[misc]
             return SizePattern(last).text
     return None
 
 
-class _Budget:
-    """Counts evaluations of a condition against `MAX_STEPS`."""
-
-    def __init__(self, condition: Condition) -> None:
-        self.cost = 1 + sum(1 for _ in tests_in(condition))
-        self.left = 10 * MAX_STEPS  # a test is cheaper than a transition
-
-    def spend(self) -> None:
-        self.left -= self.cost
-        if self.left < 0:
-            raise Undecided("there are too many combinations of hosts and numbers")
+def _cost(condition: Condition) -> int:
+    """Steps of one evaluation: a test is cheaper than a transition."""
+    return 1 + sum(1 for _ in tests_in(condition)) // 8
 
 
 # --- hosts -----------------------------------------------------------------------------
@@ -185,31 +196,31 @@ def _judge(**actual: str | int) -> Callable[[Test], bool]:
     return judge
 
 
-def _find_endpoint(within: Pattern | None, condition: Condition) -> str | None:
+def _find_endpoint(within: Pattern | None, condition: Condition, meter: Meter) -> str | None:
     asked = within if isinstance(within, HostPattern) else HostPattern("*", 1, MAX_PORT)
     ports = _cuts(condition, "port", asked.low, asked.high)
-    count = _Budget(condition)
+    cost = _cost(condition)
     for host in _host_cells(asked.host, condition):
         for first, _ in ports:
-            count.spend()
+            meter.spend(cost)
             if evaluate(condition, _judge(host=host, port=first)):
                 return f"{host}:{first}"
     return None
 
 
-def _find_secret(within: Pattern | None, condition: Condition) -> str | None:
+def _find_secret(within: Pattern | None, condition: Condition, meter: Meter) -> str | None:
     if isinstance(within, SecretPattern):
         names, plain, hosts = [within.name], within.host is None, within.host or "*"
     else:
         known = {str(t.value) for t in tests_in(condition) if t.attribute == "name"}
         other = next(name for name in ("OTHER" + "_" * n for n in range(250)) if name not in known)
         names, plain, hosts = [other, *sorted(known)], True, "*"
-    count = _Budget(condition)
+    cost = _cost(condition)
     for name in names:
         if plain and evaluate(condition, _judge(name=name, host="")):
             return name
         for host in _host_cells(hosts, condition):
-            count.spend()
+            meter.spend(cost)
             if evaluate(condition, _judge(name=name, host=host)):
                 return f"{name}@{host}"
     return None
@@ -218,15 +229,17 @@ def _find_secret(within: Pattern | None, condition: Condition) -> str | None:
 # --- paths and names -------------------------------------------------------------------
 
 
-def _find_text(within: Pattern | None, condition: Condition, is_path: bool) -> str | None:
-    asked = within if isinstance(within, SegmentPattern) else None
+def _find_text(
+    within: Pattern | None, condition: Condition, is_path: bool, meter: Meter
+) -> str | None:
+    asked = within if isinstance(within, PathPattern | NamePattern) else None
     if asked is not None and asked.is_literal:
         found = evaluate(condition, lambda test: test.holds(asked.text))
         return asked.text if found else None
     rest = simplify(condition, _outlook(asked))
     if rest is False:
         return None
-    word = _Search(asked, rest, is_path).run()
+    word = _Search(asked, rest, is_path).run(meter)
     fault = (PathPattern if is_path else NamePattern).fault
     if word is not None and fault(word) is not None:
         raise Undecided("the shortest text that shows it is longer than any file's name")
@@ -354,19 +367,16 @@ class _Search:
             return False
         return evaluate(self.condition, lambda test: bool(bits & self.ends[test]))
 
-    def run(self) -> str | None:
+    def run(self, meter: Meter) -> str | None:
         queue = deque([("", _BEGIN, self.start)])
         seen = {(_BEGIN, self.start)}
-        steps = 0
         while queue:
             word, place, bits = queue.popleft()
             if self._accepts(place, bits):
                 return word
             # A letter that no pattern waits for here does what any other letter does.
             live = [c for c in self.letters if c in "/." or bits & self.literal[c]]
-            steps += 1 + len(live)
-            if steps > MAX_STEPS:
-                raise Undecided("the patterns are too complex to compare")
+            meter.spend(1 + len(live) + len(self.ends) // 8)
             for character in (self.other, *live):
                 target = _advance(place, character, self.is_path)
                 if target == _DEAD:

@@ -129,7 +129,7 @@ class _Reader:
             message = f"`{place}`: {message}"
         raise PolicyError(message, details=details, hint=f"allowed here: {allowed}")
 
-    def object(
+    def mapping(
         self, value: object, required: tuple[str, ...], optional: tuple[str, ...] = ()
     ) -> dict[str, Any]:
         """Returns an object that has the required keys and no others than these."""
@@ -165,7 +165,7 @@ class _Reader:
 
 
 def _read_document(document: object, reader: _Reader) -> tuple[Rule, ...]:
-    found = reader.object(document, ("staticPolicies", "templates", "templateLinks"))
+    found = reader.mapping(document, ("staticPolicies", "templates", "templateLinks"))
     reader.at("templates").constant(found["templates"], {})
     reader.at("templateLinks").constant(found["templateLinks"], [])
     policies, inside = found["staticPolicies"], reader.at("staticPolicies")
@@ -184,14 +184,14 @@ def _read_policy(id: str, policy: object, outside: _Reader) -> Rule:
             "1 to 64 ASCII letters, digits, `.`, `_` and `-`, a letter or digit first",
         )
     reader = _Reader(path=here.path, principal=here.principal, policy=id)
-    found = reader.object(
+    found = reader.mapping(
         policy, ("effect", "principal", "action", "resource", "conditions"), ("annotations",)
     )
     effect = reader.at("effect").constant(found["effect"], "permit", "forbid")
     _read_entity(found["principal"], reader.at("principal"), "Component", str(reader.principal))
     _read_entity(found["action"], reader.at("action"), "Action", "use")
     resource = reader.at("resource")
-    scope = resource.object(found["resource"], ("op", "entity_type"))
+    scope = resource.mapping(found["resource"], ("op", "entity_type"))
     resource.at("op").constant(scope["op"], "is")
     entity = resource.at("entity_type").constant(scope["entity_type"], *ATTRIBUTES)
     reason, ignored = _read_annotations(found.get("annotations", {}), reader.at("annotations"))
@@ -214,16 +214,16 @@ def _read_policy(id: str, policy: object, outside: _Reader) -> Rule:
 
 
 def _read_entity(value: object, reader: _Reader, kind: str, id: str) -> None:
-    found = reader.object(value, ("op", "entity"))
+    found = reader.mapping(value, ("op", "entity"))
     reader.at("op").constant(found["op"], "==")
     inside = reader.at("entity")
-    entity = inside.object(found["entity"], ("type", "id"))
+    entity = inside.mapping(found["entity"], ("type", "id"))
     inside.at("type").constant(entity["type"], kind)
     inside.at("id").constant(entity["id"], id)
 
 
 def _read_annotations(value: object, reader: _Reader) -> tuple[str | None, frozenset[str]]:
-    found = reader.object(value, (), ("id", "reason", "lint_ignore"))
+    found = reader.mapping(value, (), ("id", "reason", "lint_ignore"))
     if "id" in found:
         reader.at("id").constant(found["id"], reader.policy)
     reason = None
@@ -244,7 +244,7 @@ def _read_annotations(value: object, reader: _Reader) -> tuple[str | None, froze
 
 
 def _read_clause(value: object, reader: _Reader) -> Condition:
-    found = reader.object(value, ("kind", "body"))
+    found = reader.mapping(value, ("kind", "body"))
     kind = reader.at("kind").constant(found["kind"], "when", "unless")
     body = _read_expression(found["body"], reader.at("body"))
     return negate(body) if kind == "unless" else body
@@ -267,10 +267,10 @@ def _read_expression(value: object, reader: _Reader) -> Condition:
     if operator not in OPERATORS:
         inside.refuse(f"the operator {quoted(operator)} is not supported", f"one of {names}")
     if operator == "!":
-        found = inside.object(operands, ("arg",))
+        found = inside.mapping(operands, ("arg",))
         return negate(_read_expression(found["arg"], inside.at("arg")))
     if operator in ("&&", "||"):
-        found = inside.object(operands, ("left", "right"))
+        found = inside.mapping(operands, ("left", "right"))
         parts = [_read_expression(found[side], inside.at(side)) for side in ("left", "right")]
         return all_of(parts) if operator == "&&" else any_of(parts)
     return _read_test(operator, operands, inside)
@@ -278,7 +278,7 @@ def _read_expression(value: object, reader: _Reader) -> Condition:
 
 def _read_test(operator: str, operands: object, reader: _Reader) -> Test:
     other = "pattern" if operator == "like" else "right"
-    found = reader.object(operands, ("left", other))
+    found = reader.mapping(operands, ("left", other))
     owner, attribute = _read_attribute(found["left"], reader.at("left"))
     allowed = ("==",) if owner == "context" else ATTRIBUTES[reader.entity][attribute]
     if operator not in allowed:
@@ -295,7 +295,7 @@ def _read_test(operator: str, operands: object, reader: _Reader) -> Test:
         if None not in glob:
             return Test(owner, attribute, "==", glob[0] if glob and glob[0] else "")
         return Test(owner, attribute, "like", glob)
-    inside.object(found["right"], ("Value",))
+    inside.mapping(found["right"], ("Value",))
     return Test(
         owner, attribute, operator, _read_value(owner, attribute, found["right"]["Value"], inside)
     )
@@ -303,8 +303,8 @@ def _read_test(operator: str, operands: object, reader: _Reader) -> Test:
 
 def _read_attribute(value: object, reader: _Reader) -> tuple[str, str]:
     inside = reader.at(".")
-    found = inside.object(reader.object(value, (".",))["."], ("left", "attr"))
-    variable = inside.at("left").object(found["left"], ("Var",))
+    found = inside.mapping(reader.mapping(value, (".",))["."], ("left", "attr"))
+    variable = inside.at("left").mapping(found["left"], ("Var",))
     owner = inside.at("left", "Var").constant(variable["Var"], "resource", "context")
     names = CONTEXT if owner == "context" else ATTRIBUTES[reader.entity]
     return owner, inside.at("attr").constant(found["attr"], *names)
@@ -315,14 +315,14 @@ def _read_glob(value: object, reader: _Reader) -> Glob:
     if not isinstance(value, list):
         reader.refuse(f"expected a list, found {_shown(value)}", allowed)
     parts: list[str | None] = []
-    for i, token in enumerate(value):
-        if token == "Wildcard":
+    for i, item in enumerate(value):
+        if item == "Wildcard":
             if parts[-1:] != [None]:
                 parts.append(None)
             continue
-        if not isinstance(token, dict):
-            reader.at(i).refuse(f"found {_shown(token)}", allowed)
-        found = reader.at(i).object(token, ("Literal",))
+        if not isinstance(item, dict):
+            reader.at(i).refuse(f"found {_shown(item)}", allowed)
+        found = reader.at(i).mapping(item, ("Literal",))
         literal = reader.at(i, "Literal").text(found["Literal"], "a text")
         if literal and parts and parts[-1] is not None:
             parts[-1] += literal

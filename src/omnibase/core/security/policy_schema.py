@@ -46,7 +46,7 @@ CAPABILITY_OF: Mapping[str, CapabilityType] = MappingProxyType(
 
 _TEXT, _NUMBER, _EXACT = ("==", "like"), ("==", "<", "<=", ">", ">="), ("==",)
 
-_FILE = {"path": _TEXT}
+_FILE: dict[str, tuple[str, ...]] = {"path": _TEXT}
 _GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "FileRead": _FILE,
     "FileWrite": _FILE,
