@@ -241,6 +241,8 @@ class Case:
             gap, witness = fatal[0]
             unpermitted = tuple(g.type.value for g, _ in fatal if not _is_forbid(g))
             why = _why(witness, tuple(map(ref, gap.rules)) if _is_forbid(gap) else (), unpermitted)
+            if asked.resource.endswith("/**") and not unpermitted:
+                why += ", and no mount leaves out just what is denied"
             verdict = _denied(
                 asked, why, permits=permits, forbids=tuple(forbids)[:MAX_NAMED],
                 witness=witness, unpermitted=unpermitted,

@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from omnibase.core.security.capabilities import Capability, CapabilitySet
+from omnibase.core.security.conditions import Condition, Test, all_of, negate
+from omnibase.core.security.containment import Undecided, find
 from omnibase.core.security.decision import Decision, Outcome, PolicyContext, PolicyRef
 from omnibase.core.security.policy import Policy
 from omnibase.errors import CapabilityDenied
@@ -119,7 +121,11 @@ def effective_grants(
             ``details["denied"]`` lists each capability with the reason, the
             policies and a witness.
     """
-    decision = policy.decide(principal, metadata | overrides, context)
+    # It is no capability of the sandbox: `may_run_unsandboxed` decides about it.
+    request = CapabilitySet(
+        c for c in metadata | overrides if c != UNSANDBOXED or c not in metadata
+    )
+    decision = policy.decide(principal, request, context)
     denied = tuple(
         Denied(
             capability=verdict.capability,
@@ -170,12 +176,25 @@ def may_run_unsandboxed(
     """Says whether a component may run without a sandbox: only if all agree.
 
     The caller asks for it, the component is ``trusted`` (in the context, too), its
-    metadata require `UNSANDBOXED` by name, and its policy grants exactly that. An
-    override cannot stand in for the metadata, nor a wildcard for the name.
+    metadata require `UNSANDBOXED` by name, and a permit for that name alone grants
+    it. An override cannot stand in for the metadata, nor a wildcard for the name.
     """
     if not requested or trust != "trusted" or context.trust != "trusted":
         return False
     if UNSANDBOXED not in metadata:
         return False
     decision = policy.decide(principal, CapabilitySet((UNSANDBOXED,)), context)
-    return decision.verdicts[0].outcome is Outcome.GRANTED
+    granting = {ref.id for ref in decision.verdicts[0].permits}
+    others = negate(Test("resource", "name", "==", UNSANDBOXED.resource))
+    return decision.verdicts[0].outcome is Outcome.GRANTED and any(
+        _has_none(all_of((condition, others)))
+        for rule, condition in policy.conditions(context)
+        if rule.id in granting
+    )
+
+
+def _has_none(condition: Condition) -> bool:
+    try:
+        return find(UNSANDBOXED.type, None, condition) is None
+    except Undecided:
+        return False

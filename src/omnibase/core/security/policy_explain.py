@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
 from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
-from omnibase.core.security.deciding import needed_types
 from omnibase.core.security.decision import Outcome, PolicyContext, Verdict
 from omnibase.core.security.policy import Policy
 from omnibase.core.security.policy_schema import ENTITY_OF
@@ -76,26 +76,32 @@ def explain(
     (verdict,) = policy.decide(principal, CapabilitySet((capability,)), context).verdicts
     if principal != policy.principal:
         return Explanation(verdict=verdict)
-    editor = _Editor(policy, capability)
-    if verdict.outcome is Outcome.DENIED:
-        wanted = Outcome.GRANTED
-        for kind in needed_types(capability.type):
-            if kind.value in verdict.unpermitted:
-                editor.add("permit", kind)
-        for forbid in verdict.forbids:
-            editor.narrow(forbid.id)
-    else:
-        wanted = Outcome.DENIED
-        editor.add("forbid", capability.type)
-    data = json.dumps(editor.document, indent=2, ensure_ascii=False).encode() + b"\n"
-    try:
-        changed = Policy.parse(data, "the changed policy", principal)
-    except PolicyError:  # the document is full, or a policy as long as it may be
-        return Explanation(verdict=verdict)
-    (after,) = changed.decide(principal, CapabilitySet((capability,)), context).verdicts
-    if after.outcome is not wanted:
-        return Explanation(verdict=verdict)
-    return Explanation(verdict=verdict, changes=tuple(editor.changes), document=data)
+    for changes in _attempts(verdict):
+        editor = _Editor(policy, capability)
+        for action, name in changes:
+            action(editor, name)
+        data = json.dumps(editor.document, indent=2, ensure_ascii=False).encode() + b"\n"
+        try:
+            changed = Policy.parse(data, "the changed policy", principal)
+        except PolicyError:  # the document is full, or a policy is as long as it may be
+            continue
+        (after,) = changed.decide(principal, CapabilitySet((capability,)), context).verdicts
+        if (after.outcome is Outcome.DENIED) is not (verdict.outcome is Outcome.DENIED):
+            return Explanation(verdict=verdict, changes=tuple(editor.changes), document=data)
+    return Explanation(verdict=verdict)
+
+
+def _attempts(verdict: Verdict) -> Iterator[list[tuple[Callable[[_Editor, str], None], str]]]:
+    """Yields edits that may flip a verdict, the smallest first."""
+    if verdict.outcome is not Outcome.DENIED:
+        yield [(_Editor.forbid, verdict.capability.type.value)]
+        return
+    permits = [(_Editor.permit, type) for type in verdict.unpermitted]
+    narrowed = [(_Editor.narrow, ref.id) for ref in verdict.forbids]
+    if permits:
+        yield permits
+    if narrowed:
+        yield permits + narrowed
 
 
 class _Editor:
@@ -107,7 +113,13 @@ class _Editor:
         self._principal = str(policy.principal)
         self._condition = condition_of(capability)
 
-    def add(self, effect: str, kind: CapabilityType) -> None:
+    def permit(self, type: str) -> None:
+        self._add("permit", CapabilityType(type))
+
+    def forbid(self, type: str) -> None:
+        self._add("forbid", CapabilityType(type))
+
+    def _add(self, effect: str, kind: CapabilityType) -> None:
         policies, entity = self.document["staticPolicies"], ENTITY_OF[kind]
         stem = f"{effect}-{kind.value.lower().replace('_', '-')}"
         # One more than there are policies is always free.

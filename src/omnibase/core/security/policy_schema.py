@@ -77,7 +77,7 @@ LINT_CODES: Mapping[str, str] = MappingProxyType(
         "OBP005": "dead permit: forbids take all of it away",
         "OBP006": "condition that never holds",
         "OBP007": "forbid without a reason",
-        "OBP008": "permit for every name, or for a secret in the script's own hands at any host",
+        "OBP008": "permit for every name or size, or for a secret at any host or none",
     }
 )
 """What `lint` finds; the annotation ``lint_ignore`` lists codes to be silent about."""

@@ -1,0 +1,162 @@
+"""Finds what is unsafe or useless in a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from omnibase.core.security.capabilities import CapabilityType
+from omnibase.core.security.conditions import (
+    Condition,
+    all_of,
+    any_of,
+    evaluate,
+    negate,
+    tests_in,
+)
+from omnibase.core.security.containment import Meter, Undecided, attributes_of, find
+from omnibase.core.security.path_patterns import PathPattern
+from omnibase.core.security.policy import Policy
+from omnibase.core.security.policy_diff import relevant_contexts
+from omnibase.core.security.policy_document import Rule
+from omnibase.core.security.policy_schema import LINT_CODES
+
+__all__ = ["LintFinding", "lint"]
+
+MAX_LINT_STEPS = 1_000_000
+"""Steps that one lint may take; what it leaves open is not reported."""
+
+_WIDE = {
+    CapabilityType.FILE_READ: "OBP002",
+    CapabilityType.FILE_WRITE: "OBP002",
+    CapabilityType.NETWORK_CONNECT: "OBP003",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LintFinding:
+    """One thing that a policy had better not say.
+
+    Attributes:
+        code: A key of `LINT_CODES`.
+        policy: The policy's id.
+        message: One sentence.
+        other: The policy that makes it useless, for ``OBP004`` and ``OBP005``.
+    """
+
+    code: str
+    policy: str
+    message: str
+    other: str | None = None
+
+    def to_dict(self) -> dict[str, str | None]:
+        """Returns the finding as JSON-ready data."""
+        return {
+            "code": self.code,
+            "policy": self.policy,
+            "message": self.message,
+            "other": self.other,
+        }
+
+
+def lint(policy: Policy) -> tuple[LintFinding, ...]:
+    """Returns findings in the order of the policies.
+
+    The annotation ``@lint_ignore("OBP002, OBP007")`` of a policy silences it. All
+    contexts count: a policy is shadowed, dead or unsatisfiable only if it is so in
+    each of them.
+    """
+    linter = _Linter(policy)
+    return tuple(
+        found
+        for rule in policy.rules
+        for found in linter.findings(rule)
+        if found.code not in rule.ignored
+    )
+
+
+class _Linter:
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.meter = Meter(MAX_LINT_STEPS)
+        self.contexts = [dict(policy.conditions(one)) for one in relevant_contexts(policy)]
+        self.position = {rule: i for i, rule in enumerate(policy.rules)}
+
+    def findings(self, rule: Rule) -> Iterator[LintFinding]:
+        """Yields what is wrong with one policy."""
+        code = self._too_wide(rule) if rule.is_permit else None
+        if not rule.is_permit and rule.reason is None:
+            code = "OBP007"
+        if code is not None:
+            yield _finding(code, rule)
+        try:
+            samples = [self._find(rule, where.get(rule, False)) for where in self.contexts]
+            if not any(samples):
+                yield _finding("OBP006", rule)
+                return
+            shadow = next(
+                (o for o in self._similar(rule) if self._within(rule, [o], samples)), None
+            )
+            if shadow is not None:
+                yield _finding("OBP004", rule, shadow)
+            forbids = [o for o in self.policy.rules if o.type is rule.type and not o.is_permit]
+            if rule.is_permit and self._within(rule, forbids, samples):
+                yield _finding("OBP005", rule, forbids[0] if len(forbids) == 1 else None)
+        except Undecided:
+            return
+
+    def _find(self, rule: Rule, condition: Condition) -> str | None:
+        return find(rule.type, None, condition, self.meter)
+
+    def _too_wide(self, rule: Rule) -> str | None:
+        if rule.condition is True:
+            return "OBP001"
+        tests = tests_in(rule.condition)
+        if rule.type is CapabilityType.SECRET_ACCESS:
+            wide = any(test.attribute == "host" and test.value == (None,) for test in tests)
+            return "OBP008" if wide else None
+        code = _WIDE.get(rule.type, "OBP008")
+        everything = PathPattern.parse("/**") if code == "OBP002" else None
+        try:
+            for where in self.contexts:
+                rest = negate(where.get(rule, False))
+                if find(rule.type, everything, rest, self.meter) is None:
+                    return code
+        except Undecided:
+            pass
+        return None
+
+    def _similar(self, rule: Rule) -> Iterator[Rule]:
+        """Yields the policies that might make this one useless."""
+        for other in self.policy.rules:
+            if other is rule or (other.type, other.effect) != (rule.type, rule.effect):
+                continue
+            # Of two that say the same, the first is kept.
+            before = self.position[other] < self.position[rule]
+            if before or not self._within(other, [rule], None):
+                yield other
+
+    def _within(self, rule: Rule, others: list[Rule], samples: list[str | None] | None) -> bool:
+        """Says whether others say all that a policy says, in every context."""
+        for i, where in enumerate(self.contexts):
+            union = any_of(where.get(other, False) for other in others)
+            sample = samples[i] if samples else None
+            # A quick answer for most: the one resource that is known.
+            if sample is not None and not _holds(rule, union, sample):
+                return False
+            rest = all_of((where.get(rule, False), negate(union)))
+            if self._find(rule, rest) is not None:
+                return False
+        return True
+
+
+def _holds(rule: Rule, condition: Condition, concrete: str) -> bool:
+    actual = attributes_of(rule.type, concrete)
+    return evaluate(condition, lambda test: test.holds(actual[test.attribute]))
+
+
+def _finding(code: str, rule: Rule, other: Rule | None = None) -> LintFinding:
+    message = LINT_CODES[code] + (f": see `{other.id}`" if other else "")
+    return LintFinding(
+        code=code, policy=rule.id, message=message, other=other.id if other else None
+    )
