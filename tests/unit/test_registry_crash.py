@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from omnibase.core.registry import Component, FileStore
+from omnibase.core.registry.chain import LINE_BYTES
 from omnibase.core.registry.store import FindingCode
 from omnibase.errors import RegistryError
 
@@ -176,6 +177,21 @@ def test_an_old_journal_is_not_carried_out_again(tmp_path: Path) -> None:
     journal.write_bytes(data)
     assert [finding.code for finding in store.verify()] == [FindingCode.INTERRUPTED]
     assert store.get(current.uuid).description == "later"
+
+
+def test_a_journal_does_not_replace_a_line_of_the_log(tmp_path: Path) -> None:
+    store, current = interrupted(tmp_path)
+    journal = Path(store.root) / ".journal"
+    data = journal.read_bytes()
+    journal.unlink()
+    log = Path(store.root) / "log"
+    log.write_bytes(log.read_bytes()[: LINE_BYTES * 3])
+    other = store.add(Component.new(name="other", version="1.0.0", owner="ann"))
+    journal.write_bytes(data)
+    assert [finding.code for finding in store.verify()] == [FindingCode.INTERRUPTED]
+    with pytest.raises(RegistryError):
+        store.update(replace(current, description="new"))
+    assert store.get(other.uuid) == other
 
 
 def test_a_full_disk_is_told_and_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

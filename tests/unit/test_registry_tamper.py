@@ -154,6 +154,16 @@ def create(form: str, data: bytes = b"") -> Callable[[Registry], None]:
     return tamper
 
 
+def repeat(number: int) -> Callable[[Registry], None]:
+    """Copies a line of the log to its end."""
+
+    def tamper(registry: Registry) -> None:
+        line = registry.file("log").read_bytes()[(number - 1) * LINE_BYTES : number * LINE_BYTES]
+        append("log", line)(registry)
+
+    return tamper
+
+
 COMPONENT, POLICY = "components/{one}.json", "policies/{one}.cedar.json"
 SCRIPT, NAME = "scripts/{one}/main.py", "names/one/1.1.0"
 
@@ -381,15 +391,20 @@ def test_history_is_verified_when_read(form: str, registry: Registry) -> None:
     "tamper",
     [
         truncate("log", LINE_BYTES * 9 - 1), truncate("log", LINE_BYTES * 8), remove("log"),
-        edit(COMPONENT), roll_back(COMPONENT), owner("."), create("log", b"x" * LINE_BYTES),
+        repeat(1), repeat(5), repeat(9), edit(COMPONENT), roll_back(COMPONENT), owner("."),
+        create("log", b"x" * LINE_BYTES),
     ],
 )  # fmt: skip
 def test_nothing_is_written_on_top_of_tampering(
     tamper: Callable[[Registry], None], registry: Registry
 ) -> None:
     tamper(registry)
+    before = {path: path.read_bytes() for path in registry.root.rglob("*") if path.is_file()}
     with pytest.raises(OmniBaseError) as caught:
         registry.store.put_policy(registry.one.uuid, b"{}", expected_version=2)
+    assert {
+        path: path.read_bytes() for path in registry.root.rglob("*") if path.is_file()
+    } == before
     assert caught.value.details["reason"] == "tampered"
 
 

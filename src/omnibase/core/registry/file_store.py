@@ -138,16 +138,13 @@ class _FileView:
     def line(self, sequence: int) -> bytes | None:
         return self.tree.read_at((LOG_FILE,), (sequence - 1) * LINE_BYTES, LINE_BYTES) or None
 
-    def last_line(self) -> bytes | None:
+    def length(self) -> int:
         size = self.tree.size((LOG_FILE,))
-        if not size:
-            if self.tree.names(("components",)):
-                raise Tampered(LOG_FILE, FindingCode.MISSING, "it is missing or empty")
-            return None
-        offset = max(0, size - LINE_BYTES)
         if size % LINE_BYTES:
             raise Tampered(LOG_FILE, FindingCode.LOG, "it ends within a line")
-        return self.tree.read_at((LOG_FILE,), offset, LINE_BYTES)
+        if not size and self.tree.names(("components",)):
+            raise Tampered(LOG_FILE, FindingCode.MISSING, "it is missing or empty")
+        return size // LINE_BYTES
 
     def lines(self) -> Iterator[bytes]:
         return self.tree.chunks((LOG_FILE,), LINE_BYTES)
@@ -223,11 +220,13 @@ class _FileView:
         previous = LogLine.decode(before) if before is not None else None
         size = self.tree.size((LOG_FILE,))
         start = (change.line.sequence - 1) * LINE_BYTES
+        begun = self.tree.read_at((LOG_FILE,), start, LINE_BYTES + 1) or b""
         current = self.record(component.uuid)
         old = component.revision.previous if component.revision else None
         fits = (
             check_line(change, previous)
-            and start <= size <= start + LINE_BYTES
+            and start <= size
+            and change.line.encode().startswith(begun)
             and (current == change.record or (digest(current) if current else None) == old)
         )
         if not fits:

@@ -184,16 +184,14 @@ class _SqlView:
         columns = self._tables["log"].c
         return self._bytes(columns.line, columns.sequence == sequence, LINE_BYTES, LOG_FILE)
 
-    def last_line(self) -> bytes | None:
+    def length(self) -> int:
         from sqlalchemy import func, select
 
         columns = self._tables["log"].c
         last = self._connection.execute(select(func.max(columns.sequence))).scalar()
-        if last is None:
-            if self.uuids():
-                raise Tampered(LOG_FILE, FindingCode.MISSING, "it is missing or empty")
-            return None
-        return self.line(last)
+        if last is None and self.uuids():
+            raise Tampered(LOG_FILE, FindingCode.MISSING, "it is missing or empty")
+        return last or 0
 
     def lines(self) -> Iterator[bytes]:
         from sqlalchemy import case, func, literal, select

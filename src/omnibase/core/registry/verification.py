@@ -34,7 +34,7 @@ _Opener = Callable[[], AbstractContextManager[View]]
 class _Log:
     """What the log says of each component, and what is wrong with the log."""
 
-    end: bytes | None = None
+    end: tuple[int, bytes | None] = (0, None)
     lines: dict[UUID, list[LogLine]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
@@ -64,7 +64,7 @@ def verify(
     # What was wrong may have been a write under way; now there is none.
     try:
         with settled() as view:
-            if view.last_line() != log.end:
+            if _end(view) != log.end:
                 before, log = log.lines, _read_log(view, since)
                 now = set(view.uuids()) | log.lines.keys()
                 suspects |= {u for u in now if before.get(u) != log.lines.get(u)}
@@ -76,8 +76,13 @@ def verify(
     return sorted({*findings, *log.findings})
 
 
+def _end(view: View) -> tuple[int, bytes | None]:
+    length = view.length()
+    return length, view.line(length) if length else None
+
+
 def _read_log(view: View, since: Head | None) -> _Log:
-    log = _Log(end=view.last_line())
+    log = _Log(end=_end(view))
     seal, count = GENESIS, 0
     for count, raw in enumerate(view.lines(), 1):
         line = LogLine.decode(raw)

@@ -99,7 +99,7 @@ class View(Protocol):
     def past(self, uuid: UUID, revision: int, kind: Kind) -> bytes | None: ...
     def has_past(self, uuid: UUID, revision: int) -> bool: ...
     def line(self, sequence: int) -> bytes | None: ...
-    def last_line(self) -> bytes | None: ...
+    def length(self) -> int: ...
     def lines(self) -> Iterator[bytes]: ...
     def uuids(self) -> list[UUID]: ...
     def versions(self, name: str) -> list[str]: ...
@@ -228,16 +228,21 @@ def load_history(view: View, current: Component) -> tuple[Component, ...]:
 
 def last_line(view: View) -> LogLine | None:
     """Returns the end of the log, its seal verified; ``None`` for an empty log."""
-    raw = view.last_line()
-    if raw is None:
+    length = view.length()
+    if not length:
         return None
-    line = LogLine.decode(raw)
-    if line is not None:
-        before = view.line(line.sequence - 1) if line.sequence > 1 else None
-        previous = LogLine.decode(before) if before is not None else None
-        seal = line.sealed(previous.seal if previous else GENESIS)
-        if (previous is None) == (line.sequence == 1) and seal == line.seal:
-            return line
+    raw = view.line(length)
+    line = LogLine.decode(raw) if raw is not None else None
+    before = view.line(length - 1) if length > 1 else None
+    previous = LogLine.decode(before) if before is not None else None
+    # A line in another's place would have the next one written over what follows it.
+    if (
+        line is not None
+        and line.sequence == length
+        and (previous is None) == (length == 1)
+        and line.sealed(previous.seal if previous else GENESIS) == line.seal
+    ):
+        return line
     raise Tampered(LOG_FILE, FindingCode.LOG, "its last line does not continue the one before")
 
 
