@@ -91,13 +91,16 @@ def explain(
     return Explanation(verdict=verdict)
 
 
-def _attempts(verdict: Verdict) -> Iterator[list[tuple[Callable[[_Editor, str], None], str]]]:
+_Edit = tuple[Callable[["_Editor", str], None], str]
+
+
+def _attempts(verdict: Verdict) -> Iterator[list[_Edit]]:
     """Yields edits that may flip a verdict, the smallest first."""
     if verdict.outcome is not Outcome.DENIED:
         yield [(_Editor.forbid, verdict.capability.type.value)]
         return
-    permits = [(_Editor.permit, type) for type in verdict.unpermitted]
-    narrowed = [(_Editor.narrow, ref.id) for ref in verdict.forbids]
+    permits: list[_Edit] = [(_Editor.permit, type) for type in verdict.unpermitted]
+    narrowed: list[_Edit] = [(_Editor.narrow, ref.id) for ref in verdict.forbids]
     if permits:
         yield permits
     if narrowed:
