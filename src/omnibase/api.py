@@ -318,29 +318,32 @@ async def _in_thread(call: _Call) -> RunResult:
     import asyncio
 
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[RunResult] = loop.create_future()
+    done: asyncio.Future[RunResult | BaseException] = loop.create_future()
     cancel = Cancel()
 
     def body() -> None:
+        # As a value: a Future takes not every exception (StopIteration).
+        outcome: RunResult | BaseException
         try:
-            result = call.execute(cancel)
+            outcome = call.execute(cancel)
         except BaseException as error:
-            loop.call_soon_threadsafe(done.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(done.set_result, result)
+            outcome = error
+        loop.call_soon_threadsafe(done.set_result, outcome)
 
     threading.Thread(target=body, name="omnibase-arun", daemon=True).start()
     try:
-        return await asyncio.shield(done)
+        outcome = await asyncio.shield(done)
     except asyncio.CancelledError:
         cancel.set()
         while not done.done():  # a second cancellation must not leave the run behind
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([done])
-        done.exception()  # retrieved: the cancellation is what the caller sees
         raise
     finally:
         cancel.close()
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
 
 
 def compile_grants(
@@ -350,14 +353,21 @@ def compile_grants(
     env: Mapping[str, str] | None,
 ) -> SandboxSpec:
     """Compiles as `run` does, with the same areas out of reach; starts nothing."""
-    policies = os.path.join(os.environ.get("OMNIBASE_REGISTRY") or "registry", "policies")
+    registry = os.environ.get("OMNIBASE_REGISTRY")
+    read_only_areas: tuple[str, ...] = ()
+    # The implied registry counts where it exists; a named one counts before it does,
+    # so that no script plants policies there.
+    with contextlib.suppress(FileNotFoundError):  # the working directory itself may be gone
+        policies = os.path.realpath(os.path.join(registry or "registry", "policies"))
+        if registry or os.path.lexists(policies):
+            read_only_areas = (policies,)
     return compile.compile_spec(
         grants,
         context,
         root,
         environment=env,
         refused_areas=(os.path.realpath(state.state_dir()),),
-        read_only_areas=(os.path.realpath(policies),),
+        read_only_areas=read_only_areas,
     )
 
 
@@ -375,18 +385,18 @@ def _image() -> image.Image:
 
 def _engine() -> tuple[GVisorRunner, image.Image]:
     """Finds and builds what runs need, once per process and configuration."""
+    if os.geteuid() != 0:
+        raise SandboxUnavailable(
+            "sandboxes need root: memory, CPU and process limits are cgroups, and "
+            "granted files are mounts",
+            hint="run as root, e.g. with `sudo`; no run gets fewer limits than stated",
+        )
     directory = state.state_dir()
     key = "\0".join(
         [str(directory), *(os.environ.get(n, "") for n in ("RUNSC", "OMNIBASE_PLATFORM"))]
     )
     with _lock:
         if key not in _cache:
-            if os.geteuid() != 0:
-                raise SandboxUnavailable(
-                    "sandboxes need root: memory, CPU and process limits are cgroups, and "
-                    "granted files are mounts",
-                    hint="run as root, e.g. with `sudo`; no run gets fewer limits than stated",
-                )
             runtime = _runsc.find_runtime()
             hierarchy = Hierarchy.detect()
             state.sweep(directory)

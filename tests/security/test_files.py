@@ -509,3 +509,38 @@ def test_a_file_of_the_host_in_tmp_is_an_attempt(sandbox: SandboxFixture, tmp_pa
     granted = sandbox.source(source.encode(), [f"FILE_READ:{secret}"])
     granted.assert_clean()
     assert _SECRET in granted.stdout
+
+
+def test_grants_within_grants_add_up(sandbox: SandboxFixture, area: Path) -> None:
+    """The stronger of two grants holds, and the host's own modes stay as they are."""
+    private = area / "private"
+    inner = private / "inner"
+    inner.mkdir(parents=True)
+    private.chmod(0o700)
+    (private / "file").write_text("kept")
+    source = f"""
+import json
+outcomes = {{}}
+for path in ({str(area / "new")!r}, {str(private / "new")!r}, {str(inner / "new")!r}):
+    try:
+        open(path, "w").close()
+        outcomes[path] = "ok"
+    except OSError as error:
+        outcomes[path] = "refused"
+outcomes["file"] = open({str(private / "file")!r}).read()
+print(json.dumps(outcomes))
+""".encode()
+
+    def tried(*caps: str) -> list[str]:
+        outcome = sandbox.source(source, list(caps), on_violation="record")
+        for path in (area / "new", private / "new", inner / "new"):
+            path.unlink(missing_ok=True)
+        assert stat.S_IMODE(private.stat().st_mode) == 0o700
+        report = outcome.report
+        assert report.pop("file") == "kept"
+        return list(report.values())
+
+    tree, deep = f"{area}/**", f"{inner}/**"
+    assert tried(f"FILE_READ:{tree}", f"FILE_READ:{private}/file") == ["refused"] * 3
+    assert tried(f"FILE_READ:{tree}", f"FILE_WRITE:{deep}") == ["refused", "refused", "ok"]
+    assert tried(f"FILE_WRITE:{tree}", f"FILE_READ:{deep}") == ["ok", "ok", "ok"]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Check", "add_arguments", "execute"]
 
 _PROBE_SECONDS: Final = 10.0
+_LEAST_STATE_BYTES: Final = 200_000_000  # an image and a scratch
 _KERNEL: Final = (5, 12)  # mount_setattr(2)
 _SMOKE: Final = b"""\
 print("ok", flush=True)
@@ -306,6 +307,9 @@ def _state() -> list[Check]:
         detail += f", {len(left)} left behind by killed runs"
         fix = "the next run removes that, and so does `omnibase doctor --clean`"
         return [Check(name="state", status="warning", detail=detail, fix=fix)]
+    if free.f_bavail * free.f_frsize < _LEAST_STATE_BYTES:
+        fix = "free disk space, or set `OMNIBASE_STATE_DIR`: an image takes about 100 MB"
+        return [Check(name="state", status="failed", detail=detail, fix=fix)]
     return [Check(name="state", status="ok", detail=f"{detail}, nothing left behind")]
 
 

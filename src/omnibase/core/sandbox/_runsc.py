@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import resource
 import shutil
 import subprocess
 import threading
@@ -34,6 +35,8 @@ __all__ = [
 MINIMUM_VERSION: Final = 20240729
 INSTALL_PAGE: Final = "https://gvisor.dev/docs/user_guide/install/"
 _VERSION = re.compile(r"^runsc version (\S*?(\d{8})\S*)", re.MULTILINE)
+_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+_LEAST_OPEN_FILES: Final = 256
 _T = TypeVar("_T")
 Process = subprocess.Popen[bytes]
 
@@ -62,17 +65,25 @@ def find_runtime() -> Runtime:
             f"`{platform.machine()}` is not supported",
             hint="the system call tables are those of x86-64",
         )
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and files < _LEAST_OPEN_FILES:
+        raise SandboxUnavailable(
+            f"the hard limit of open files is {files}",
+            hint="gVisor needs more: `ulimit -Hn 1024` or higher",
+        )
     named = os.environ.get("RUNSC")
     data = os.environ.get("OMNIBASE_DATA_DIR") or os.path.join(
         os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "omnibase"
     )
-    candidates = [named] if named else [os.path.join(data, "bin", "runsc"), shutil.which("runsc")]
+    known = [os.path.join(data, "bin", "runsc"), shutil.which("runsc")]
+    candidates = [shutil.which(named) or named] if named else known
     problem = "no `runsc` found"
     for path in candidates:
         if not path or not os.access(path, os.X_OK):
             if named:
                 problem = f"`RUNSC={named}` is not an executable file"
             continue
+        path = os.path.abspath(path)  # it is started from another directory
         version, date = _version(path)
         if date is None:
             problem = f"`{path}` does not print a runsc version"
@@ -129,7 +140,9 @@ def in_new_thread(work: Callable[[], _T]) -> _T:
 # process is PID 1 of its PID namespace, so its death ends and reaps everything
 # below it, whoever init is. It needs a /proc of its own, as runsc goes by PIDs.
 _START = (
-    'for f in $1; do echo 0 >"$f" || exit 121; done; shift; mount -t proc proc /proc && '
+    # Sentry and gofer need more descriptors than a shell's soft limit may allow.
+    'ulimit -n "$(ulimit -Hn)"; for f in $1; do echo 0 >"$f" || exit 121; done; shift; '
+    "mount -t proc proc /proc && "
     # Ends with the thread that started it, should this process be killed.
     'exec setpriv --pdeathsig KILL "$@"'
 )
@@ -160,20 +173,30 @@ def start_isolated(
         stderr=stderr,
         pass_fds=tuple(pass_fds),
         cwd=cwd,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": cwd},
+        env={**_ENVIRONMENT, "TMPDIR": cwd},
         start_new_session=True,
     )
 
 
 def enter_mount_namespace() -> None:
     """Gives the calling thread a mount namespace: mounts made in it never reach the host."""
-    _sys.unshare(_sys.CLONE_NEWNS)
+    _new_namespace(_sys.CLONE_NEWNS)
     _sys.mount(None, "/", None, _sys.MS_REC | _sys.MS_SLAVE)
 
 
 def enter_pid_namespace() -> None:
     """Makes the calling thread's next child PID 1 of a new namespace; only one child is useful."""
-    _sys.unshare(_sys.CLONE_NEWPID)
+    _new_namespace(_sys.CLONE_NEWPID)
+
+
+def _new_namespace(flag: int) -> None:
+    try:
+        _sys.unshare(flag)
+    except OSError as error:
+        raise SandboxUnavailable(
+            f"namespaces cannot be made: {error.strerror}",
+            hint="CAP_SYS_ADMIN is needed: run as root, in a container with `--privileged`",
+        ) from error
 
 
 def try_platform(runtime: Runtime, name: str, root: str, timeout: float) -> str | None:
@@ -243,6 +266,7 @@ def hold_user_namespace(uid_map: str, gid_map: str) -> int:
     """
     with subprocess.Popen(
         ["unshare", "--user", "/bin/sh", "-c", "echo; read line"],
+        env=_ENVIRONMENT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

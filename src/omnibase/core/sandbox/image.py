@@ -14,6 +14,7 @@ killed half-way, leave whole images only.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import json
@@ -132,7 +133,21 @@ def ensure_image(state_dir: Path) -> Image:
             shutil.rmtree(stale, ignore_errors=True)
         for draft in images.glob("*.tmp"):
             draft.unlink(missing_ok=True)
-        return _build(images, index)
+        if os.statvfs(images).f_flag & os.ST_NOEXEC:
+            raise SandboxUnavailable(
+                f"`{images}` is on a file system mounted noexec, and the guest's interpreter "
+                "has to be run from it",
+                hint="set `OMNIBASE_STATE_DIR` to a directory elsewhere",
+            )
+        try:
+            return _build(images, index)
+        except (OSError, shutil.Error) as error:
+            full = isinstance(error, shutil.Error) or error.errno in (errno.ENOSPC, errno.EDQUOT)
+            reason = "no space left" if full else str(error)
+            raise SandboxUnavailable(
+                f"the sandbox image cannot be built in `{images}`: {reason}",
+                hint="free disk space (an image takes about 100 MB), or set `OMNIBASE_STATE_DIR`",
+            ) from error
 
 
 def _key() -> str:

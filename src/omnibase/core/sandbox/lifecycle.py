@@ -23,7 +23,7 @@ from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Granted, Judge, Violation
 from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest
-from omnibase.core.sandbox.state import RunDirectory
+from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Output, Pipes
 from omnibase.errors import SandboxError, SandboxStartError
 
@@ -32,6 +32,7 @@ __all__ = ["Run"]
 _START_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
 _UNWATCHED_SECONDS: Final = 1.0
+_COMPLAINT_BYTES: Final = 600
 _PIPE_CHUNK: Final = 65536
 # Sentry and gofer threads, and two host tasks for each of the guest's.
 _HOST_TASKS: Final = 256
@@ -62,6 +63,7 @@ class Run:
         self._next_cpu_check = 0.0
         self._unwatched_since: float | None = None
         self._sent = False
+        self._complaint = b""
 
     def execute(self, directory: RunDirectory, cgroup: Cgroup) -> Ended:
         """Runs it; to be called in a thread of its own, whose namespaces end with it."""
@@ -70,7 +72,44 @@ class Run:
             cpus=self._spec.cpus,
             host_pids=_HOST_TASKS + 2 * self._spec.pids,
         )
+        try:
+            rows = self._prepare(directory.path)
+        except OSError as error:
+            raise SandboxStartError(
+                f"the run could not be set up in `{directory.path}`: {error}",
+                hint=storage_hint(error),
+            ) from error
         path = directory.path
+        granted = tuple(
+            Granted(path=target, tree=is_directory, writable=writable)
+            for _, target, is_directory, writable in rows
+        )
+        trace = TraceServer(
+            _endpoint(path),
+            Judge(self._spec.watch, granted, self._spec.masks, os.path.lexists),
+            self._on_violation,
+        )
+        pipes = Pipes.open()
+        try:
+            process = self._start(path, cgroup, pipes)
+            try:
+                self._watch(process, trace, pipes, cgroup, path / "scratch")
+            finally:
+                # Ends PID 1 of the namespace; the kernel ends and reaps the rest before it.
+                process.kill()
+                status = process.wait()
+            self._drain(pipes)
+            trace.drain()
+            trace.finish()
+            return self._ended(directory.run_id, status, trace, cgroup.stats())
+        finally:
+            trace.close()
+            pipes.close_all()
+            if self._scratch_fd >= 0:
+                os.close(self._scratch_fd)
+
+    def _prepare(self, path: Path) -> list[tuple[str, str, bool, bool]]:
+        """Enters the namespaces, stages the grants, and writes the bundle."""
         for name in ("scratch", "grants", "root"):
             (path / name).mkdir(mode=0o700)
         _runsc.enter_mount_namespace()
@@ -94,36 +133,10 @@ class Run:
             scratch_dir=str(path / "scratch"),
             grants_dir=str(path / "grants") if rows else None,
         )
-        endpoint = str(path / "trace")
+        endpoint = _endpoint(path)
         (path / "config.json").write_bytes(bundle.to_bytes(config))
         (path / "trace.json").write_bytes(bundle.to_bytes(bundle.trace_config(endpoint)))
-        granted = tuple(
-            Granted(path=target, tree=is_directory, writable=writable)
-            for _, target, is_directory, writable in rows
-        )
-        trace = TraceServer(
-            endpoint,
-            Judge(self._spec.watch, granted, self._spec.masks, os.path.lexists),
-            self._on_violation,
-        )
-        pipes = Pipes.open()
-        try:
-            process = self._start(path, cgroup, pipes)
-            try:
-                self._watch(process, trace, pipes, cgroup, path / "scratch")
-            finally:
-                # Ends PID 1 of the namespace; the kernel ends and reaps the rest before it.
-                process.kill()
-                status = process.wait()
-            self._drain(pipes)
-            trace.drain()
-            trace.finish()
-            return self._ended(directory.run_id, status, trace, cgroup.stats())
-        finally:
-            trace.close()
-            pipes.close_all()
-            if self._scratch_fd >= 0:
-                os.close(self._scratch_fd)
+        return rows
 
     def _start(self, path: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
         stdin, stdout, stderr, control = pipes.guest
@@ -235,8 +248,15 @@ class Run:
             selector.unregister(fd)
             pipes.close(name)
             return
-        if not self._output.add(name, chunk):
+        if not self._take(name, chunk):
             self._cause = "output"
+
+    def _take(self, name: str, chunk: bytes) -> bool:
+        """Keeps output; what comes before the script was sent is runsc's own complaint."""
+        if self._sent:
+            return self._output.add(name, chunk)
+        self._complaint = (self._complaint + chunk)[-_COMPLAINT_BYTES:]
+        return True
 
     def _write(self, selector: selectors.BaseSelector, pipes: Pipes, name: str) -> None:
         fd = getattr(pipes, name)
@@ -300,7 +320,7 @@ class Run:
             fd = getattr(pipes, name)
             with contextlib.suppress(BlockingIOError):
                 while fd >= 0 and (chunk := os.read(fd, _PIPE_CHUNK)):
-                    if not self._output.add(name, chunk) and self._cause == "exit":
+                    if not self._take(name, chunk) and self._cause == "exit":
                         self._cause = "output"
 
     def _ended(self, run_id: str, status: int, trace: TraceServer, stats: CgroupStats) -> Ended:
@@ -318,9 +338,8 @@ class Run:
         if self._output.truncated and "output" not in limits:
             limits.append("output")
         if trace.agent_status is not None and cause == "exit":
-            exit_code = os.waitstatus_to_exitcode(trace.agent_status & 0xFFFF)
-        else:
-            exit_code = status if status >= 0 else 128 - status
+            status = os.waitstatus_to_exitcode(trace.agent_status & 0xFFFF)
+        exit_code = status if status >= 0 else 128 - status
         killed = trace.script_status is not None and trace.script_status & 0x7F
         result = RunResult(
             run_id=run_id,
@@ -352,16 +371,22 @@ class Run:
     def _diagnose(self, trace: TraceServer, result: RunResult) -> SandboxError | None:
         """Tells an end of the script from a failure of the sandbox."""
         if not trace.started:
-            message = result.stderr.decode("utf-8", "replace").strip()[-600:]
+            message = self._complaint.decode("utf-8", "replace").strip()
             return SandboxStartError(
                 f"the sandbox did not start: {message or f'runsc exited {result.exit_code}'}",
                 details={"exit_code": result.exit_code},
                 hint="run `omnibase doctor`",
             )
-        if trace.agent_status is None and not trace.dropped:
+        # PID 1 never dies of a signal by itself, nor goes without a word.
+        died = trace.agent_status is not None and trace.agent_status & 0x7F
+        if died or (trace.agent_status is None and not trace.dropped):
             return SandboxError(
                 "the sandbox died before the script ended",
                 details={"exit_code": result.exit_code},
                 hint="something outside ended it, or the Sentry crashed",
             )
         return None
+
+
+def _endpoint(path: Path) -> str:
+    return str(path / "trace")

@@ -66,6 +66,7 @@ def probe_platform(runtime: Runtime, name: str, state: Path, *, fresh: bool = Fa
         problem = try_platform(runtime, name, root, _DEADLINE_SECONDS)
     if problem is None and key not in known:
         draft = cache.with_suffix(f".{os.getpid()}.tmp")
+        draft.touch(mode=0o600)
         draft.write_text(json.dumps([*known[-8:], key]))
         draft.replace(cache)
     return problem

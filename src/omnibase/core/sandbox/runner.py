@@ -19,8 +19,8 @@ from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.spec import SandboxSpec
-from omnibase.core.sandbox.state import RunDirectory
-from omnibase.errors import SandboxError
+from omnibase.core.sandbox.state import RunDirectory, storage_hint
+from omnibase.errors import SandboxError, SandboxStartError
 
 __all__ = ["Cancel", "Ended", "GVisorRunner", "Observer", "RunRequest", "SandboxRunner"]
 
@@ -138,7 +138,13 @@ class GVisorRunner:
         directory = RunDirectory.create(self.state)
         cgroup = Cgroup(self.hierarchy, directory.run_id)
         try:
-            directory.record_cgroups(cgroup.paths)
+            try:
+                directory.record_cgroups(cgroup.paths)
+            except OSError as error:
+                raise SandboxStartError(
+                    f"`{directory.path}` cannot be written: {error.strerror}",
+                    hint=storage_hint(error),
+                ) from error
             relay = _Relay(observer, cancel)
             return relay.serve(lambda: Run(self, request, relay, cancel).execute(directory, cgroup))
         finally:

@@ -86,7 +86,19 @@ def resolve_grants(spec: SandboxSpec) -> Iterator[tuple[StagedMount, ...]]:
                 if mount.writable and mount.is_directory:
                     _check_tree(mount, grant)
         _check_filesystems(mounts.values())
-        yield tuple(sorted(mounts.values(), key=lambda mount: (mount.path.count("/"), mount.path)))
+        # A tree that grants as much already shows what lies in it; a second mount
+        # there would take the right to write away.
+        needed = [
+            mount
+            for mount in mounts.values()
+            if not any(
+                tree.is_directory
+                and mount.path.startswith(f"{tree.path}/")
+                and (tree.writable or not mount.writable)
+                for tree in mounts.values()
+            )
+        ]
+        yield tuple(sorted(needed, key=lambda mount: (mount.path.count("/"), mount.path)))
 
 
 def resolve_masks(
@@ -119,7 +131,8 @@ def resolve_masks(
         for top in tops:
             above = os.path.dirname(mask.path)
             while above != top.path:
-                pinned.add(above)
+                if all(above != mount.path for mount in mounts):  # else it is one already
+                    pinned.add(above)
                 above = os.path.dirname(above)
     return masks, tuple(sorted(pinned, key=lambda path: (path.count("/"), path)))
 

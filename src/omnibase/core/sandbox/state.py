@@ -8,6 +8,7 @@ removes what they guarded (processes, cgroups, files).
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -22,7 +23,7 @@ from typing import Final
 from omnibase.core.sandbox.cgroup import remove_paths
 from omnibase.errors import ConfigurationError, SandboxUnavailable
 
-__all__ = ["RunDirectory", "leftovers", "state_dir", "sweep"]
+__all__ = ["RunDirectory", "leftovers", "state_dir", "storage_hint", "sweep"]
 
 _LOCK: Final = "lock"
 _CGROUPS: Final = "cgroups.json"
@@ -50,19 +51,19 @@ def state_dir() -> Path:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = os.lstat(path)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            raise ConfigurationError(
+                f"the state directory `{path}` is not a directory of yours",
+                hint="set `OMNIBASE_STATE_DIR` to a directory of your own",
+            )
+        if status.st_mode & 0o077:
+            os.chmod(path, 0o700)
+        (path / "runs").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
             f"the state directory `{path}` cannot be used: {error.strerror}",
             hint="set `OMNIBASE_STATE_DIR` to a directory of your own",
         ) from error
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise ConfigurationError(
-            f"the state directory `{path}` is not a directory of yours",
-            hint="set `OMNIBASE_STATE_DIR` to a directory of your own",
-        )
-    if status.st_mode & 0o077:
-        os.chmod(path, 0o700)
-    (path / "runs").mkdir(mode=0o700, exist_ok=True)
     return path
 
 
@@ -97,7 +98,7 @@ class RunDirectory:
             shutil.rmtree(draft, ignore_errors=True)
             raise SandboxUnavailable(
                 f"no run directory can be made in `{state}`: {error.strerror}",
-                hint="free disk space, or set `OMNIBASE_STATE_DIR`",
+                hint=storage_hint(error),
             ) from error
         return cls(run_id, final, lock_fd)
 
@@ -111,6 +112,13 @@ class RunDirectory:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock_fd)
             self._lock_fd = -1
+
+
+def storage_hint(error: BaseException) -> str:
+    """Says what to do about a state directory that cannot be written."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    move = "set `OMNIBASE_STATE_DIR` to a directory that is on disk and writable"
+    return f"free disk space, or {move}" if full else move
 
 
 def leftovers(state: Path) -> list[Path]:

@@ -66,16 +66,17 @@ def _bind(source: str, target: str, flags: int) -> None:
 
 
 def _make_mount_point(path: str, is_directory: bool) -> None:
-    parent = os.path.dirname(path)
+    own = os.stat("/").st_dev
     built = ""
-    for part in parent.split("/")[1:]:
+    for part in os.path.dirname(path).split("/")[1:]:
         built += "/" + part
         try:
             os.mkdir(built, 0o755)
         except FileExistsError:
-            # Closed directories become passable, no more, once something is granted below.
-            mode = os.stat(built).st_mode
-            if not mode & 0o001:
+            # Closed directories of the image open up once something is granted below.
+            # Those of a granted tree are the host's, and none of our business.
+            status = os.stat(built)
+            if status.st_dev == own and not status.st_mode & 0o001:
                 os.chmod(built, 0o755)
     if is_directory:
         os.makedirs(path, 0o755, exist_ok=True)
@@ -89,8 +90,8 @@ def _bind_grants(job: dict) -> None:  # type: ignore[type-arg]
         _make_mount_point(target, is_directory)
         _bind(source, target, flags if writable else flags | _MS_RDONLY)
     for target in job["pinned"]:  # a mount point cannot be renamed away from its mask
-        writable = any(w for _, top, _, w in job["mounts"] if target.startswith(f"{top}/"))
-        _bind(target, target, flags if writable else flags | _MS_RDONLY)
+        tops = [(len(top), w) for _, top, _, w in job["mounts"] if target.startswith(f"{top}/")]
+        _bind(target, target, flags if max(tops)[1] else flags | _MS_RDONLY)
     for target, is_directory in job["masks"]:
         if is_directory:
             encoded = os.fsencode(target) + b"\0"
@@ -111,9 +112,11 @@ def _show_cpus(count: int) -> None:
 
 def _prune_devices() -> None:
     """Leaves only devices that scripts use: each other one is the Sentry's code for nothing."""
-    os.unlink("/dev/fuse")
-    for name in os.listdir("/dev/net"):
-        os.unlink(f"/dev/net/{name}")
+    for path in ("/dev/fuse", "/dev/net/tun"):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass  # this gVisor has none
 
 
 def _install_filter(program: bytes) -> None:
