@@ -29,7 +29,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: help setup demo test test-fast test-security check format bench docs lock clean
+.PHONY: help setup postgres demo test test-fast test-security check format bench docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -48,12 +48,16 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# The registry's stores are tested against a real server.
+postgres:
+	@scripts/setup-postgres.sh >/dev/null
+
 demo: setup ## the same script with and without permissions, on a real sandbox
 	@$(BIN)/python examples/demo.py
 
 # pytest's own closing line is printed again at the end: it is the last line of
 # the output, whatever coverage reports after it.
-test: setup ## every test, coverage, and full branch coverage of the modules that decide
+test: setup postgres ## every test, coverage, and full branch coverage of the modules that decide
 	@$(BIN)/coverage erase
 	@$(BIN)/python -m pytest --color=no --cov --cov-report=term 2>&1 | tee $(OUTPUT)
 ifneq ($(DECIDING),)
@@ -61,7 +65,7 @@ ifneq ($(DECIDING),)
 endif
 	@grep -E '$(CLOSING)' $(OUTPUT) | tail -n 1
 
-test-fast: setup ## unit, property and contract tests alone
+test-fast: setup postgres ## unit, property and contract tests alone
 	@$(BIN)/python -m pytest tests/unit tests/property tests/contract
 
 test-security: setup ## hostile code on a real sandbox

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -251,6 +252,8 @@ class _Call:
         self.env = env
         self._on_output = on_output
         self._bus = bus or events.default_bus()
+        if self._bus.closed:
+            raise ConfigurationError("the event bus is closed", hint="pass an open one")
 
     def request(self, root: image.Image) -> RunRequest:
         return RunRequest(
@@ -275,7 +278,7 @@ class _Call:
 
     def _execute(self, emitter: events.Emitter, cancel: Cancel) -> RunResult:
         runner = _runner()
-        request = self.request(_image())
+        request = replace(self.request(_image()), run_id=emitter.runid)
         for grant in self.grants:
             emitter.emit(
                 events.CapabilityGranted(
@@ -294,8 +297,6 @@ class _Call:
         except BaseException as cut_short:
             recorder.abandoned(cut_short)
             raise
-        # The result carries the id that the events carry.
-        ended = replace(ended, result=replace(ended.result, run_id=emitter.runid))
         recorder.ended(ended)
         error = record.verdict(ended, self.context, record.spec_limits(request))
         if error is not None:
@@ -361,6 +362,7 @@ def compile_grants(
         policies = os.path.realpath(os.path.join(registry or "registry", "policies"))
         if registry or os.path.lexists(policies):
             read_only_areas = (policies,)
+    read_only_areas += _own_files()
     return compile.compile_spec(
         grants,
         context,
@@ -369,6 +371,16 @@ def compile_grants(
         refused_areas=(os.path.realpath(state.state_dir()),),
         read_only_areas=read_only_areas,
     )
+
+
+def _own_files() -> tuple[str, ...]:
+    """Directories of what OmniBase itself runs as root: never to be written by a script."""
+    own = {os.path.realpath(os.path.dirname(__file__))}
+    own |= {os.path.realpath(prefix) for prefix in (sys.prefix, sys.base_prefix)}
+    with contextlib.suppress(SandboxUnavailable):
+        own.add(os.path.realpath(os.path.dirname(_runsc.find_runtime().path)))
+    # The system's directories are the operator's to protect, by not granting them.
+    return tuple(sorted(own - {"/usr", "/usr/bin", "/usr/local", "/usr/local/bin", "/bin", "/"}))
 
 
 _lock = threading.Lock()

@@ -141,7 +141,7 @@ class Cgroup:
                         _write(f"{parent}/cgroup.subtree_control", f"+{name}")
                 os.mkdir(self._paths[""])
                 self._set("", "memory.max", memory_bytes)
-                self._set("", "memory.swap.max", 0, optional=True)
+                self._set("", "memory.swap.max", 0, optional=not _swap_is_on())
                 self._set("", "memory.oom.group", 1, optional=True)
                 self._set("", "pids.max", host_pids)
                 self._set("", "cpu.max", f"{quota} {_CPU_PERIOD_MICROSECONDS}")
@@ -149,7 +149,9 @@ class Cgroup:
                 for path in self.paths:
                     os.mkdir(path)
                 self._set("memory", "memory.limit_in_bytes", memory_bytes)
-                self._set("memory", "memory.memsw.limit_in_bytes", memory_bytes, optional=True)
+                # Without it a script could go on in swap, past its limit.
+                swap = "memory.memsw.limit_in_bytes"
+                self._set("memory", swap, memory_bytes, optional=not _swap_is_on())
                 self._set("pids", "pids.max", host_pids)
                 self._set("cpu", "cpu.cfs_period_us", _CPU_PERIOD_MICROSECONDS)
                 self._set("cpu", "cpu.cfs_quota_us", quota)
@@ -190,11 +192,10 @@ class Cgroup:
         return remove_paths(self.paths, timeout_seconds)
 
     def _set(self, controller: str, name: str, value: object, *, optional: bool = False) -> None:
-        try:
-            _write(f"{self._paths[controller]}/{name}", str(value))
-        except OSError:
-            if not optional:  # e.g. a kernel without swap accounting
-                raise
+        path = f"{self._paths[controller]}/{name}"
+        if optional and not os.path.exists(path):
+            return
+        _write(path, str(value))
 
     def _get(self, controller: str, name: str) -> str:
         try:
@@ -232,6 +233,13 @@ def _kill_all(path: str) -> None:
         for text in _read(f"{path}/cgroup.procs").split():
             with contextlib.suppress(OSError):
                 os.kill(int(text), signal.SIGKILL)
+
+
+def _swap_is_on() -> bool:
+    try:
+        return len(_read("/proc/swaps").splitlines()) > 1
+    except OSError:
+        return False
 
 
 def _read(path: str) -> str:

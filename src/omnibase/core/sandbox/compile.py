@@ -29,7 +29,7 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
 # No grant reaches the kernel's own file systems, whatever it says.
 _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 # The guest's own world: a tree mounted over one of these would break the guest.
-_GUEST_OWN: Final = ("/etc", "/opt", GUEST_PREFIX, "/run", "/tmp", "/lib64", "/usr/share/zoneinfo")
+_GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
 _GUEST_INTERNAL: Final = ("/guest", "/grants", GUEST_PREFIX, "/run/script", "/.lookup")
 
 _OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/proc/", "/run/script/",
@@ -47,6 +47,8 @@ _PROBES: Final = frozenset(
         "/var/lib/libuuid/clock.txt",
     }
 )
+_HIDDEN: Final = "the sandbox's own state is never visible"
+_NOT_WRITABLE: Final = "what OmniBase decides and runs from is not to be had with a right to write"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _BASE_ENVIRONMENT: Final = {
     "HOME": "/tmp",
@@ -96,18 +98,13 @@ def compile_spec(
                 hint="enforced today: " + ", ".join(sorted(ENFORCEMENT)),
             )
         if grant.type is CapabilityType.MEMORY:
-            memory = max(memory, parse_size(grant.resource))
+            memory = max(memory, _memory(grant, context))
             continue
         file = _file_grant(grant)
-        areas = refused_areas + (read_only_areas if file.writable else ())
-        covered += _check_areas(file, areas)
+        covered += _check_areas(file, refused_areas, _HIDDEN)
+        if file.writable:
+            covered += _check_areas(file, read_only_areas, _NOT_WRITABLE)
         files.append(file)
-    if memory > context.memory_bytes:
-        raise CapabilityError(
-            f"`MEMORY:{memory}` is more than the ceiling of {context.memory_bytes} bytes",
-            details={"ceiling_bytes": context.memory_bytes},
-            hint="ask for less, or raise `memory_bytes` in the ExecutionContext (`--memory`)",
-        )
     # A grant raises the default; it never lowers it.
     memory = max(memory, min(context.default_memory_bytes, context.memory_bytes))
     files.sort(key=lambda grant: (grant.path.count("/"), grant.path, grant.writable))
@@ -140,6 +137,17 @@ def compile_spec(
     )
 
 
+def _memory(grant: Capability, context: ExecutionContext) -> int:
+    size = parse_size(grant.resource)
+    if size > context.memory_bytes:
+        raise CapabilityError(
+            f"`{grant}` is more than the ceiling of {context.memory_bytes} bytes",
+            details={"capability": str(grant), "ceiling_bytes": context.memory_bytes},
+            hint="ask for less, or raise `memory_bytes` in the ExecutionContext (`--memory`)",
+        )
+    return size
+
+
 def _file_grant(grant: Capability) -> FileGrant:
     resource = grant.resource
     writable = grant.type is CapabilityType.FILE_WRITE
@@ -156,7 +164,7 @@ def _file_grant(grant: Capability) -> FileGrant:
     return FileGrant(path=resource, kind=kind, writable=writable, capability=str(grant))  # type: ignore[arg-type]
 
 
-def _check_areas(grant: FileGrant, refused: tuple[str, ...]) -> list[Mask]:
+def _check_areas(grant: FileGrant, refused: tuple[str, ...], reason: str) -> list[Mask]:
     """Refuses what no grant may reach; returns masks for what a tree merely contains."""
     fixed = _literal_prefix(grant.path)
     for area in (*_FORBIDDEN, *_GUEST_INTERNAL, *refused):
@@ -174,11 +182,7 @@ def _check_areas(grant: FileGrant, refused: tuple[str, ...]) -> list[Mask]:
             details={"capability": grant.capability},
             hint="grant a directory below it",
         )
-    return [
-        Mask(path=area, reason="the sandbox's own state is never visible")
-        for area in refused
-        if area.startswith(f"{grant.path}/")
-    ]
+    return [Mask(path=area, reason=reason) for area in refused if area.startswith(f"{grant.path}/")]
 
 
 def _literal_prefix(path: str) -> str:

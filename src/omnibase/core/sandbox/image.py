@@ -36,10 +36,10 @@ from omnibase.errors import SandboxUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["GUEST_PREFIX", "Image", "ensure_image"]
+__all__ = ["GUEST_PREFIX", "Image", "ensure_image", "prune_images"]
 
 GUEST_PREFIX = "/opt/omnibase"
-_FORMAT = 6  # raise it whenever what is built changes
+_FORMAT = 7  # raise it whenever what is built changes
 _SKIPPED = frozenset(
     {"__pycache__", "ensurepip", "idlelib", "lib2to3", "site-packages", "dist-packages"}
     | {"test", "tests", "tkinter", "turtledemo"}
@@ -150,14 +150,50 @@ def ensure_image(state_dir: Path) -> Image:
             ) from error
 
 
+def prune_images(state_dir: Path) -> list[Path]:
+    """Removes images of other interpreters and times, unless a run is under way.
+
+    Returns:
+        What was removed. An image that is needed again is built again.
+    """
+    images = state_dir / "images"
+    if not images.is_dir():
+        return []
+    removed = []
+    with _locked(images / ".lock"):
+        if any((state_dir / "runs").iterdir()):
+            return []
+        index = images / f"{_key()}.json"
+        current = _read_index(index)
+        for entry in sorted(images.iterdir()):
+            if entry.name == ".lock" or entry == index:
+                continue
+            if current is not None and str(entry) == current.path:
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+                removed.append(entry)
+            else:
+                entry.unlink(missing_ok=True)
+    return removed
+
+
 def _key() -> str:
     """Hashes what identifies the interpreter and this builder."""
     executable = os.path.realpath(_base_executable())
     facts: list[object] = [_FORMAT, sys.version, executable]
-    for path in (executable, sysconfig.get_path("stdlib"), __file__, *map(str, _agent_files())):
-        status = os.stat(path)
-        facts.append((path, status.st_size, status.st_mtime_ns))
+    stdlib = sysconfig.get_path("stdlib")
+    facts += _stamps([executable, stdlib, __file__, elf.__file__, *map(str, _agent_files())])
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def _stamps(paths: list[str]) -> list[tuple[str, int, int]]:
+    """What tells that a file has changed: its size and its time."""
+    stamps = []
+    for path in paths:
+        status = os.stat(path)
+        stamps.append((path, status.st_size, status.st_mtime_ns))
+    return stamps
 
 
 def _base_executable() -> str:
@@ -178,6 +214,9 @@ def _read_index(index: Path) -> Image | None:
             probes=tuple(record["probes"]),
             environment=tuple((str(k), str(v)) for k, v in record["environment"]),
         )
+        libraries = [tuple(stamp) for stamp in record["libraries"]]
+        if _stamps([path for path, _, _ in libraries]) != libraries:
+            return None  # a library was updated: so is the image
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return image if os.path.isdir(image.path) else None
@@ -193,7 +232,9 @@ def _locked(path: Path) -> Iterator[None]:
 def _build(images: Path, index: Path) -> Image:
     work = images / f".build-{secrets.token_hex(8)}"
     try:
-        python = _populate(work)
+        python, libraries = _populate(work)
+        # Taken before the copy could be outdated: a later change is seen as one.
+        stamps = _stamps(libraries)
         digest = _manifest_digest(work)
         final = images / digest
         if not final.exists():
@@ -212,15 +253,15 @@ def _build(images: Path, index: Path) -> Image:
             else (("LANG", "C"),)
         ),
     )
-    record = dataclasses.asdict(image)
+    record = dataclasses.asdict(image) | {"libraries": stamps}
     draft = index.with_suffix(f".{secrets.token_hex(4)}.tmp")
     draft.write_text(json.dumps(record))
     draft.replace(index)
     return image
 
 
-def _populate(root: Path) -> str:
-    """Fills the image and returns the guest path of its interpreter."""
+def _populate(root: Path) -> tuple[str, list[str]]:
+    """Fills the image; returns the guest path of its interpreter and the libraries copied."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     prefix = root / GUEST_PREFIX.lstrip("/")
     for name in (*_CLOSED, *_MOUNT_POINTS, "etc"):
@@ -271,7 +312,7 @@ def _populate(root: Path) -> str:
         # lib and usr may hold the loader: passable, but not listable.
         os.chmod(root / name, 0o711 if any((root / name).iterdir()) else 0o700)
     os.chmod(root / "tmp", 0o1777)
-    return f"{GUEST_PREFIX}/bin/{version}"
+    return f"{GUEST_PREFIX}/bin/{version}", sorted({loader, *libraries.values()})
 
 
 def _origin(module: Path, dynload: Path) -> Path:
@@ -346,6 +387,9 @@ def _manifest_digest(root: Path) -> str:
     digest = hashlib.sha256()
     for directory, subdirs, files in os.walk(root):
         subdirs.sort()
+        for name in subdirs:
+            path = os.path.join(directory, name)
+            digest.update(repr((os.path.relpath(path, root), os.lstat(path).st_mode)).encode())
         for name in sorted(files):
             path = os.path.join(directory, name)
             status = os.lstat(path)

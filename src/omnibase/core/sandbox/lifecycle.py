@@ -63,7 +63,14 @@ class Run:
         self._next_cpu_check = 0.0
         self._unwatched_since: float | None = None
         self._sent = False
+        self._process: _runsc.Process | None = None
         self._complaint = b""
+
+    def expire(self) -> None:
+        """Ends the sandbox at its deadline, from another thread."""
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def execute(self, directory: RunDirectory, cgroup: Cgroup) -> Ended:
         """Runs it; to be called in a thread of its own, whose namespaces end with it."""
@@ -84,17 +91,24 @@ class Run:
             Granted(path=target, tree=is_directory, writable=writable)
             for _, target, is_directory, writable in rows
         )
-        trace = TraceServer(
-            _endpoint(path),
-            Judge(self._spec.watch, granted, self._spec.masks, os.path.lexists),
-            self._on_violation,
-        )
-        pipes = Pipes.open()
-        try:
-            process = self._start(path, cgroup, pipes)
+        judge = Judge(self._spec.watch, granted, self._spec.masks, os.path.lexists)
+        pipes = Pipes()
+        with contextlib.ExitStack() as stack:
+            stack.callback(pipes.close_all)
+            try:
+                trace = TraceServer(_endpoint(path), judge, self._on_violation)
+                stack.callback(trace.close)
+                pipes.open()
+            except OSError as error:
+                raise SandboxStartError(
+                    f"the run has no descriptors: {error.strerror}", hint="`ulimit -n 1024`"
+                ) from error
+            process = self._process = self._start(path, cgroup, pipes)
             try:
                 self._watch(process, trace, pipes, cgroup, path / "scratch")
             finally:
+                if self._scratch_fd >= 0:
+                    os.close(self._scratch_fd)
                 # Ends PID 1 of the namespace; the kernel ends and reaps the rest before it.
                 process.kill()
                 status = process.wait()
@@ -102,11 +116,6 @@ class Run:
             trace.drain()
             trace.finish()
             return self._ended(directory.run_id, status, trace, cgroup.stats())
-        finally:
-            trace.close()
-            pipes.close_all()
-            if self._scratch_fd >= 0:
-                os.close(self._scratch_fd)
 
     def _prepare(self, path: Path) -> list[tuple[str, str, bool, bool]]:
         """Enters the namespaces, stages the grants, and writes the bundle."""
@@ -210,6 +219,8 @@ class Run:
                         else:
                             self._write(selector, pipes, key.data)
                     self._sample_scratch()
+                    if ended and time.monotonic() >= deadline:
+                        self._cause = "time"  # the watchdog was first
                     if ended or trace.agent_status is not None:
                         # With PID 1 the guest is over: no need to wait for runsc to fold it up.
                         return

@@ -35,6 +35,7 @@ class RunRequest:
         name: File name that the script sees as its own (no slash).
         argv: Arguments after the script's name.
         stdin: Bytes on standard input.
+        run_id: 32 hexadecimal digits, unguessable; made if empty.
     """
 
     spec: SandboxSpec
@@ -42,6 +43,7 @@ class RunRequest:
     name: str = "script.py"
     argv: tuple[str, ...] = ()
     stdin: bytes = b""
+    run_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +137,7 @@ class GVisorRunner:
         """See `SandboxRunner.run`."""
         from omnibase.core.sandbox.lifecycle import Run
 
-        directory = RunDirectory.create(self.state)
+        directory = RunDirectory.create(self.state, request.run_id)
         cgroup = Cgroup(self.hierarchy, directory.run_id)
         try:
             try:
@@ -150,8 +152,10 @@ class GVisorRunner:
         finally:
             # Outside of the run's mount namespace, where granted files are mounted
             # below the directory: from here none of them can be seen or deleted.
-            cgroup.remove()
-            directory.remove()
+            if cgroup.remove():
+                directory.remove()
+            else:  # the next sweep finds it by the directory
+                directory.release()
 
 
 class _Relay:
@@ -184,9 +188,15 @@ class _Relay:
             raise error
 
     def serve(self, work: Callable[[], Ended]) -> Ended:
-        """Does the work, answering its calls; an exception of either comes out here."""
+        """Does the work, answering its calls; an exception of either comes out here.
+
+        An interrupt (Ctrl-C) may strike anywhere, even between taking a call and
+        answering it. From then on no call is served: one answer is put in advance,
+        which makes the run's pending or next call raise, and the run ends.
+        """
         outcome: list[Ended] = []
         failure: list[BaseException] = []
+        finished = threading.Event()
 
         def body() -> None:
             try:
@@ -194,33 +204,36 @@ class _Relay:
             except BaseException as error:
                 failure.append(error)
             finally:
+                finished.set()
                 self._calls.put(None)
 
         thread = threading.Thread(target=body, name="omnibase-run", daemon=True)
         interrupt: BaseException | None = None
         try:
             thread.start()
+            while (call := self._calls.get()) is not None:
+                self._answers.put(_exception_of(call))
         except BaseException as error:
             interrupt = error
             self._cancel.set()
-        while thread.ident is not None:
+            self._answers.put(error)
+        while thread.ident is not None and not (finished.is_set() and not thread.is_alive()):
             try:
-                call = self._calls.get()
-            except BaseException as error:  # Ctrl-C: end the run, then let it through
-                interrupt = error
-                self._cancel.set()
-                continue
-            if call is None:
-                break
-            try:
-                call()
+                thread.join()
             except BaseException as error:
+                interrupt = interrupt or error
+                self._cancel.set()
                 self._answers.put(error)
-            else:
-                self._answers.put(None)
-        thread.join()
         if interrupt is not None:
             raise interrupt
         if failure:
             raise failure[0]
         return outcome[0]
+
+
+def _exception_of(call: Callable[[], None]) -> BaseException | None:
+    try:
+        call()
+    except BaseException as error:
+        return error
+    return None

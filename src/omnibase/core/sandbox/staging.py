@@ -315,18 +315,19 @@ def _check_tree(mount: StagedMount, grant: FileGrant) -> None:
 
 def _check_filesystems(mounts: Iterable[StagedMount]) -> None:
     """Refuses what lies on, or has mounted below it, one of the kernel's own file systems."""
-    table = []
+    table: dict[str, tuple[str, str]] = {}
     with open("/proc/thread-self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             before, _, after = line.partition(" - ")
-            point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), before.split(" ")[4])
-            table.append((point, after.split(" ", 1)[0]))
+            fields = before.split(" ")
+            point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields[4])
+            table[fields[0]] = (point, after.split(" ", 1)[0])
     for mount in mounts:
-        beneath = max(
-            (row for row in table if f"{mount.path}/".startswith(f"{row[0].rstrip('/')}/")),
-            key=lambda row: len(row[0]),
-        )
-        inside = [r for r in table if mount.is_directory and r[0].startswith(f"{mount.path}/")]
+        with open(f"/proc/thread-self/fdinfo/{mount.fd}") as file:
+            facts = dict(line.split(":", 1) for line in file)
+        beneath = table.get(facts["mnt_id"].strip(), (mount.path, "unknown"))
+        rows = table.values() if mount.is_directory else ()
+        inside = [row for row in rows if row[0].startswith(f"{mount.path}/")]
         for point, kind in (beneath, *inside):
             if kind in _KERNEL_FILESYSTEMS:
                 raise CapabilityError(

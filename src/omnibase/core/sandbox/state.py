@@ -81,9 +81,9 @@ class RunDirectory:
     _lock_fd: int
 
     @classmethod
-    def create(cls, state: Path) -> RunDirectory:
+    def create(cls, state: Path, run_id: str = "") -> RunDirectory:
         """Makes and locks a new one; it appears under its name only once locked."""
-        run_id = secrets.token_hex(16)
+        run_id = run_id or secrets.token_hex(16)
         draft = state / "runs" / f"{_NEW}{run_id}"
         lock_fd = -1
         try:
@@ -110,6 +110,11 @@ class RunDirectory:
         """Deletes the directory and lets go of the lock."""
         if self._lock_fd >= 0:
             shutil.rmtree(self.path, ignore_errors=True)
+            self.release()
+
+    def release(self) -> None:
+        """Lets go of the lock; what is left is for the next sweep."""
+        if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
 
@@ -142,16 +147,19 @@ def sweep(state: Path) -> list[Path]:
     for path in leftovers(state):
         try:
             fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
+        except FileNotFoundError:
             shutil.rmtree(path, ignore_errors=True)
             removed.append(path)
+            continue
+        except OSError:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             paths: tuple[str, ...] = ()
             with contextlib.suppress(OSError, ValueError, TypeError):
                 paths = tuple(str(p) for p in json.loads((path / _CGROUPS).read_text()))
-            remove_paths(paths, timeout_seconds=2.0)
+            if not remove_paths(paths, timeout_seconds=2.0):
+                continue  # something of it cannot be ended yet
             shutil.rmtree(path, ignore_errors=True)
             removed.append(path)
         except BlockingIOError:
@@ -164,8 +172,10 @@ def sweep(state: Path) -> list[Path]:
 def _is_free(path: Path) -> bool:
     try:
         fd = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return path.is_dir()
+    except OSError:  # e.g. no descriptor left: that says nothing about the run
+        return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

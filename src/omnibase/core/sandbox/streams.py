@@ -56,18 +56,16 @@ class Pipes:
     control: int = -1
     guest: list[int] = field(default_factory=list)
 
-    @classmethod
-    def open(cls) -> Pipes:
-        pipes = cls()
+    def open(self) -> None:
+        """Makes all four; `close_all` closes whatever was made, also after an error."""
         for name, host_reads in (
             ("stdin", False), ("stdout", True), ("stderr", True), ("control", False),
         ):  # fmt: skip
             reader, writer = os.pipe2(os.O_CLOEXEC)
             host, guest = (reader, writer) if host_reads else (writer, reader)
             os.set_blocking(host, False)
-            setattr(pipes, name, host)
-            pipes.guest.append(guest)
-        return pipes
+            setattr(self, name, host)
+            self.guest.append(guest)
 
     def close_guest(self) -> None:
         while self.guest:

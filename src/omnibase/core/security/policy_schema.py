@@ -56,8 +56,10 @@ _GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "Memory": {"bytes": _NUMBER},
 }
 
+_NAMED: dict[str, tuple[str, ...]] = {"name": _TEXT}
+
 ATTRIBUTES: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {entity: _GROUPS.get(entity, {"name": _TEXT}) for entity in CAPABILITY_OF}
+    {entity: _GROUPS.get(entity, _NAMED) for entity in CAPABILITY_OF}
 )
 """For each entity type its attributes, and the operators that each may be compared with."""
 
@@ -137,6 +139,15 @@ def _comparison(owner: str, attribute: str, operator: str, value: dict[str, Any]
     return _object({operator: _object({"left": left, "right": _object({"Value": value})})})
 
 
+def _alike() -> dict[str, list[str]]:
+    """Returns the entity types that have the same attributes, by the first of them."""
+    groups: dict[str, list[str]] = {}
+    for entity, attributes in ATTRIBUTES.items():
+        first = next((one for one in groups if ATTRIBUTES[one] == attributes), entity)
+        groups.setdefault(first, []).append(entity)
+    return groups
+
+
 def _conditions(entity: str) -> dict[str, Any]:
     this = {"$ref": f"#/$defs/{entity}"}
     text = {"type": "string", "maxLength": MAX_TEXT}
@@ -159,8 +170,10 @@ def policy_file_schema() -> dict[str, Any]:
     every policy is for the component, and the bounds of conditions.
     """
 
+    groups = _alike()
+
     def policy(entity: str) -> dict[str, Any]:
-        kind = {"enum": ["when", "unless"]}
+        kind, alike = {"enum": ["when", "unless"]}, groups[entity]
         body = {"$ref": f"#/$defs/{entity}"}
         text = {"type": "string"}
         return _object(
@@ -168,7 +181,9 @@ def policy_file_schema() -> dict[str, Any]:
                 "effect": {"enum": ["permit", "forbid"]},
                 "principal": _entity("==", "Component", {"type": "string", "pattern": _UUID}),
                 "action": _entity("==", "Action", {"const": "use"}),
-                "resource": _object({"op": {"const": "is"}, "entity_type": {"const": entity}}),
+                "resource": _object(
+                    {"op": {"const": "is"}, "entity_type": {"enum": groups[entity]}}
+                ),
                 "conditions": {"type": "array", "items": _object({"kind": kind, "body": body})},
                 "annotations": _object(
                     {
@@ -196,7 +211,7 @@ def policy_file_schema() -> dict[str, Any]:
                     "type": "object",
                     "maxProperties": MAX_POLICIES,
                     "propertyNames": {"pattern": ID_PATTERN},
-                    "additionalProperties": {"anyOf": [policy(entity) for entity in ATTRIBUTES]},
+                    "additionalProperties": {"anyOf": [policy(entity) for entity in groups]},
                 },
                 "templates": {"type": "object", "maxProperties": 0},
                 "templateLinks": {"type": "array", "maxItems": 0},
@@ -212,7 +227,7 @@ def policy_file_schema() -> dict[str, Any]:
                     ]
                 },
             },
-            **{entity: _conditions(entity) for entity in ATTRIBUTES},
+            **{entity: _conditions(entity) for entity in groups},
         },
     }
 
