@@ -14,11 +14,11 @@ __all__ = [
     "Test",
     "all_of",
     "any_of",
+    "comparisons",
     "evaluate",
     "glob_matches",
     "negate",
     "simplify",
-    "tests_in",
 ]
 
 Glob = tuple[str | None, ...]
@@ -139,15 +139,15 @@ def evaluate(condition: Condition, judge: Callable[[Test], bool]) -> bool:
     return any(evaluate(part, judge) for part in condition.parts)
 
 
-def tests_in(condition: Condition) -> Iterator[Test]:
+def comparisons(condition: Condition) -> Iterator[Test]:
     """Yields each test, from left to right."""
     if isinstance(condition, Test):
         yield condition
     elif isinstance(condition, Not):
-        yield from tests_in(condition.part)
+        yield from comparisons(condition.part)
     elif isinstance(condition, AllOf | AnyOf):
         for part in condition.parts:
-            yield from tests_in(part)
+            yield from comparisons(part)
 
 
 def glob_matches(glob: Glob, text: str) -> bool:

@@ -21,9 +21,9 @@ from omnibase.core.security.conditions import (
     Condition,
     Glob,
     Test,
+    comparisons,
     evaluate,
     simplify,
-    tests_in,
 )
 from omnibase.core.security.host_patterns import HostPattern, host_contains, host_keys
 from omnibase.core.security.name_patterns import MAX_SIZE, SecretPattern, SizePattern
@@ -112,7 +112,7 @@ def find(
 def _cuts(condition: Condition, attribute: str, low: int, high: int) -> list[tuple[int, int]]:
     """Splits a range of numbers where some comparison of the condition changes."""
     starts = {low}
-    for test in tests_in(condition):
+    for test in comparisons(condition):
         if test.attribute == attribute and isinstance(test.value, int):
             starts |= {test.value, test.value + 1}
     inside = sorted(start for start in starts if low <= start <= high)
@@ -131,7 +131,7 @@ def _find_size(within: Pattern | None, condition: Condition, meter: Meter) -> st
 
 def _cost(condition: Condition) -> int:
     """Steps of one evaluation: a test is cheaper than a transition."""
-    return 1 + sum(1 for _ in tests_in(condition)) // 8
+    return 1 + sum(1 for _ in comparisons(condition)) // 8
 
 
 # --- hosts -----------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def _host_cells(within: str, condition: Condition) -> Iterator[str]:
     """Yields a host for each way in which the comparisons of hosts can come out."""
     nodes = {within} | {
         _host_of(test)
-        for test in tests_in(condition)
+        for test in comparisons(condition)
         if test.attribute == "host" and test.value != ""
     }
     inside = [node for node in nodes if host_contains(within, node)]
@@ -212,7 +212,7 @@ def _find_secret(within: Pattern | None, condition: Condition, meter: Meter) -> 
     if isinstance(within, SecretPattern):
         names, plain, hosts = [within.name], within.host is None, within.host or "*"
     else:
-        known = {str(t.value) for t in tests_in(condition) if t.attribute == "name"}
+        known = {str(t.value) for t in comparisons(condition) if t.attribute == "name"}
         other = next(name for name in ("OTHER" + "_" * n for n in range(250)) if name not in known)
         names, plain, hosts = [other, *sorted(known)], True, "*"
     cost = _cost(condition)
@@ -304,7 +304,7 @@ class _Search:
             self.asked_end = self._add_asked(asked)
             self.asked_bits = (1 << self.size) - 1
         self.ends: dict[Test, int] = {}
-        for test in tests_in(condition):
+        for test in comparisons(condition):
             if test not in self.ends:
                 self.ends[test] = self._add_glob(_glob_of(test))
         for character in "/.":

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from omnibase.core.security.capabilities import Capability, CapabilityType
-from omnibase.core.security.conditions import Condition, Test, all_of, any_of, negate, tests_in
+from omnibase.core.security.conditions import Condition, Test, all_of, any_of, comparisons, negate
 from omnibase.core.security.containment import (
     MAX_STEPS,
     Meter,
@@ -269,7 +269,7 @@ class Case:
             return None
         found: dict[str, list[Rule]] = {}
         for rule in gap.rules:
-            for test in tests_in(rule.condition):
+            for test in comparisons(rule.condition):
                 candidate = _candidate(test, below) if test.owner == "resource" else None
                 if candidate is not None:
                     rules = found.setdefault(candidate, [])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from omnibase.core.security.capabilities import Capability, CapabilityType
-from omnibase.core.security.conditions import Condition, Test, all_of, any_of, negate, tests_in
+from omnibase.core.security.conditions import Condition, Test, all_of, any_of, comparisons, negate
 from omnibase.core.security.containment import Meter, Undecided, find
 from omnibase.core.security.deciding import MAX_TOTAL_STEPS, Case
 from omnibase.core.security.decision import PolicyContext
@@ -60,7 +60,7 @@ def relevant_contexts(*policies: Policy) -> tuple[PolicyContext, ...]:
     named: dict[str, set[str]] = {"trust": set(), "lifecycle": set(), "environment": set()}
     for policy in policies:
         for rule in policy.rules:
-            for test in tests_in(rule.condition):
+            for test in comparisons(rule.condition):
                 if test.owner == "context":
                     named[test.attribute].add(str(test.value))
     plain = PolicyContext()
@@ -143,7 +143,7 @@ def _candidates(kind: CapabilityType, conditions: tuple[Condition, ...]) -> list
     """Returns capabilities that the conditions speak of and that are easily written."""
     found: dict[str, dict[str, None]] = {}
     for condition in conditions:
-        for test in tests_in(condition):
+        for test in comparisons(condition):
             found.setdefault(test.attribute, {}).update(dict.fromkeys(_texts(test)))
     resources: list[str]
     if kind is CapabilityType.NETWORK_CONNECT:

@@ -10,9 +10,9 @@ from omnibase.core.security.conditions import (
     Condition,
     all_of,
     any_of,
+    comparisons,
     evaluate,
     negate,
-    tests_in,
 )
 from omnibase.core.security.containment import Meter, Undecided, attributes_of, find
 from omnibase.core.security.path_patterns import PathPattern
@@ -111,7 +111,7 @@ class _Linter:
     def _too_wide(self, rule: Rule) -> str | None:
         if rule.condition is True:
             return "OBP001"
-        tests = tests_in(rule.condition)
+        tests = comparisons(rule.condition)
         if rule.type is CapabilityType.SECRET_ACCESS:
             wide = any(test.attribute == "host" and test.value == (None,) for test in tests)
             return "OBP008" if wide else None

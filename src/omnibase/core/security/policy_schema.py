@@ -181,9 +181,7 @@ def policy_file_schema() -> dict[str, Any]:
                 "effect": {"enum": ["permit", "forbid"]},
                 "principal": _entity("==", "Component", {"type": "string", "pattern": _UUID}),
                 "action": _entity("==", "Action", {"const": "use"}),
-                "resource": _object(
-                    {"op": {"const": "is"}, "entity_type": {"enum": groups[entity]}}
-                ),
+                "resource": _object({"op": {"const": "is"}, "entity_type": {"enum": alike}}),
                 "conditions": {"type": "array", "items": _object({"kind": kind, "body": body})},
                 "annotations": _object(
                     {
