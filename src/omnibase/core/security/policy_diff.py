@@ -32,8 +32,7 @@ class DiffEntry:
             ``denied``: the other way round; ``undecided``: too complex to compare.
         capability: The pattern, as ``TYPE:resource``; the type alone if undecided.
         witness: A concrete resource of it that is decided otherwise.
-        whole: Whether the pattern is all or nothing; else it is an example, for
-            differences that no pattern of the policies describes.
+        whole: Whether all of it changes; else only some, the witness for example.
     """
 
     change: Literal["granted", "denied", "undecided"]
@@ -111,26 +110,32 @@ def _changes(
     meter: Meter,
 ) -> Iterator[DiffEntry]:
     gained = all_of((having, negate(without)))
-    if find(kind, None, gained, meter) is None:
+    example = find(kind, None, gained, meter)
+    if example is None:
         return
-    found: list[tuple[Capability, str]] = []
-    for one in candidates:
-        witness = find(kind, one.pattern, gained, meter)
-        if witness is None or find(kind, one.pattern, negate(having), meter) is not None:
-            continue
-        found.append((one, witness))
-    kept = [
-        (one, witness)
-        for one, witness in found
-        if not any(other != one and other.covers(one) for other, _ in found)
-    ]
-    for one, witness in kept:
-        yield DiffEntry(change=change, capability=str(one), witness=witness)
-    told = negate(any_of(condition_of(one) for one, _ in kept))
-    example = find(kind, None, all_of((gained, told)), meter)
-    if example is not None:
-        text = f"{kind.value}:{_kind_of_pattern(kind).literal(example)}"
-        yield DiffEntry(change=change, capability=text, witness=example, whole=False)
+    left = gained
+    # First what changes altogether, then requests that are decided otherwise now.
+    for whole in (True, False):
+        granted = gained if whole else having
+        found = [
+            (one, witness)
+            for one in candidates
+            if (witness := find(kind, one.pattern, left, meter)) is not None
+            and find(kind, one.pattern, negate(granted), meter) is None
+        ]
+        kept = [
+            (one, witness)
+            for one, witness in found
+            if not any(other != one and other.covers(one) for other, _ in found)
+        ]
+        for one, witness in kept:
+            yield DiffEntry(change=change, capability=str(one), witness=witness, whole=whole)
+        left = all_of((left, negate(any_of(condition_of(one) for one, _ in kept))))
+        example = find(kind, None, left, meter)
+        if example is None:
+            return
+    text = f"{kind.value}:{_kind_of_pattern(kind).literal(example)}"
+    yield DiffEntry(change=change, capability=text, witness=example, whole=False)
 
 
 def _kind_of_pattern(kind: CapabilityType) -> type[Pattern]:
