@@ -322,6 +322,11 @@ def test_a_disagreement_with_cedar_denies(capability: str, monkeypatch: pytest.M
     assert wrong.outcome is Outcome.DENIED and "disagree" in wrong.message
 
 
+def test_an_unknown_reason_denies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "ask", lambda *_: [Answer(True, ("who",), ())])
+    assert "disagree" in verdict(policy(DATA), "FILE_READ:/data/x").message
+
+
 def test_decisions_are_remembered_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy_module, "_decisions", policy_module._Recent(2))
     found = policy(DATA)

@@ -13,10 +13,11 @@ import jsonschema
 import pytest
 
 from omnibase.core.security import policy_schema
-from omnibase.core.security.conditions import Test
+from omnibase.core.security.conditions import Test, all_of, any_of, negate
 from omnibase.core.security.policy import Policy
 from omnibase.core.security.policy_document import read_policies
 from omnibase.core.security.policy_schema import policy_file_schema
+from omnibase.core.security.policy_text import condition_text, expression_of
 from omnibase.errors import PolicyError
 from tests.helpers.policies import COMPONENT, policy
 
@@ -314,6 +315,28 @@ def test_text_and_back() -> None:
     text = found.to_cedar()
     assert '@id("data")' in text and '@id("policy1")' in text
     assert Policy.from_cedar(text, "again", COMPONENT).rules == found.rules
+
+
+def test_conditions_as_text() -> None:
+    a, b = Test("resource", "path", "==", '/a"'), Test("resource", "path", "like", ("/*", None))
+    whole = any_of((a, all_of((b, negate(a)))))
+    assert condition_text(whole) == (
+        'resource.path == "/a\\"" || (resource.path like "/\\**" && !(resource.path == "/a\\""))'
+    )
+    assert condition_text(Test("resource", "port", "<", 5)) == "resource.port < 5"
+    assert condition_text(True) == "true" and expression_of(False) == {"Value": False}
+    again = policy(f"permit FileRead when {{ {condition_text(whole)} }}").rules[0].condition
+    assert again == whole
+    assert parse(base(body=expression_of(whole))).rules[0].condition == whole
+
+
+def test_a_deep_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deep(*_: Any) -> Any:
+        raise RecursionError
+
+    monkeypatch.setattr("omnibase.core.security.policy_text._by_id", deep)
+    with pytest.raises(PolicyError, match="nested too deeply"):
+        policy("permit FileRead")
 
 
 def test_a_long_chain_becomes_shallow() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import chain, count
 
 from omnibase.core.security.capabilities import CapabilityType
 from omnibase.core.security.conditions import (
@@ -153,19 +154,12 @@ def _fresh_host(node: str, others: list[str]) -> str | None:
              for host in others}  # fmt: skip
     if not base:
         taken |= {host.rpartition(".")[2] for host in taken}
-    for label in _labels():
-        if label not in taken:
-            fresh = label + base
-            return fresh if len(fresh) <= 253 else None
-    raise AssertionError  # pragma: no cover
+    fresh = next(label for label in _labels() if label not in taken) + base
+    return fresh if len(fresh) <= 253 else None
 
 
 def _labels() -> Iterator[str]:
-    yield from "abcdefghijklmnopqrstuvwxyz"
-    number = 0
-    while True:
-        yield f"a{number}"
-        number += 1
+    return chain("abcdefghijklmnopqrstuvwxyz", (f"a{number}" for number in count()))
 
 
 def _host_cells(within: str, condition: Condition) -> Iterator[str]:
@@ -395,9 +389,9 @@ def _glob_of(test: Test) -> Glob:
 
 
 def _characters() -> Iterator[str]:
-    """Yields characters, the plain ones first; more than patterns of bounded length name."""
-    for span in (range(0x61, 0x7B), range(0x30, 0x3A), range(0xE0, 0x180), range(0x4E00, 0x9F00)):
-        yield from map(chr, span)
+    """Returns characters, the plain ones first; more than patterns of bounded length name."""
+    spans = (range(0x61, 0x7B), range(0x30, 0x3A), range(0xE0, 0x180), range(0x4E00, 0x9F00))
+    return map(chr, chain(*spans))
 
 
 def is_concrete(pattern: Pattern) -> bool:

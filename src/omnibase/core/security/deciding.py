@@ -89,17 +89,21 @@ class Draft:
             return self._decided_by_cedar(answers)
         for probe, answer in zip(self.probes, answers, strict=True):
             if answer.allowed is not probe.allowed:
-                return _denied(
-                    self.capability,
-                    f"cedar and the analysis of patterns disagree about `{probe.concrete}`",
-                )
+                return self._disagreement(probe)
         return self.verdict
+
+    def _disagreement(self, probe: Probe) -> Verdict:
+        message = f"cedar and the analysis of patterns disagree about `{probe.concrete}`"
+        return _denied(self.capability, message)
 
     def _decided_by_cedar(self, answers: Sequence[Answer]) -> Verdict:
         permits: dict[PolicyRef, None] = {}
         forbids: dict[PolicyRef, None] = {}
         unpermitted = []
         for probe, answer in zip(self.probes, answers, strict=True):
+            if not self.refs.keys() >= set(answer.reasons):
+                # Cedar says that a policy holds which cannot hold in this context.
+                return self._disagreement(probe)
             found = dict.fromkeys(self.refs[id] for id in answer.reasons)
             if answer.allowed:
                 permits |= found
@@ -290,12 +294,10 @@ class Case:
         forbids: tuple[PolicyRef, ...],
         meter: Meter,
     ) -> tuple[Verdict, tuple[Probe, ...]]:
-        if len(masks) > MAX_MASKS:
-            raise Undecided(f"more than {MAX_MASKS} parts of it are denied")
         inside = any_of(mask_test(mask.pattern) for mask in masks)
         sample = find(asked.type, asked.pattern, negate(inside), meter)
-        if sample is None:
-            raise Undecided("nothing of it is allowed")
+        if sample is None or len(masks) > MAX_MASKS:
+            raise Undecided(f"more than {MAX_MASKS} parts of it are denied")
         probes = [Probe(type=kind, concrete=sample, allowed=True) for kind in types]
         witness = None
         for mask in masks:

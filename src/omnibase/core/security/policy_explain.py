@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -94,17 +94,13 @@ def explain(
 _Edit = tuple[Callable[["_Editor", str], None], str]
 
 
-def _attempts(verdict: Verdict) -> Iterator[list[_Edit]]:
-    """Yields edits that may flip a verdict, the smallest first."""
+def _attempts(verdict: Verdict) -> list[list[_Edit]]:
+    """Returns edits that may flip a verdict, the smallest first."""
     if verdict.outcome is not Outcome.DENIED:
-        yield [(_Editor.forbid, verdict.capability.type.value)]
-        return
+        return [[(_Editor.forbid, verdict.capability.type.value)]]
     permits: list[_Edit] = [(_Editor.permit, type) for type in verdict.unpermitted]
     narrowed: list[_Edit] = [(_Editor.narrow, ref.id) for ref in verdict.forbids]
-    if permits:
-        yield permits
-    if narrowed:
-        yield permits + narrowed
+    return [edits for edits in (permits, permits + narrowed) if edits]
 
 
 class _Editor:

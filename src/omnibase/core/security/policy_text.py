@@ -137,8 +137,6 @@ def _check_text(text: str, source: str) -> None:
 
 def _tidy(body: Any) -> Any:
     """Joins literals of ``like``, and makes long chains of ``&&`` and ``||`` shallow."""
-    if not isinstance(body, dict) or len(body) != 1:
-        return body
     ((operator, operands),) = body.items()
     if operator in ("&&", "||"):
         return _balanced(operator, [_tidy(part) for part in _chain(operator, body)])
@@ -180,7 +178,7 @@ def _joined(pattern: list[Any]) -> list[Any]:
 
 
 def expression_of(condition: Condition) -> Any:
-    """Writes a condition, which is no constant, in Cedar's JSON form."""
+    """Writes a condition in Cedar's JSON form."""
     if isinstance(condition, Test):
         left = {".": {"left": {"Var": condition.owner}, "attr": condition.attribute}}
         if isinstance(condition.value, tuple):
@@ -190,7 +188,7 @@ def expression_of(condition: Condition) -> Any:
     if isinstance(condition, Not):
         return {"!": {"arg": expression_of(condition.part)}}
     if isinstance(condition, bool):
-        raise ValueError(condition)
+        return {"Value": condition}
     operator = "&&" if isinstance(condition, AllOf) else "||"
     return _balanced(operator, [expression_of(part) for part in condition.parts])
 
@@ -277,11 +275,9 @@ def _glob(text: str) -> Glob:
     return tuple(parts)
 
 
-def new_policy(
-    effect: str, principal: str, entity: str, condition: Condition, reason: str | None = None
-) -> dict[str, Any]:
+def new_policy(effect: str, principal: str, entity: str, condition: Condition) -> dict[str, Any]:
     """Returns one policy in Cedar's JSON form."""
-    policy: dict[str, Any] = {
+    return {
         "effect": effect,
         "principal": {"op": "==", "entity": {"type": "Component", "id": principal}},
         "action": {"op": "==", "entity": {"type": "Action", "id": "use"}},
@@ -290,6 +286,3 @@ def new_policy(
         if condition is True
         else [{"kind": "when", "body": expression_of(condition)}],
     }
-    if reason is not None:
-        policy["annotations"] = {"reason": reason}
-    return policy
