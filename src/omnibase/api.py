@@ -76,8 +76,9 @@ def run(
         capabilities: What it may do; nothing by default.
         context: Quotas and what happens on a violation.
         env: Environment variables; the script sees no others of the caller's.
-        on_output: Called with ``(stream, bytes)`` as output comes, from another
-            thread; an exception in it ends the run and reaches the caller.
+        on_output: Called with ``(stream, bytes)`` as output comes, in the caller's
+            thread (a helper thread for `arun`); the run waits for it, but its
+            deadline does not. An exception in it ends the run and is raised here.
         bus: Where events go; `omnibase.default_bus` by default.
 
     Returns:
@@ -248,8 +249,14 @@ class _Call:
             raise ConfigurationError("`stdin` is not bytes", hint="encode it, e.g. `text.encode()`")
         self.stdin = bytes(stdin)
         self.grants = capability_set(capabilities)
+        if context is not None and not isinstance(context, ExecutionContext):
+            raise ConfigurationError(
+                "`context` is not an ExecutionContext", hint="`ExecutionContext(cpus=1)`"
+            )
         self.context = context or ExecutionContext()
         self.env = env
+        if on_output is not None and not callable(on_output):
+            raise ConfigurationError("`on_output` is not callable", hint="pass a function")
         self._on_output = on_output
         self._bus = bus or events.default_bus()
         if self._bus.closed:
@@ -279,17 +286,12 @@ class _Call:
     def _execute(self, emitter: events.Emitter, cancel: Cancel) -> RunResult:
         runner = _runner()
         request = replace(self.request(_image()), run_id=emitter.runid)
-        for grant in self.grants:
-            emitter.emit(
-                events.CapabilityGranted(
-                    capability=str(grant), enforcement=compile.ENFORCEMENT[grant.type]
-                )
-            )
         recorder = record.Recorder(
             emitter,
             request,
             platform=runner.platform,
             runtime_version=runner.runtime.version,
+            enforcement={str(g): compile.ENFORCEMENT[g.type] for g in self.grants},
             on_output=self._on_output,
         )
         try:
@@ -384,6 +386,8 @@ def _own_files() -> tuple[str, ...]:
 
 
 _lock = threading.Lock()
+# A child forked while another thread holds the lock would wait for it for ever.
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 _cache: dict[str, tuple[GVisorRunner, image.Image]] = {}
 
 
@@ -408,7 +412,7 @@ def _engine() -> tuple[GVisorRunner, image.Image]:
         [str(directory), *(os.environ.get(n, "") for n in ("RUNSC", "OMNIBASE_PLATFORM"))]
     )
     with _lock:
-        if key not in _cache:
+        if key not in _cache or not os.path.isdir(_cache[key][1].path):
             runtime = _runsc.find_runtime()
             hierarchy = Hierarchy.detect()
             state.sweep(directory)

@@ -90,7 +90,10 @@ def test_memory(grants: tuple[str, ...], context: dict[str, int], expected: int)
 def test_memory_past_the_ceiling() -> None:
     with pytest.raises(CapabilityError, match="more than the ceiling") as caught:
         compiled("MEMORY:257MiB")
-    assert caught.value.details == {"ceiling_bytes": 256 * MIB}
+    assert caught.value.details == {
+        "capability": "MEMORY:257MiB",
+        "ceiling_bytes": 256 * MIB,
+    }
     assert caught.value.hint
 
 
@@ -125,9 +128,7 @@ def test_no_grant_reaches_these(kind: str, resource: str) -> None:
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "resource", ["/etc/**", "/opt/**", "/run/**", "/tmp/**", "/lib64/**", "/usr/share/zoneinfo/**"]
-)
+@pytest.mark.parametrize("resource", ["/etc/**", "/opt/**", "/run/**", "/tmp/**", "/lib64/**"])
 def test_no_tree_covers_the_guests_own(resource: str) -> None:
     with pytest.raises(CapabilityError, match="would cover the sandbox's own") as caught:
         compiled(f"FILE_READ:{resource}")

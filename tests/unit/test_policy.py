@@ -98,7 +98,7 @@ def test_a_mask_can_come_from_an_unless() -> None:
         "FILE_READ:/d/**",
     )
     assert [mask.pattern for mask in found.masks] == ["/d/x", "/d/y/**"]
-    assert found.masks[0].reason == "policy `policy0`"
+    assert found.masks[0].reason == "policy `policy0` leaves it out"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ def test_a_cap_of_nothing() -> None:
 
 
 def test_pipes_are_wired_the_right_way_round_and_close_once() -> None:
-    pipes = Pipes.open()
+    pipes = Pipes()
+    pipes.open()
     try:
         stdin, stdout, stderr, control = pipes.guest
         os.write(pipes.stdin, b"in")

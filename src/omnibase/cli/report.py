@@ -22,7 +22,7 @@ __all__ = ["print_json", "summarise", "times"]
 _SHOWN: Final = 20
 _LIMITS: Final[dict[str, tuple[str, str, str]]] = {
     # kind: (field of the context, how it reads, what to type)
-    "memory": ("memory_bytes", "memory", "grant more, e.g. `--memory 128MiB`"),
+    "memory": ("memory_bytes", "memory", "grant more with `--memory SIZE`"),
     "cpu": ("cpu_seconds", "CPU time", "allow more with `--cpu-time SECONDS`"),
     "pids": ("pids", "processes", "allow more with `--pids N`"),
     "output": ("output_bytes", "output",

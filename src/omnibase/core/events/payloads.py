@@ -87,8 +87,9 @@ class SandboxExit(Payload):
     Attributes:
         exit_code: The script's own, or ``None`` if it did not exit by itself.
         signal: Number of the signal that ended it, or ``None``.
-        outcome: ``ok``, ``failed``, ``violation``, ``timeout``, ``limit`` or ``aborted``.
-        wall_seconds: From the start of the script to its end.
+        outcome: ``ok``, ``failed``, ``violation``, ``timeout``, ``limit``,
+            ``cancelled`` or ``aborted``.
+        wall_seconds: From the start of the run to its end.
         cpu_seconds: CPU time of the whole sandbox; ``None`` if not measured.
         peak_memory_bytes: Of the whole sandbox; ``None`` if not measured.
         output_bytes: Standard output and standard error, together.

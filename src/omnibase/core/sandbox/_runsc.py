@@ -252,10 +252,15 @@ def build_loader_cache(root: Path) -> None:
     ldconfig = shutil.which("ldconfig", path="/usr/sbin:/sbin:/usr/bin:/bin")
     if ldconfig is None:
         raise SandboxUnavailable("no `ldconfig` found", hint="install libc-bin")
-    subprocess.run(
-        [ldconfig, "-r", str(root), "-X", "-f", "/etc/ld.so.conf", "-C", "/etc/ld.so.cache"],
-        check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    command = [ldconfig, "-r", str(root), "-X", "-f", "/etc/ld.so.conf", "-C", "/etc/ld.so.cache"]
+    try:
+        subprocess.run(
+            command, check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SandboxUnavailable(
+            f"the image's loader cache cannot be built: {error}", hint="see `omnibase doctor`"
+        ) from error
 
 
 def hold_user_namespace(uid_map: str, gid_map: str) -> int:

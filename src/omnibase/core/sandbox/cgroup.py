@@ -193,9 +193,12 @@ class Cgroup:
 
     def _set(self, controller: str, name: str, value: object, *, optional: bool = False) -> None:
         path = f"{self._paths[controller]}/{name}"
-        if optional and not os.path.exists(path):
-            return
-        _write(path, str(value))
+        try:
+            _write(path, str(value))
+        except OSError:
+            # A kernel without the file (it cannot be made); any other refusal counts.
+            if not optional or os.path.exists(path):
+                raise
 
     def _get(self, controller: str, name: str) -> str:
         try:

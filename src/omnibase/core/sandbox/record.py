@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
@@ -26,7 +26,6 @@ _UNITS = {
     "time": "seconds", "disk": "bytes",
 }  # fmt: skip
 _LIMIT_HINTS = {
-    "memory": "grant more, e.g. `MEMORY:128MiB` (`--allow MEMORY:128MiB`)",
     "cpu": "raise `cpu_seconds`",
     "pids": "raise `pids`",
     "output": "raise `output_bytes`, or choose `on_output_limit='truncate'`",
@@ -45,12 +44,14 @@ class Recorder:
         *,
         platform: str,
         runtime_version: str,
+        enforcement: Mapping[str, str] | None = None,
         on_output: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self._emitter = emitter
         self._request = request
         self._platform = platform
         self._runtime_version = runtime_version
+        self._enforcement = enforcement or {}
         self._on_output = on_output
         self._started: float | None = None
 
@@ -58,6 +59,8 @@ class Recorder:
         """See `runner.Observer`."""
         spec = self._request.spec
         self._started = time.monotonic()
+        for grant, enforcement in self._enforcement.items():
+            self._emitter.emit(events.CapabilityGranted(capability=grant, enforcement=enforcement))
         self._emitter.emit(
             events.SandboxStart(
                 script=self._request.name,
@@ -177,7 +180,7 @@ def verdict(
             f"the run reached its {kind} limit of {_figure(limits[kind])} {_UNITS[kind]}",
             kind=kind,
             details={"limit": limits[kind], "unit": _UNITS[kind]},
-            hint=_LIMIT_HINTS[kind],
+            hint=_limit_hint(kind, limits[kind]),
             result=result,
         )
     return None
@@ -203,6 +206,13 @@ def _grant_hint(named: list[str]) -> str | None:
         if not set("*?\n") & set(capability) and capability.isprintable():
             return f"if it should be allowed, grant `{_short(capability)}`"
     return None
+
+
+def _limit_hint(kind: LimitKind, limit: float) -> str:
+    if kind != "memory":
+        return _LIMIT_HINTS[kind]
+    more = int(limit) // (1 << 20) * 2 or 1
+    return f"grant more, e.g. `MEMORY:{more}MiB`, below a ceiling (`memory_bytes`) that allows it"
 
 
 def _figure(value: float) -> str:

@@ -210,15 +210,22 @@ class _Relay:
         thread = threading.Thread(target=body, name="omnibase-run", daemon=True)
         interrupt: BaseException | None = None
         try:
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads: nothing will run
+                finished.set()
+                raise SandboxStartError(
+                    f"the run got no thread: {error}", hint="lower the number of runs at once"
+                ) from error
             while (call := self._calls.get()) is not None:
                 self._answers.put(_exception_of(call))
         except BaseException as error:
             interrupt = error
             self._cancel.set()
             self._answers.put(error)
-        while thread.ident is not None and not (finished.is_set() and not thread.is_alive()):
+        while not finished.is_set() or thread.is_alive():
             try:
+                finished.wait()
                 thread.join()
             except BaseException as error:
                 interrupt = interrupt or error

@@ -34,7 +34,8 @@ _KERNEL_FILESYSTEMS: Final = frozenset(
     {
         "bdev", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts",
         "devtmpfs", "efivarfs", "fusectl", "mqueue", "nsfs", "proc", "pstore", "rpc_pipefs",
-        "securityfs", "selinuxfs", "sysfs", "tracefs",
+        "autofs", "binder", "fuse.lxcfs", "functionfs", "hugetlbfs", "nfsd", "resctrl",
+        "securityfs", "selinuxfs", "smackfs", "sysfs", "tracefs", "xenfs",
     }
 )  # fmt: skip
 _NOBODY: Final = 65534
@@ -91,14 +92,18 @@ def resolve_grants(spec: SandboxSpec) -> Iterator[tuple[StagedMount, ...]]:
         needed = [
             mount
             for mount in mounts.values()
-            if not any(
-                tree.is_directory
-                and mount.path.startswith(f"{tree.path}/")
-                and (tree.writable or not mount.writable)
-                for tree in mounts.values()
-            )
+            if not any(_shows(tree, mount) for tree in mounts.values())
         ]
         yield tuple(sorted(needed, key=lambda mount: (mount.path.count("/"), mount.path)))
+
+
+def _shows(tree: StagedMount, mount: StagedMount) -> bool:
+    if not (tree.is_directory and mount.path.startswith(f"{tree.path}/")):
+        return False
+    outer, inner = os.stat(tree.fd), os.stat(mount.fd)
+    # Only the owner of a tree's top is shown as the script's user.
+    same_owner = (outer.st_uid, outer.st_gid) == (inner.st_uid, inner.st_gid)
+    return same_owner and (tree.writable or not mount.writable)
 
 
 def resolve_masks(

@@ -378,7 +378,10 @@ def _outermost(masks: dict[str, dict[PolicyRef, None]]) -> tuple[PathMask, ...]:
     """Returns masks none of which is inside another one."""
     trees = [pattern[:-2] for pattern in masks if pattern.endswith("/**")]
     return tuple(
-        PathMask(pattern=pattern, policies=tuple(policies)[:MAX_NAMED])
+        PathMask(
+            pattern=pattern,
+            policies=tuple(sorted(policies, key=lambda ref: ref.effect == "permit"))[:MAX_NAMED],
+        )
         for pattern, policies in sorted(masks.items())
         if not any(pattern.startswith(tree) and pattern != tree + "**" for tree in trees)
     )

@@ -85,7 +85,7 @@ class PathMask:
 
     Attributes:
         pattern: One exact path, or a directory and ``/**``.
-        policies: The policies that leave it out.
+        policies: The policies that leave it out, forbids first.
     """
 
     pattern: str
@@ -100,7 +100,10 @@ class PathMask:
     def reason(self) -> str:
         """Why, for the violation that an attempt makes."""
         return "; ".join(
-            f"policy `{ref.id}`" + (f": {ref.reason}" if ref.reason else "")
+            # A permit's own reason says why the rest is open.
+            f"policy `{ref.id}` leaves it out"
+            if ref.effect == "permit"
+            else f"policy `{ref.id}`" + (f": {ref.reason}" if ref.reason else "")
             for ref in self.policies
         )
 

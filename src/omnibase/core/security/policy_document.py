@@ -21,8 +21,7 @@ from omnibase.core.security.conditions import (
     any_of,
     negate,
 )
-from omnibase.core.security.path_patterns import NamePattern, PathPattern
-from omnibase.core.security.patterns import SecretPattern, parse_host, quoted
+from omnibase.core.security.patterns import quoted
 from omnibase.core.security.policy_schema import (
     ATTRIBUTES,
     CAPABILITY_OF,
@@ -36,10 +35,11 @@ from omnibase.core.security.policy_schema import (
     MAX_TEXT,
     OPERATORS,
 )
+from omnibase.core.security.policy_values import glob_fault, literal_fault
 from omnibase.core.security.strict_json import JsonPath, json_path, located, parse_json
-from omnibase.errors import CapabilityError, ConfigurationError, PolicyError
+from omnibase.errors import ConfigurationError, PolicyError
 
-__all__ = ["Rule", "check_glob", "read_policies"]
+__all__ = ["Rule", "read_policies"]
 
 EXAMPLE = '{"staticPolicies": {}, "templates": {}, "templateLinks": []}'
 _ID = re.compile(ID_PATTERN[1:-1])
@@ -289,7 +289,7 @@ def _read_test(operator: str, operands: object, reader: _Reader) -> Test:
     inside = reader.at(other)
     if operator == "like":
         glob = _read_glob(found["pattern"], inside)
-        fault = check_glob(attribute, glob)
+        fault = glob_fault(attribute, glob)
         if fault is not None:
             inside.refuse(*fault)
         if None not in glob:
@@ -346,60 +346,10 @@ def _read_value(owner: str, attribute: str, value: object, reader: _Reader) -> s
             return str(inside.constant(value, *values))
         return inside.text(value, "the name of an environment")
     text = inside.text(value, f"a {attribute}")
-    fault = _literal_fault(reader.entity, attribute, text)
+    fault = literal_fault(reader.entity, attribute, text)
     if fault is not None:
         inside.refuse(*fault)
     return text
-
-
-def _literal_fault(entity: str, attribute: str, text: str) -> tuple[str, str] | None:
-    """Says why no resource can have this value, so that the policy must be a mistake."""
-    fault: tuple[str, str] | None = None
-    if attribute == "path":
-        fault = PathPattern.fault(text)
-    elif attribute == "host":
-        if text == "" and entity == "SecretAccess":
-            return None  # the script itself gets the secret
-        try:
-            if "*" in text or parse_host(text) != text:
-                fault = "is not the canonical form", 'a plain lower-case host; `like "*.name"`'
-        except CapabilityError as error:
-            fault = error.message.partition("` ")[2], error.hint or ""
-    elif entity == "SecretAccess":
-        try:
-            if "@" in text:
-                fault = "has a host", "the name alone; compare `resource.host` with the host"
-            SecretPattern.parse(text)
-        except CapabilityError as error:
-            fault = error.message.partition("` ")[2], error.hint or ""
-    else:
-        fault = NamePattern.fault(text)
-    return fault and (f"{quoted(text)} {fault[0]}, so nothing is equal to it", fault[1])
-
-
-def check_glob(attribute: str, glob: Glob) -> tuple[str, str] | None:
-    """Says why a ``like`` pattern is refused: a host's is limited, a path's must be canonical."""
-    shown = quoted("".join("*" if part is None else part.replace("*", "\\*") for part in glob))
-    if attribute == "host":
-        if glob == (None,):
-            return None
-        hosts = '`"*"`, `"*.example.com"`, or a host without a wildcard'
-        if None in glob and (glob[0] is not None or len(glob) != 2):
-            return f"the pattern {shown} of hosts has a wildcard elsewhere than in front", hosts
-        text = "*" * (None in glob) + (glob[-1] or "" if glob else "")
-        try:
-            canonical = parse_host(text) == text and "*" not in text[1:]
-        except CapabilityError:
-            canonical = False
-        return None if canonical else (f"the pattern {shown} is for no canonical host", hosts)
-    if attribute == "path":
-        text = "".join("\0" if part is None else part for part in glob)
-        if text[:1] not in ("/", "\0") or "//" in text or text[1:].endswith("/"):
-            return f"the pattern {shown} matches no canonical path", "e.g. `/data/*`"
-        if any(segment in (".", "..") for segment in text.split("/")):
-            return f"the pattern {shown} matches no canonical path", "no segment `.` or `..`"
-        return None
-    return None if glob else ("the pattern is empty", "a pattern such as `models/*`")
 
 
 def _shown(value: object) -> str:

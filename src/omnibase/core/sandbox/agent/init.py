@@ -217,6 +217,8 @@ class _Courtesy:
                 if not self._own(path):
                     kind = "FILE_WRITE" if (self.opened[1] or 0) & 0o1103 else "FILE_READ"
                     text = f"{kind}:{path} is not granted"
+            elif number == 13 and not self._own(os.path.join(os.getcwd(), name)):
+                text = f"FILE_READ:{os.path.join(os.getcwd(), name)} is not granted"
             elif "/" not in name or os.path.basename(os.path.dirname(name)) in ("bin", "sbin"):
                 text = f"EXTERNAL_COMMAND:{os.path.basename(name)} is not granted"
         elif self.peer and (
@@ -267,6 +269,8 @@ def _run_script(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
         error.__traceback__ = trace.tb_next if trace is not None else None
         if isinstance(error, OSError):
             courtesy.note(error)
+        elif isinstance(error, ModuleNotFoundError):
+            error.add_note("the sandbox has the standard library and what is granted, no more")
         sys.excepthook(type(error), error, error.__traceback__)
         raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
 
