@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import product
 from typing import Any
 
 import cedarpy
@@ -23,6 +24,9 @@ from omnibase.core.security.decision import Outcome, Verdict
 from omnibase.core.security.grants import effective_grants
 from omnibase.core.security.path_patterns import PathPattern
 from omnibase.core.security.policy import Policy
+from omnibase.core.security.policy_diff import diff
+from omnibase.core.security.policy_explain import explain
+from omnibase.core.security.policy_lint import lint
 from tests.helpers.policies import (
     COMPONENT,
     PLAIN,
@@ -189,6 +193,71 @@ def test_what_is_mounted_is_granted(found: list[Entry], asked: Capability) -> No
     covered = {mask.path for mask in spec.masks}
     for verdict in granted.decision.verdicts:
         assert {mask.path for mask in verdict.masks} <= covered
+
+
+NAMES = ("a", "b", "ab", "ba", ".a", "a.b", "aa")
+PATHS = ["/" + "/".join(names) for n in (1, 2, 3) for names in product(NAMES, repeat=n)][:150]
+
+
+def on_cedar(policy: Policy, kind: CapabilityType, paths: list[str]) -> list[bool]:
+    kinds = deciding.needed_types(kind)
+    questions = [(one, {"path": path}) for path in paths for one in kinds]
+    answers = policy._engine.ask(COMPONENT, questions, PLAIN)
+    return [
+        all(answer.allowed for answer in answers[i : i + len(kinds)])
+        for i in range(0, len(answers), len(kinds))
+    ]
+
+
+@FAST
+@given(entries(3), entries(3))
+def test_a_difference_is_told_if_and_only_if_there_is_one(
+    before: list[Entry], after: list[Entry]
+) -> None:
+    old, new = of_entries(*before), of_entries(*after)
+    told = diff(old, new, PLAIN)
+    for kind in (READ, WRITE):
+        changed = {
+            (was, now)
+            for was, now in zip(on_cedar(old, kind, PATHS), on_cedar(new, kind, PATHS), strict=True)
+            if was is not now
+        }
+        mine = [one for one in told if one.capability.startswith(kind.value)]
+        assert not changed or mine
+        for was, now in changed:
+            assert ("granted" if now else "denied") in {one.change for one in mine}, (was, now)
+        for one in mine:
+            assert one.witness is not None
+            (now,) = on_cedar(new, kind, [one.witness])
+            (was,) = on_cedar(old, kind, [one.witness])
+            assert (was, now) == (one.change == "denied", one.change == "granted")
+            assert Capability.parse(one.capability).matches(one.witness)
+
+
+@FAST
+@given(entries(5))
+def test_what_lint_calls_useless_can_go(found: list[Entry]) -> None:
+    policy = of_entries(*found)
+    useless = {"OBP004", "OBP005", "OBP006"}
+    for finding in lint(policy):
+        if finding.code not in useless:
+            continue
+        gone = int(finding.policy.removeprefix("p"))
+        rest = of_entries(*(entry for i, entry in enumerate(found) if i != gone))
+        for kind in (READ, WRITE):
+            assert on_cedar(policy, kind, PATHS) == on_cedar(rest, kind, PATHS), finding
+
+
+@FAST
+@given(entries(), requests())
+def test_an_explanation_flips_the_decision(found: list[Entry], asked: Capability) -> None:
+    policy = of_entries(*found)
+    explained = explain(policy, COMPONENT, asked, PLAIN)
+    assert explained.verdict == decide(policy, asked)
+    assert explained.document is not None and explained.changes
+    changed = Policy.parse(explained.document, "changed", COMPONENT)
+    before, after = explained.verdict.outcome, decide(changed, asked).outcome
+    assert (before is Outcome.DENIED) is not (after is Outcome.DENIED)
 
 
 # --- the checks above would notice ---------------------------------------------------------

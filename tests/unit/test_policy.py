@@ -325,6 +325,10 @@ def test_a_disagreement_with_cedar_denies(capability: str, monkeypatch: pytest.M
 def test_an_unknown_reason_denies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Engine, "ask", lambda *_: [Answer(True, ("who",), ())])
     assert "disagree" in verdict(policy(DATA), "FILE_READ:/data/x").message
+    monkeypatch.setattr(policy_module, "_decisions", policy_module._Recent(1024))
+    monkeypatch.setattr(Engine, "ask", lambda *_: [Answer(False, (), ())])
+    found = verdict(policy(DATA), "FILE_READ:/data/x")
+    assert found.outcome is Outcome.DENIED and "disagree" in found.message
 
 
 def test_decisions_are_remembered_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,6 +354,7 @@ def test_decisions_are_remembered_and_forgotten(monkeypatch: pytest.MonkeyPatch)
         ("FILE_READ:/data/x", [("add", "forbid-file-read")]),
         ("FILE_READ:/data/**", [("add", "forbid-file-read")]),
         ("FILE_READ:/data/secret/x", [("narrow", "secret")]),
+        ("FILE_WRITE:/data/secret/x", [("add", "permit-file-write"), ("narrow", "secret")]),
         ("FILE_READ:/other/*.csv", [("add", "permit-file-read")]),
         ("FILE_READ:/other/?", [("add", "permit-file-read")]),
         ("FILE_READ:/**", [("add", "permit-file-read")]),

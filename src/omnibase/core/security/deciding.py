@@ -10,7 +10,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from omnibase.core.security.capabilities import Capability, CapabilityType
-from omnibase.core.security.conditions import Condition, Test, all_of, any_of, comparisons, negate
+from omnibase.core.security.conditions import (
+    Condition,
+    Test,
+    all_of,
+    any_of,
+    comparisons,
+    evaluate,
+    negate,
+)
 from omnibase.core.security.containment import (
     MAX_STEPS,
     Meter,
@@ -72,16 +80,16 @@ class Draft:
     """A verdict before Cedar was asked.
 
     Attributes:
-        verdict: What our own code says; ``None``: it is Cedar's to decide.
         capability: What was requested.
+        verdict: What our own code says; ``None``: it is Cedar's to decide.
         probes: What Cedar is asked.
-        refs: The policies by their ids.
+        case: The policies.
     """
 
     capability: Capability
     verdict: Verdict | None
     probes: tuple[Probe, ...]
-    refs: dict[str, PolicyRef]
+    case: Case
 
     def settle(self, answers: Sequence[Answer]) -> Verdict:
         """Returns the verdict, given Cedar's answers to the probes."""
@@ -100,23 +108,27 @@ class Draft:
         permits: dict[PolicyRef, None] = {}
         forbids: dict[PolicyRef, None] = {}
         unpermitted = []
+        refs = self.case.refs
         for probe, answer in zip(self.probes, answers, strict=True):
-            if not self.refs.keys() >= set(answer.reasons):
+            if not refs.keys() >= set(answer.reasons):
                 # Cedar says that a policy holds which cannot hold in this context.
                 return self._disagreement(probe)
-            found = dict.fromkeys(self.refs[id] for id in answer.reasons)
+            found = dict.fromkeys(refs[id] for id in answer.reasons)
             if answer.allowed:
                 permits |= found
             else:
                 forbids |= found
-                unpermitted += [probe.type.value] if not found else []
-        if not forbids and not unpermitted:
+                # Of a permit that lacks as well, Cedar says nothing.
+                unpermitted += [] if self.case.permits_some(probe) else [probe.type.value]
+        if all(answer.allowed for answer in answers):
             return Verdict(
                 capability=self.capability,
                 outcome=Outcome.GRANTED,
                 message=f"permitted by {_listed(permits)}",
                 permits=tuple(permits)[:MAX_NAMED],
             )
+        if not forbids and not unpermitted:
+            return self._disagreement(self.probes[0])
         return _denied(
             self.capability,
             _why(self.probes[0].concrete, tuple(forbids), tuple(unpermitted)),
@@ -209,17 +221,25 @@ class Case:
             )
         )
 
+    def permits_some(self, probe: Probe) -> bool:
+        """Says whether a permit holds for a concrete resource, forbidden or not."""
+        _, actual = probe.question
+        return any(
+            evaluate(condition, lambda test: test.holds(actual[test.attribute]))
+            for _, condition in self.permits.get(probe.type, ())
+        )
+
     def draft(self, capability: Capability) -> Draft:
         """Decides one capability as far as it goes without Cedar."""
         types = needed_types(capability.type)
         if is_concrete(capability.pattern):
             probes = tuple(Probe(type=kind, concrete=capability.resource) for kind in types)
-            return Draft(capability=capability, verdict=None, probes=probes, refs=self.refs)
+            return Draft(capability=capability, verdict=None, probes=probes, case=self)
         try:
             verdict, probes = self._pattern(capability, types)
         except (Undecided, CapabilityError) as error:
             verdict, probes = _denied(capability, str(error)), ()
-        return Draft(capability=capability, verdict=verdict, probes=probes, refs=self.refs)
+        return Draft(capability=capability, verdict=verdict, probes=probes, case=self)
 
     def _pattern(
         self, asked: Capability, types: tuple[CapabilityType, ...]
