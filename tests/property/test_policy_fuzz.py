@@ -75,6 +75,7 @@ def test_decisions_about_paths_agree_with_cedar(seed: int) -> None:
             (kind, str(attributes["path"])): answer.allowed
             for (kind, attributes), answer in zip(asked, answers, strict=True)
         }
+        text = policy.to_cedar()
         for _ in range(25):
             kind = READ if source.random() < 0.8 else WRITE
             capability = Capability(kind, random_path_pattern(source))
@@ -83,7 +84,7 @@ def test_decisions_about_paths_agree_with_cedar(seed: int) -> None:
             kinds = (READ,) if kind is READ else (WRITE, READ)
             members = [path for path in PATHS if capability.matches(path)]
             masks = [PathPattern.parse(mask.pattern) for mask in verdict.masks]
-            told = (policy.to_cedar(), str(capability), verdict)
+            told = (text, str(capability), verdict)
             if verdict.outcome is Outcome.DENIED:
                 assert verdict.witness is not None, told
                 assert capability.matches(verdict.witness), told

@@ -173,8 +173,8 @@ def test_every_answer_holds_on_cedar(found: list[Entry], asked: Capability, seed
 @given(entries(), requests())
 def test_what_is_mounted_is_granted(found: list[Entry], asked: Capability) -> None:
     policy = of_entries(*found)
-    if asked.resource == "/**" or "*" in asked.resource[:-2]:
-        return
+    if asked.resource == "/**" or set(asked.resource[:-2]) & {"*", "?"}:
+        return  # the sandbox refuses these, whoever grants them
     nothing = CapabilitySet()
     granted = effective_grants(
         CapabilitySet((asked,)), nothing, policy, COMPONENT, PLAIN, degrade=True

@@ -270,6 +270,14 @@ def test_what_is_too_complex_is_denied(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.witness is None
 
 
+def test_permits_are_named_as_far_as_they_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = deciding.Meter
+    monkeypatch.setattr(deciding, "Meter", lambda left=0: meter(left))
+    found = verdict(policy(DATA), "FILE_READ:/data/**")
+    assert found.outcome is Outcome.GRANTED and found.permits == ()
+    assert found.message == "permitted by several policies"
+
+
 def broken(found: Policy) -> Policy:
     """The same policy with a forbid that Cedar cannot evaluate, and leaves out."""
     document = found.document

@@ -17,7 +17,7 @@ from omnibase.core.security.conditions import Test, all_of, any_of, negate
 from omnibase.core.security.policy import Policy
 from omnibase.core.security.policy_document import read_policies
 from omnibase.core.security.policy_schema import policy_file_schema
-from omnibase.core.security.policy_text import condition_text, expression_of
+from omnibase.core.security.policy_text import condition_text, expression_of, written
 from omnibase.errors import PolicyError
 from tests.helpers.policies import COMPONENT, policy
 
@@ -328,6 +328,11 @@ def test_conditions_as_text() -> None:
     again = policy(f"permit FileRead when {{ {condition_text(whole)} }}").rules[0].condition
     assert again == whole
     assert parse(base(body=expression_of(whole))).rules[0].condition == whole
+
+
+def test_a_document_is_indented_unless_that_makes_it_too_large() -> None:
+    assert written({"a": [1]}) == b'{\n  "a": [\n    1\n  ]\n}\n'
+    assert written({"a": [1] * 400_000}).startswith(b'{"a":[1,1,1')
 
 
 def test_a_deep_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

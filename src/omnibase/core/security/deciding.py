@@ -254,12 +254,12 @@ class Case:
                 continue
             if _is_forbid(gap):
                 forbids[ref(gap.rules[0])] = None
-            found = self._masks(asked, gap, meter)
+            found = self._masks(asked, gap, witness, meter)
             if found is None:
                 fatal.append((gap, witness))
             for pattern, rules in (found or {}).items():
                 masks.setdefault(pattern, {}).update(dict.fromkeys(map(ref, rules)))
-        permits = self._touching(asked, types, meter)
+        permits = self._touching(asked, types)
         if fatal:
             # A missing permit comes first, then the forbids in the document's order.
             gap, witness = fatal[0]
@@ -283,7 +283,9 @@ class Case:
             for rule, condition in self.forbids.get(kind, ()):
                 yield _Gap(kind, condition, [rule])
 
-    def _masks(self, asked: Capability, gap: _Gap, meter: Meter) -> dict[str, list[Rule]] | None:
+    def _masks(
+        self, asked: Capability, gap: _Gap, witness: str, meter: Meter
+    ) -> dict[str, list[Rule]] | None:
         """Returns subtrees that are exactly what is denied; ``None`` if there are none such."""
         pattern = asked.pattern
         if not isinstance(pattern, PathPattern) or not pattern.deep:
@@ -298,6 +300,8 @@ class Case:
                 if candidate is not None:
                     rules = found.setdefault(candidate, [])
                     rules += [rule] if rule not in rules else []
+        if not any(mask_test(candidate).holds(witness) for candidate in found):
+            return None
         for candidate in list(found):
             extra = all_of((mask_test(candidate), negate(gap.condition)))
             if find(asked.type, pattern, extra, meter) is not None:
@@ -323,7 +327,7 @@ class Case:
         for mask in masks:
             denied = all_of((mask_test(mask.pattern), negate(self.allowed(asked.type))))
             witness = find(asked.type, asked.pattern, denied, meter) or witness
-        message = f"permitted by {_listed(permits)}"
+        message = f"permitted by {_listed(permits) or 'several policies'}"
         if masks:
             shown = ", ".join(f"`{mask.pattern}`" for mask in masks[:3])
             more = f" and {len(masks) - 3} more" if len(masks) > 3 else ""
@@ -340,16 +344,20 @@ class Case:
         return verdict, tuple(probes)
 
     def _touching(
-        self, asked: Capability, types: tuple[CapabilityType, ...], meter: Meter
+        self, asked: Capability, types: tuple[CapabilityType, ...]
     ) -> tuple[PolicyRef, ...]:
-        """Returns the permits that some of the request has."""
+        """Returns permits that some of the request has, as many as are easily found."""
         found: list[PolicyRef] = []
-        for kind in types:
-            for rule, condition in self.permits.get(kind, ()):
-                if len(found) == MAX_NAMED:
-                    break
+        meter = Meter()
+        candidates = (entry for kind in types for entry in self.permits.get(kind, ()))
+        try:
+            for rule, condition in candidates:
                 if find(asked.type, asked.pattern, condition, meter) is not None:
                     found.append(ref(rule))
+                if len(found) == MAX_NAMED:
+                    break
+        except Undecided:
+            pass  # the names are for people; the decision does not depend on them
         return tuple(found)
 
     def reconcile(self, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:

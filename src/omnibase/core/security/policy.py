@@ -21,7 +21,7 @@ from omnibase.core.security.deciding import Case
 from omnibase.core.security.decision import Decision, Outcome, PolicyContext, Verdict
 from omnibase.core.security.engine import Engine
 from omnibase.core.security.policy_document import Rule, read_policies
-from omnibase.core.security.policy_text import json_of, text_of
+from omnibase.core.security.policy_text import json_of, text_of, written
 
 __all__ = ["Policy"]
 
@@ -118,8 +118,8 @@ class Policy:
         return found
 
     def to_json(self) -> bytes:
-        """Returns the document as it is kept in a file: UTF-8, indented."""
-        return json.dumps(self.document, indent=2, ensure_ascii=False).encode() + b"\n"
+        """Returns the document as it is kept in a file, UTF-8."""
+        return written(self.document)
 
     def to_cedar(self) -> str:
         """Returns the document in Cedar's own syntax; each id as the annotation ``@id``."""

@@ -147,9 +147,10 @@ def _kind_of_pattern(kind: CapabilityType) -> type[Pattern]:
 def _candidates(kind: CapabilityType, conditions: tuple[Condition, ...]) -> list[Capability]:
     """Returns capabilities that the conditions speak of and that are easily written."""
     found: dict[str, dict[str, None]] = {}
-    for condition in conditions:
-        for test in comparisons(condition):
-            found.setdefault(test.attribute, {}).update(dict.fromkeys(_texts(test)))
+    was, now = (dict.fromkeys(comparisons(condition)) for condition in conditions)
+    # What only one of them says comes first: it is more likely to matter.
+    for test in sorted({**was, **now}, key=lambda test: test in was and test in now):
+        found.setdefault(test.attribute, {}).update(dict.fromkeys(_texts(test)))
     resources: list[str]
     if kind is CapabilityType.NETWORK_CONNECT:
         ports = _ranges(list(found.get("port", {})))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from omnibase.core.security.policy_text import (
     condition_text,
     expression_of,
     new_policy,
+    written,
 )
 from omnibase.errors import PolicyError
 
@@ -80,7 +80,7 @@ def explain(
         editor = _Editor(policy, capability)
         for action, name in changes:
             action(editor, name)
-        data = json.dumps(editor.document, indent=2, ensure_ascii=False).encode() + b"\n"
+        data = written(editor.document)
         try:
             changed = Policy.parse(data, "the changed policy", principal)
         except PolicyError:  # the document is full, or a policy is as long as it may be

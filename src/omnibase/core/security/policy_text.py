@@ -32,6 +32,7 @@ __all__ = [
     "expression_of",
     "new_policy",
     "text_of",
+    "written",
 ]
 
 # Cedar's parser recurses and has no bound of its own: some sixty brackets in each other, or
@@ -58,7 +59,7 @@ def json_of(text: str, source: str) -> bytes:
             "templates": parsed["templates"],
             "templateLinks": parsed["templateLinks"],
         }
-        return json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+        return written(document)
     except ValueError as error:
         _refuse(source, f"it is not cedar: {str(error)[:200]}", "see the cedar policy grammar")
     except RecursionError:
@@ -80,6 +81,14 @@ def _by_id(found: dict[str, Any], source: str) -> dict[str, Any]:
             clause["body"] = _tidy(clause["body"])
         policies[id] = policy
     return policies
+
+
+def written(document: dict[str, Any]) -> bytes:
+    """Returns a document as it is kept in a file: indented, unless that makes it too large."""
+    data = json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+    if len(data) > MAX_POLICY_FILE_BYTES:
+        data = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return data
 
 
 def text_of(document: dict[str, Any]) -> str:

@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from omnibase.core.security.conditions import (
+    AllOf,
+    AnyOf,
     Condition,
     Glob,
+    Not,
     Test,
     comparisons,
     evaluate,
@@ -100,7 +103,7 @@ class _Search:
     """A breadth-first search for the shortest text; one run each."""
 
     def __init__(self, asked: SegmentPattern | None, condition: Condition, is_path: bool) -> None:
-        self.condition, self.is_path = condition, is_path
+        self.is_path = is_path
         self.literal: dict[str, int] = {}
         self.any = self.any_in_segment = self.loop = self.loop_in_segment = 0
         self.start = 0
@@ -117,8 +120,9 @@ class _Search:
         for character in "/.":
             self.literal.setdefault(character, 0)
         self.letters = sorted(self.literal)
-        # A step over very long patterns takes longer.
-        self.weight = 1 + (self.size >> 14) + len(self.letters) // 256
+        self.meets, parts = _compiled(condition, self.ends)
+        # A step takes longer over very long patterns and over very long conditions.
+        self.weight = 1 + (self.size >> 14) + len(self.letters) // 256 + parts // 16
         self.other = next(c for c in _characters() if c not in self.literal)
 
     def _place(self, character: str) -> None:
@@ -174,7 +178,7 @@ class _Search:
                 return False
         elif place != _INSIDE and (self.is_path or place != _SEGMENT):
             return False
-        return evaluate(self.condition, lambda test: bool(bits & self.ends[test]))
+        return self.meets(bits)
 
     def run(self, meter: Meter) -> str | None:
         queue = deque([("", _BEGIN, self.start)])
@@ -185,7 +189,7 @@ class _Search:
                 return word
             # A letter that no pattern waits for here does what any other letter does.
             live = [c for c in self.letters if c in "/." or bits & self.literal[c]]
-            meter.spend((1 + len(live) + len(self.ends) // 8) * self.weight)
+            meter.spend((1 + len(live)) * self.weight)
             for character in (self.other, *live):
                 target = _advance(place, character, self.is_path)
                 if target == _DEAD:
@@ -197,6 +201,50 @@ class _Search:
                     seen.add((target, reached))
                     queue.append((word + character, target, reached))
         return None
+
+
+def _compiled(condition: Condition, ends: dict[Test, int]) -> tuple[Callable[[int], bool], int]:
+    """Turns a condition into a function of a state's bits; also returns its number of parts.
+
+    The tests that are joined directly, negated or not, are one comparison of bits.
+    """
+    if isinstance(condition, bool):
+        return lambda bits: condition, 1
+    parts = condition.parts if isinstance(condition, AllOf | AnyOf) else (condition,)
+    set_bits = unset = 0
+    others = []
+    size = 1
+    for part in parts:
+        if isinstance(part, Test):
+            set_bits |= ends[part]
+        elif isinstance(part, Not) and isinstance(part.part, Test):
+            unset |= ends[part.part]
+        elif isinstance(part, Not):
+            meets, inner = _compiled(part.part, ends)
+            others.append(_opposite(meets))
+            size += inner
+        else:
+            meets, inner = _compiled(part, ends)
+            others.append(meets)
+            size += inner
+
+    if isinstance(condition, AnyOf):
+        return (
+            lambda bits: (
+                bool(bits & set_bits) or bits & unset != unset or any(one(bits) for one in others)
+            ),
+            size,
+        )
+    return (
+        lambda bits: (
+            bits & set_bits == set_bits and not bits & unset and all(one(bits) for one in others)
+        ),
+        size,
+    )
+
+
+def _opposite(meets: Callable[[int], bool]) -> Callable[[int], bool]:
+    return lambda bits: not meets(bits)
 
 
 def _glob_of(test: Test) -> Glob:
