@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import secrets
 from functools import cache
 from itertools import product
 
@@ -46,8 +48,9 @@ PATHS = [
 
 
 def seeds(count: int) -> list[int]:
-    """A run of its own each time; the seed is the test's name, so it can be run again."""
-    return [random.SystemRandom().randrange(1 << 32) for _ in range(count)]
+    """Others each time; ``OMNIBASE_FUZZ_SEED`` runs one of them, the test's name, again."""
+    again = os.environ.get("OMNIBASE_FUZZ_SEED")
+    return [int(again)] if again else [secrets.randbits(32) for _ in range(count)]
 
 
 @pytest.mark.parametrize("seed", seeds(4), ids=lambda seed: f"seed-{seed}")
@@ -98,13 +101,15 @@ def test_decisions_about_paths_agree_with_cedar(seed: int) -> None:
             if verdict.outcome is Outcome.MASKED:
                 assert verdict.witness is not None and masks, told
                 assert all(capability.pattern.contains(mask) for mask in masks), told
+    print(seen)
     assert min(seen.values()) > 20, seen
 
 
 # --- the search itself, against a library's automata --------------------------------------
 
 _ANY = r"[ab./c]"
-_UNIVERSE = r"/|(/([abc][abc.]*|\.[abc][abc.]*|\.\.[abc.]+))+"
+# Without the root: no pattern here is for it, `/*` neither.
+_UNIVERSE = r"(/([abc][abc.]*|\.[abc][abc.]*|\.\.[abc.]+))+"
 
 
 @cache
