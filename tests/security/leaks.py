@@ -23,8 +23,8 @@ def recorded_runs() -> Iterator[None]:
     """Notes the id of every run of this process: its cgroup and its directory carry it."""
     create = RunDirectory.create.__func__  # type: ignore[attr-defined]
 
-    def recording(cls: type[RunDirectory], state: Path) -> RunDirectory:
-        directory: RunDirectory = create(cls, state)
+    def recording(cls: type[RunDirectory], state: Path, run_id: str = "") -> RunDirectory:
+        directory: RunDirectory = create(cls, state, run_id)
         _run_ids.add(directory.run_id)
         return directory
 
