@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from omnibase.core.security import deciding
+from omnibase.core.security import deciding, drafts
 from omnibase.core.security import policy as policy_module
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.core.security.decision import Outcome, PolicyContext, PolicyRef
@@ -212,6 +212,7 @@ def test_several_permits_add_up() -> None:
 
 def test_only_some_policies_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deciding, "MAX_NAMED", 2)
+    monkeypatch.setattr(drafts, "MAX_NAMED", 2)
     found = policy(
         *(
             f'permit FileRead when {{ resource.path like "/*" && context.trust != "x{i}" }}'.replace(

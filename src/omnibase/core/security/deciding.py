@@ -7,7 +7,6 @@ be asked about, and is settled with the answers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from omnibase.core.security.capabilities import Capability, CapabilityType
 from omnibase.core.security.conditions import (
@@ -23,12 +22,11 @@ from omnibase.core.security.containment import (
     MAX_STEPS,
     Meter,
     Undecided,
-    attributes_of,
     find,
     is_concrete,
 )
 from omnibase.core.security.decision import Outcome, PathMask, PolicyRef, Verdict
-from omnibase.core.security.engine import Answer, Question
+from omnibase.core.security.drafts import MAX_NAMED, Draft, Probe, denied, listed, why_denied
 from omnibase.core.security.path_patterns import PathPattern, literal_path
 from omnibase.core.security.policy_document import Rule
 from omnibase.errors import CapabilityError
@@ -37,8 +35,6 @@ __all__ = ["MAX_MASKS", "Case", "Draft", "Probe", "mask_test", "needed_types", "
 
 MAX_MASKS = 64
 """Masks that one capability may need."""
-MAX_NAMED = 16
-"""Policies that a verdict names."""
 MAX_TOTAL_STEPS = 20 * MAX_STEPS
 """Steps that one capability may take in all (some seconds)."""
 
@@ -53,120 +49,6 @@ def needed_types(type: CapabilityType) -> tuple[CapabilityType, ...]:
 def ref(rule: Rule) -> PolicyRef:
     """Returns what a verdict says of a policy."""
     return PolicyRef(id=rule.id, effect=rule.effect, reason=rule.reason)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
-    """A concrete question to Cedar.
-
-    Attributes:
-        type: What kind of use it is about.
-        concrete: The resource.
-        allowed: What our own code expects; ``None``: Cedar decides.
-    """
-
-    type: CapabilityType
-    concrete: str
-    allowed: bool | None = None
-
-    @property
-    def question(self) -> Question:
-        """The question as the engine takes it."""
-        return self.type, attributes_of(self.type, self.concrete)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """A verdict before Cedar was asked.
-
-    Attributes:
-        capability: What was requested.
-        verdict: What our own code says; ``None``: it is Cedar's to decide.
-        probes: What Cedar is asked.
-        case: The policies.
-    """
-
-    capability: Capability
-    verdict: Verdict | None
-    probes: tuple[Probe, ...]
-    case: Case
-
-    def settle(self, answers: Sequence[Answer]) -> Verdict:
-        """Returns the verdict, given Cedar's answers to the probes."""
-        if self.verdict is None:
-            return self._decided_by_cedar(answers)
-        for probe, answer in zip(self.probes, answers, strict=True):
-            if answer.allowed is not probe.allowed:
-                return self._disagreement(probe)
-        return self.verdict
-
-    def _disagreement(self, probe: Probe) -> Verdict:
-        message = f"cedar and the analysis of patterns disagree about `{probe.concrete}`"
-        return _denied(self.capability, message)
-
-    def _decided_by_cedar(self, answers: Sequence[Answer]) -> Verdict:
-        permits: dict[PolicyRef, None] = {}
-        forbids: dict[PolicyRef, None] = {}
-        unpermitted = []
-        refs = self.case.refs
-        for probe, answer in zip(self.probes, answers, strict=True):
-            if not refs.keys() >= set(answer.reasons):
-                # Cedar says that a policy holds which cannot hold in this context.
-                return self._disagreement(probe)
-            found = dict.fromkeys(refs[id] for id in answer.reasons)
-            if answer.allowed:
-                permits |= found
-            else:
-                forbids |= found
-                # Of a permit that lacks as well, Cedar says nothing.
-                unpermitted += [] if self.case.permits_some(probe) else [probe.type.value]
-        if all(answer.allowed for answer in answers):
-            return Verdict(
-                capability=self.capability,
-                outcome=Outcome.GRANTED,
-                message=f"permitted by {_listed(permits)}",
-                permits=tuple(permits)[:MAX_NAMED],
-            )
-        if not forbids and not unpermitted:
-            return self._disagreement(self.probes[0])
-        return _denied(
-            self.capability,
-            _why(self.probes[0].concrete, tuple(forbids), tuple(unpermitted)),
-            permits=tuple(permits)[:MAX_NAMED],
-            forbids=tuple(forbids)[:MAX_NAMED],
-            witness=self.probes[0].concrete,
-            unpermitted=tuple(unpermitted),
-        )
-
-
-def _listed(refs: Iterable[PolicyRef]) -> str:
-    return ", ".join(f"`{ref.id}`" for ref in list(refs)[:MAX_NAMED])
-
-
-def _why(witness: str, forbids: tuple[PolicyRef, ...], unpermitted: tuple[str, ...]) -> str:
-    if forbids:
-        return f"policy {forbids[0]} forbids `{witness}`"
-    return f"no policy permits `{unpermitted[0]}` of `{witness}`"
-
-
-def _denied(
-    capability: Capability,
-    message: str,
-    *,
-    permits: tuple[PolicyRef, ...] = (),
-    forbids: tuple[PolicyRef, ...] = (),
-    witness: str | None = None,
-    unpermitted: tuple[str, ...] = (),
-) -> Verdict:
-    return Verdict(
-        capability=capability,
-        outcome=Outcome.DENIED,
-        message=message,
-        permits=permits,
-        forbids=forbids,
-        witness=witness,
-        unpermitted=unpermitted,
-    )
 
 
 def mask_test(pattern: str) -> Test:
@@ -238,7 +120,7 @@ class Case:
         try:
             verdict, probes = self._pattern(capability, types)
         except (Undecided, CapabilityError) as error:
-            verdict, probes = _denied(capability, str(error)), ()
+            verdict, probes = denied(capability, str(error)), ()
         return Draft(capability=capability, verdict=verdict, probes=probes, case=self)
 
     def _pattern(
@@ -264,10 +146,12 @@ class Case:
             # A missing permit comes first, then the forbids in the document's order.
             gap, witness = fatal[0]
             unpermitted = tuple(g.type.value for g, _ in fatal if not _is_forbid(g))
-            why = _why(witness, tuple(map(ref, gap.rules)) if _is_forbid(gap) else (), unpermitted)
+            why = why_denied(
+                witness, tuple(map(ref, gap.rules)) if _is_forbid(gap) else (), unpermitted
+            )
             if asked.resource.endswith("/**") and not unpermitted:
                 why += ", and no mount leaves out just what is denied"
-            verdict = _denied(
+            verdict = denied(
                 asked, why, permits=permits, forbids=tuple(forbids)[:MAX_NAMED],
                 witness=witness, unpermitted=unpermitted,
             )  # fmt: skip
@@ -325,9 +209,9 @@ class Case:
         probes = [Probe(type=kind, concrete=sample, allowed=True) for kind in types]
         witness = None
         for mask in masks:
-            denied = all_of((mask_test(mask.pattern), negate(self.allowed(asked.type))))
-            witness = find(asked.type, asked.pattern, denied, meter) or witness
-        message = f"permitted by {_listed(permits) or 'several policies'}"
+            outside = all_of((mask_test(mask.pattern), negate(self.allowed(asked.type))))
+            witness = find(asked.type, asked.pattern, outside, meter) or witness
+        message = f"permitted by {listed(permits) or 'several policies'}"
         if masks:
             shown = ", ".join(f"`{mask.pattern}`" for mask in masks[:3])
             more = f" and {len(masks) - 3} more" if len(masks) > 3 else ""
@@ -388,7 +272,7 @@ class Case:
                 clash = other.capability.resource
             if clash is not None:
                 masks = ", ".join(f"`{mask.pattern}`" for mask in verdict.masks[:3])
-                return _denied(
+                return denied(
                     verdict.capability,
                     f"leaving out {masks} would hide `{clash}`, which `{other.capability}` grants",
                     permits=verdict.permits,
