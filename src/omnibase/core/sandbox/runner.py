@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
@@ -23,6 +23,11 @@ from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.errors import SandboxError, SandboxStartError
 
 __all__ = ["Cancel", "Ended", "GVisorRunner", "Observer", "RunRequest", "SandboxRunner"]
+
+
+# A signal that comes just before a lock is waited for does not interrupt the wait:
+# its Python handler runs at the next wake-up.
+_WAKE_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +222,7 @@ class _Relay:
                 raise SandboxStartError(
                     f"the run got no thread: {error}", hint="lower the number of runs at once"
                 ) from error
-            while (call := self._calls.get()) is not None:
+            while (call := self._next_call()) is not None:
                 self._answers.put(_exception_of(call))
         except BaseException as error:
             interrupt = error
@@ -225,8 +230,8 @@ class _Relay:
             self._answers.put(error)
         while not finished.is_set() or thread.is_alive():
             try:
-                finished.wait()
-                thread.join()
+                finished.wait(_WAKE_SECONDS)
+                thread.join(_WAKE_SECONDS)
             except BaseException as error:
                 interrupt = interrupt or error
                 self._cancel.set()
@@ -236,6 +241,11 @@ class _Relay:
         if failure:
             raise failure[0]
         return outcome[0]
+
+    def _next_call(self) -> Callable[[], None] | None:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._calls.get(timeout=_WAKE_SECONDS)
 
 
 def _exception_of(call: Callable[[], None]) -> BaseException | None:
