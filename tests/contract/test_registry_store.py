@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -440,3 +442,29 @@ def check_acknowledged(store: RegistryStore, lines: list[str]) -> None:
         uuid, number, digest = line.split()
         revision = store.history(UUID(uuid))[int(number) - 1]
         assert hashlib.sha256(revision.to_json()).hexdigest() == digest
+
+
+def test_killing_writers_loses_nothing_that_was_acknowledged(
+    location: str, store: RegistryStore
+) -> None:
+    chance = random.Random(7)
+    rounds = 4 if "://" in location else 12
+    total = 0
+    for number in range(rounds):
+        processes = [worker(location, "churn", f"{number}-{which}") for which in range(2)]
+        lines = []
+        for process in processes:
+            assert process.stdout is not None
+            lines.append(process.stdout.readline().strip())
+        time.sleep(chance.uniform(0.0, 0.2))
+        for process in processes:
+            process.kill()
+        for process in processes:
+            output, _ = process.communicate(timeout=60)
+            assert process.returncode == -9
+            # What follows the last line feed is not a whole line.
+            lines += output.split("\n")[:-1]
+        assert store.verify() == []
+        check_acknowledged(store, lines)
+        total += len(lines)
+    assert total >= 2 * rounds
