@@ -462,9 +462,9 @@ def test_killing_writers_loses_nothing_that_was_acknowledged(
         for process in processes:
             assert process.stdout is not None
             # Through the same buffer as `readline`: `communicate` would pass over it.
-            with process.stdout as stdout:
-                output = stdout.read()
-            assert process.wait(60) == -9
+            with process:
+                output = process.stdout.read()
+            assert process.returncode == -9
             # What follows the last line feed is not a whole line.
             lines += output.split("\n")[:-1]
         assert store.verify() == []
