@@ -21,7 +21,7 @@ from pathlib import Path
 import omnibase
 from benchmarks.measure import Sample, in_turns
 from benchmarks.rawrun import RawRunsc
-from omnibase import api
+from omnibase.backend import backend
 from omnibase.core.sandbox import lifecycle, state
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _machine() -> str:
-    runner = api._runner()
+    runner = backend().runner
     cpuinfo = Path("/proc/cpuinfo").read_text()
     model = next((x.split(":")[1].strip() for x in cpuinfo.splitlines() if "model name" in x), "?")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import omnibase
-from omnibase import api
+from omnibase.backend import backend
 from omnibase.core.sandbox import bundle
 
 
@@ -19,8 +19,8 @@ class RawRunsc:
     """A prepared bundle; each call runs it once and returns its output."""
 
     def __init__(self, script: str, context: omnibase.ExecutionContext | None = None) -> None:
-        runner = api._runner()
-        plan = api.plan(script.encode(), context=context)
+        runner = backend().runner
+        plan = omnibase.plan(script.encode(), context=context)
         self._directory = Path(tempfile.mkdtemp(prefix="bench-", dir=runner.state))
         self._scratch = self._directory / "scratch"
         self._scratch.mkdir()

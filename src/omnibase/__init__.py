@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 __version__ = "0.5.0"
 
 if TYPE_CHECKING:
-    from omnibase.api import Chunk, Plan, Sandbox, arun, plan, run
+    from omnibase.api import Chunk, Sandbox, arun, plan, run
+    from omnibase.call import Plan
+    from omnibase.components import (
+        ComponentPlan,
+        arun_component,
+        open_registry,
+        plan_component,
+        run_component,
+    )
     from omnibase.core.context import ExecutionContext
     from omnibase.core.events import EventBus, JsonlSink, default_bus
     from omnibase.core.sandbox.monitor.violations import Violation
@@ -19,6 +27,8 @@ if TYPE_CHECKING:
         CapabilityError,
         ConfigurationError,
         OmniBaseError,
+        PolicyError,
+        RegistryError,
         ResourceLimitExceeded,
         SandboxError,
         SandboxStartError,
@@ -29,7 +39,15 @@ if TYPE_CHECKING:
 
 # Each name is imported when it is first used: `omnibase --version` needs none.
 _HOMES = {
-    "omnibase.api": ("Chunk", "Plan", "Sandbox", "arun", "plan", "run"),
+    "omnibase.api": ("Chunk", "Sandbox", "arun", "plan", "run"),
+    "omnibase.call": ("Plan",),
+    "omnibase.components": (
+        "ComponentPlan",
+        "arun_component",
+        "open_registry",
+        "plan_component",
+        "run_component",
+    ),
     "omnibase.core.context": ("ExecutionContext",),
     "omnibase.core.events": ("EventBus", "JsonlSink", "default_bus"),
     "omnibase.core.sandbox.monitor.violations": ("Violation",),
@@ -41,6 +59,8 @@ _HOMES = {
         "CapabilityError",
         "ConfigurationError",
         "OmniBaseError",
+        "PolicyError",
+        "RegistryError",
         "ResourceLimitExceeded",
         "SandboxError",
         "SandboxStartError",
@@ -58,12 +78,15 @@ __all__ = [
     "CapabilitySet",
     "CapabilityType",
     "Chunk",
+    "ComponentPlan",
     "ConfigurationError",
     "EventBus",
     "ExecutionContext",
     "JsonlSink",
     "OmniBaseError",
     "Plan",
+    "PolicyError",
+    "RegistryError",
     "ResourceLimitExceeded",
     "RunResult",
     "Sandbox",
@@ -76,10 +99,14 @@ __all__ = [
     "Violation",
     "__version__",
     "arun",
+    "arun_component",
     "default_bus",
     "load_capabilities",
+    "open_registry",
     "plan",
+    "plan_component",
     "run",
+    "run_component",
 ]
 
 

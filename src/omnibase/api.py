@@ -1,32 +1,23 @@
-"""The public way in: `run`, `arun` and `Sandbox`. The only place where parts are wired."""
+"""The public way in: `run`, `arun`, `plan` and `Sandbox`."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from omnibase.call import Call, OnOutput, Options, Plan, in_thread
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
-from omnibase.core.sandbox import _runsc, compile, image, platforms, record, state
-from omnibase.core.sandbox.cgroup import Hierarchy
 from omnibase.core.sandbox.result import RunResult
-from omnibase.core.sandbox.runner import Cancel, GVisorRunner, RunRequest
-from omnibase.core.sandbox.spec import SandboxSpec
-from omnibase.core.security.capabilities import CapabilitySet
-from omnibase.errors import CapabilityError, ConfigurationError, SandboxUnavailable
-from omnibase.inputs import Capabilities, Script, capability_set, is_argument, load_script
+from omnibase.core.sandbox.runner import Cancel
+from omnibase.inputs import Capabilities, Script, capability_set, load_script
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Chunk", "Plan", "Sandbox", "arun", "plan", "run"]
-
-OnOutput = Callable[[str, bytes], None]
+__all__ = ["Chunk", "Sandbox", "arun", "plan", "run"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,19 +31,6 @@ class Chunk:
 
     stream: str
     data: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a run would be: the dry run.
-
-    Attributes:
-        request: The script and the frozen spec.
-        enforcement: ``capability → how it is enforced``.
-    """
-
-    request: RunRequest
-    enforcement: Mapping[str, str]
 
 
 def run(
@@ -94,8 +72,11 @@ def run(
         SandboxUnavailable: This machine cannot run sandboxes; the hint helps.
         SandboxStartError: The sandbox did not come up; nothing of the script ran.
     """
-    with _canceller() as cancel:
-        call = _Call(script, args, stdin, capabilities, context, env, on_output, bus)
+    options = Options(
+        args=args, stdin=stdin, context=context, env=env, on_output=on_output, bus=bus
+    )
+    call = Call(*load_script(script), capability_set(capabilities), options)
+    with contextlib.closing(Cancel()) as cancel:
         return call.execute(cancel)
 
 
@@ -111,8 +92,11 @@ async def arun(
     bus: events.EventBus | None = None,
 ) -> RunResult:
     """`run`, awaitable: cancelling it ends the run and cleans up before it returns."""
-    call = _Call(script, args, stdin, capabilities, context, env, on_output, bus)
-    return await _in_thread(call)
+    options = Options(
+        args=args, stdin=stdin, context=context, env=env, on_output=on_output, bus=bus
+    )
+    call = Call(*load_script(script), capability_set(capabilities), options)
+    return await in_thread(call.execute)
 
 
 def plan(
@@ -129,11 +113,8 @@ def plan(
     Raises:
         CapabilityError, ConfigurationError, SandboxUnavailable: As `run`.
     """
-    call = _Call(script, args, stdin, capabilities, context, env, None, None)
-    return Plan(
-        request=call.request(_image()),
-        enforcement={str(grant): compile.ENFORCEMENT[grant.type] for grant in call.grants},
-    )
+    options = Options(args=args, stdin=stdin, context=context, env=env)
+    return Call(*load_script(script), capability_set(capabilities), options).plan()
 
 
 class Sandbox:
@@ -178,7 +159,7 @@ class Sandbox:
 
     async def stream(
         self, script: Script, *, args: Iterable[str] = (), stdin: bytes = b""
-    ) -> AsyncIterator[Chunk | RunResult]:
+    ) -> AsyncGenerator[Chunk | RunResult]:
         """Yields each `Chunk` as it comes, and the `RunResult` last.
 
         Raises:
@@ -220,207 +201,3 @@ class Sandbox:
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         pass
-
-
-class _Call:
-    """The arguments of one call, checked before anything starts."""
-
-    def __init__(
-        self,
-        script: Script,
-        args: Iterable[str],
-        stdin: bytes,
-        capabilities: Capabilities,
-        context: ExecutionContext | None,
-        env: Mapping[str, str] | None,
-        on_output: OnOutput | None,
-        bus: events.EventBus | None,
-    ) -> None:
-        self.name, self.source = load_script(script)
-        if isinstance(args, str):
-            raise ConfigurationError("`args` is a string", hint=f"pass a list: `[{args[:80]!r}]`")
-        self.argv = tuple(args)
-        for text in (self.name, *self.argv):
-            if not is_argument(text):
-                raise ConfigurationError(
-                    f"`{ascii(text)[:80]}` cannot be an argument", hint="pass strings without NUL"
-                )
-        if not isinstance(stdin, bytes | bytearray):
-            raise ConfigurationError("`stdin` is not bytes", hint="encode it, e.g. `text.encode()`")
-        self.stdin = bytes(stdin)
-        self.grants = capability_set(capabilities)
-        if context is not None and not isinstance(context, ExecutionContext):
-            raise ConfigurationError(
-                "`context` is not an ExecutionContext", hint="`ExecutionContext(cpus=1)`"
-            )
-        self.context = context or ExecutionContext()
-        self.env = env
-        if on_output is not None and not callable(on_output):
-            raise ConfigurationError("`on_output` is not callable", hint="pass a function")
-        self._on_output = on_output
-        self._bus = bus or events.default_bus()
-        if self._bus.closed:
-            raise ConfigurationError("the event bus is closed", hint="pass an open one")
-
-    def request(self, root: image.Image) -> RunRequest:
-        return RunRequest(
-            spec=compile_grants(self.grants, self.context, root, self.env),
-            script=self.source,
-            name=self.name,
-            argv=self.argv,
-            stdin=self.stdin,
-        )
-
-    def execute(self, cancel: Cancel) -> RunResult:
-        emitter = events.Emitter(self._bus, subject=self.name)
-        try:
-            return self._execute(emitter, cancel)
-        except CapabilityError as error:
-            emitter.emit(
-                events.CapabilityDenied(
-                    capability=str(error.details.get("capability", "")), reason=error.message
-                )
-            )
-            raise
-
-    def _execute(self, emitter: events.Emitter, cancel: Cancel) -> RunResult:
-        runner = _runner()
-        request = replace(self.request(_image()), run_id=emitter.runid)
-        recorder = record.Recorder(
-            emitter,
-            request,
-            platform=runner.platform,
-            runtime_version=runner.runtime.version,
-            enforcement={str(g): compile.ENFORCEMENT[g.type] for g in self.grants},
-            on_output=self._on_output,
-        )
-        try:
-            ended = runner.run(request, recorder, cancel)
-        except BaseException as cut_short:
-            recorder.abandoned(cut_short)
-            raise
-        recorder.ended(ended)
-        error = record.verdict(ended, self.context, record.spec_limits(request))
-        if error is not None:
-            raise error
-        return ended.result
-
-
-class _canceller:
-    """A `Cancel` that is closed at the end."""
-
-    def __enter__(self) -> Cancel:
-        self._cancel = Cancel()
-        return self._cancel
-
-    def __exit__(self, *_: object) -> None:
-        self._cancel.close()
-
-
-async def _in_thread(call: _Call) -> RunResult:
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[RunResult | BaseException] = loop.create_future()
-    cancel = Cancel()
-
-    def body() -> None:
-        # As a value: a Future takes not every exception (StopIteration).
-        outcome: RunResult | BaseException
-        try:
-            outcome = call.execute(cancel)
-        except BaseException as error:
-            outcome = error
-        loop.call_soon_threadsafe(done.set_result, outcome)
-
-    threading.Thread(target=body, name="omnibase-arun", daemon=True).start()
-    try:
-        outcome = await asyncio.shield(done)
-    except asyncio.CancelledError:
-        cancel.set()
-        while not done.done():  # a second cancellation must not leave the run behind
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([done])
-        raise
-    finally:
-        cancel.close()
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
-
-
-def compile_grants(
-    grants: CapabilitySet,
-    context: ExecutionContext,
-    root: image.Image,
-    env: Mapping[str, str] | None,
-) -> SandboxSpec:
-    """Compiles as `run` does, with the same areas out of reach; starts nothing."""
-    registry = os.environ.get("OMNIBASE_REGISTRY")
-    read_only_areas: tuple[str, ...] = ()
-    # The implied registry counts where it exists; a named one counts before it does,
-    # so that no script plants policies there.
-    with contextlib.suppress(FileNotFoundError):  # the working directory itself may be gone
-        policies = os.path.realpath(os.path.join(registry or "registry", "policies"))
-        if registry or os.path.lexists(policies):
-            read_only_areas = (policies,)
-    read_only_areas += _own_files()
-    return compile.compile_spec(
-        grants,
-        context,
-        root,
-        environment=env,
-        refused_areas=(os.path.realpath(state.state_dir()),),
-        read_only_areas=read_only_areas,
-    )
-
-
-def _own_files() -> tuple[str, ...]:
-    """Directories of what OmniBase itself runs as root: never to be written by a script."""
-    own = {os.path.realpath(os.path.dirname(__file__))}
-    own |= {os.path.realpath(prefix) for prefix in (sys.prefix, sys.base_prefix)}
-    with contextlib.suppress(SandboxUnavailable):
-        own.add(os.path.realpath(os.path.dirname(_runsc.find_runtime().path)))
-    # The system's directories are the operator's to protect, by not granting them.
-    return tuple(sorted(own - {"/usr", "/usr/bin", "/usr/local", "/usr/local/bin", "/bin", "/"}))
-
-
-_lock = threading.Lock()
-# A child forked while another thread holds the lock would wait for it for ever.
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
-_cache: dict[str, tuple[GVisorRunner, image.Image]] = {}
-
-
-def _runner() -> GVisorRunner:
-    return _engine()[0]
-
-
-def _image() -> image.Image:
-    return _engine()[1]
-
-
-def _engine() -> tuple[GVisorRunner, image.Image]:
-    """Finds and builds what runs need, once per process and configuration."""
-    if os.geteuid() != 0:
-        raise SandboxUnavailable(
-            "sandboxes need root: memory, CPU and process limits are cgroups, and "
-            "granted files are mounts",
-            hint="run as root, e.g. with `sudo`; no run gets fewer limits than stated",
-        )
-    directory = state.state_dir()
-    key = "\0".join(
-        [str(directory), *(os.environ.get(n, "") for n in ("RUNSC", "OMNIBASE_PLATFORM"))]
-    )
-    with _lock:
-        if key not in _cache or not os.path.isdir(_cache[key][1].path):
-            runtime = _runsc.find_runtime()
-            hierarchy = Hierarchy.detect()
-            state.sweep(directory)
-            runner = GVisorRunner(
-                runtime=runtime,
-                platform=platforms.choose_platform(runtime, directory),
-                state=directory,
-                hierarchy=hierarchy,
-            )
-            _cache[key] = (runner, image.ensure_image(directory))
-        return _cache[key]

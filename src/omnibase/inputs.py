@@ -11,7 +11,14 @@ from typing import Final
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import ConfigurationError
 
-__all__ = ["Capabilities", "Script", "capability_set", "is_argument", "load_script"]
+__all__ = [
+    "Capabilities",
+    "Script",
+    "capability_set",
+    "is_argument",
+    "load_script",
+    "registry_location",
+]
 
 _MAX_SCRIPT_BYTES: Final = 64 << 20
 
@@ -88,3 +95,8 @@ def capability_set(capabilities: Capabilities) -> CapabilitySet:
     return CapabilitySet(
         item if isinstance(item, Capability) else Capability.parse(item) for item in items
     )
+
+
+def registry_location() -> str:
+    """Returns where the registry is if nobody says: ``$OMNIBASE_REGISTRY``, or ``registry``."""
+    return os.environ.get("OMNIBASE_REGISTRY") or "registry"

@@ -20,10 +20,13 @@ from omnibase.core.events import (
     FrozenMap,
     MonitorGap,
     Payload,
+    PolicyDecided,
     ResourceLimitExceeded,
+    RunRefused,
     SandboxExit,
     SandboxStart,
     SandboxViolation,
+    UnsandboxedStart,
     utc,
 )
 from omnibase.core.events._fields import MAX_ITEM, MAX_ITEMS, MAX_TEXT, bounded
@@ -45,6 +48,20 @@ SAMPLES: tuple[Payload, ...] = (
     SandboxExit(exit_code=0, outcome="ok", wall_seconds=1, cpu_seconds=0.25, violations=2),
     CapabilityGranted(capability="FILE_READ:/data/**", enforcement="mount"),
     CapabilityDenied(capability="SECRET_ACCESS:key", reason="no policy permits it"),
+    PolicyDecided(
+        requested=("FILE_READ:/data/**", "FILE_READ:/etc/x"),
+        granted=("FILE_READ:/data/**",),
+        masks=("/data/secret/**",),
+        denied=("FILE_READ:/etc/x",),
+        trust="untrusted",
+        lifecycle="active",
+        environment="default",
+        policy_version=3,
+    ),
+    RunRefused(code="policy_error", reason="it is not what the registry wrote", file="policies/u"),
+    UnsandboxedStart(
+        script="job.py", script_sha256="0" * 64, python="/usr/bin/python3", policies=("host",)
+    ),
     SandboxViolation(
         capability="FILE_READ:/etc/passwd",
         operation="openat",

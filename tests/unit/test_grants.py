@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from omnibase.core.security import grants as grants_module
@@ -12,8 +14,9 @@ from omnibase.core.security.grants import (
     UNSANDBOXED,
     GrantMask,
     effective_grants,
-    may_run_unsandboxed,
+    unsandboxed_permits,
 )
+from omnibase.core.security.policy import Policy
 from omnibase.errors import CapabilityDenied
 from tests.helpers.policies import COMPONENT, PLAIN, policy
 
@@ -95,34 +98,31 @@ WIDE = policy('permit ExternalCommand when { resource.name like "*" }')
 
 
 def may(
-    trust: str = "trusted",
-    metadata: CapabilitySet = REQUIRED,
-    by: object = ALONE,
-    context: PolicyContext = TRUSTED,
-    requested: bool = True,
-) -> bool:
-    return may_run_unsandboxed(
-        trust,
-        metadata,
-        by,
-        COMPONENT,
-        context,
-        requested=requested,  # type: ignore[arg-type]
-    )
+    metadata: CapabilitySet = REQUIRED, by: Policy = ALONE, context: PolicyContext = TRUSTED
+) -> tuple[str, ...]:
+    return unsandboxed_permits(metadata, by, COMPONENT, context)
+
+
+def refused(**changes: Any) -> str:
+    with pytest.raises(CapabilityDenied) as caught:
+        may(**changes)
+    assert caught.value.details["capability"] == "EXTERNAL_COMMAND:host-python"
+    assert caught.value.details["reason"] in caught.value.message
+    assert "--unsandboxed" in str(caught.value.hint)
+    return str(caught.value.details["reason"])
 
 
 def test_without_a_sandbox_only_if_all_agree() -> None:
-    assert may()
-    assert not may(requested=False)
-    assert not may(trust="semi_trusted")
-    assert not may(context=PLAIN)
-    assert not may(metadata=caps())
-    assert not may(metadata=caps("EXTERNAL_COMMAND:*"))
-    assert not may(by=POLICY)
-    assert not may(by=WIDE)
+    assert may() == ("policy0",)
+    assert "not `trusted`" in refused(context=PLAIN)
+    assert "not `trusted`" in refused(context=PolicyContext(trust="semi_trusted"))
+    assert "do not name it" in refused(metadata=caps())
+    assert "do not name it" in refused(metadata=caps("EXTERNAL_COMMAND:*"))
+    refused(by=POLICY)
+    assert "that name and no other" in refused(by=WIDE)
     forbidden = 'forbid ExternalCommand when { context.trust == "trusted" }'
     permitted = 'permit ExternalCommand when { resource.name == "host-python" }'
-    assert not may(by=policy(permitted, forbidden))
+    refused(by=policy(permitted, forbidden))
 
 
 def test_what_stays_open_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def test_what_stays_open_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Undecided("no")
 
     monkeypatch.setattr(grants_module, "find", give_up)
-    assert not may()
+    assert "that name and no other" in refused()
 
 
 def test_it_is_no_capability_of_the_sandbox() -> None:

@@ -13,7 +13,7 @@ from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.events import CollectingSink, Emitter, EventBus
 from omnibase.core.sandbox.monitor.violations import Violation
-from omnibase.core.sandbox.record import Recorder, spec_limits, verdict
+from omnibase.core.sandbox.record import Recorder, sandbox_start, spec_limits, verdict
 from omnibase.core.sandbox.result import RunResult, Usage
 from omnibase.core.sandbox.runner import Ended, RunRequest
 from omnibase.errors import (
@@ -162,10 +162,9 @@ class Recorded:
         bus = EventBus()
         self.sink = CollectingSink()
         bus.subscribe(self.sink)
-        self.recorder = Recorder(
-            Emitter(bus, subject="script.py"), REQUEST, platform="systrap",
-            runtime_version="release-1", **options,
-        )  # fmt: skip
+        enforcement = options.pop("enforcement", {})
+        started = sandbox_start(REQUEST, "systrap", "release-1", enforcement)
+        self.recorder = Recorder(Emitter(bus, subject="script.py"), REQUEST, started, **options)
 
     def after_the_start(self, end: Ended) -> list[events.Payload]:
         """Starts and ends a run; returns what came after its start."""

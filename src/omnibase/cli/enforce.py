@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from omnibase import api
+from omnibase.backend import compile_grants
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import compile, staging
 from omnibase.core.sandbox.image import Image
@@ -57,7 +57,7 @@ def enforcement_of(
     """
     try:
         # As `run` compiles it, with the same areas out of reach.
-        spec = api.compile_grants(
+        spec = compile_grants(
             CapabilitySet([capability]), context or ExecutionContext(), _NO_IMAGE, None
         )
     except CapabilityError as error:

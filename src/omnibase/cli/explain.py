@@ -11,7 +11,7 @@ from omnibase.cli import console, exits
 from omnibase.cli.options import add_run_options, read_inputs
 
 if TYPE_CHECKING:
-    from omnibase.api import Plan
+    from omnibase.call import Plan
     from omnibase.cli.commands import Invocation, Parser
 
 __all__ = ["add_arguments", "execute"]

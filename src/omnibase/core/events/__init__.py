@@ -10,10 +10,13 @@ from omnibase.core.events.model import (
     Event,
     MonitorGap,
     Payload,
+    PolicyDecided,
     ResourceLimitExceeded,
+    RunRefused,
     SandboxExit,
     SandboxStart,
     SandboxViolation,
+    UnsandboxedStart,
 )
 from omnibase.core.events.sinks import CollectingSink, Sink
 
@@ -29,13 +32,16 @@ __all__ = [
     "JsonlSink",
     "MonitorGap",
     "Payload",
+    "PolicyDecided",
     "ResourceLimitExceeded",
+    "RunRefused",
     "SandboxExit",
     "SandboxStart",
     "SandboxViolation",
     "Sink",
     "SinkFailure",
     "Subscription",
+    "UnsandboxedStart",
     "default_bus",
     "utc",
 ]

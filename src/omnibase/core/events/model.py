@@ -21,10 +21,13 @@ from omnibase.core.events.payloads import (
     CapabilityGranted,
     MonitorGap,
     Payload,
+    PolicyDecided,
     ResourceLimitExceeded,
+    RunRefused,
     SandboxExit,
     SandboxStart,
     SandboxViolation,
+    UnsandboxedStart,
     field_kinds,
 )
 
@@ -36,10 +39,13 @@ __all__ = [
     "Event",
     "MonitorGap",
     "Payload",
+    "PolicyDecided",
     "ResourceLimitExceeded",
+    "RunRefused",
     "SandboxExit",
     "SandboxStart",
     "SandboxViolation",
+    "UnsandboxedStart",
 ]
 
 MAX_LINE_BYTES = 8 << 20

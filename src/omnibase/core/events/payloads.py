@@ -82,7 +82,7 @@ class SandboxStart(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxExit(Payload):
-    """The run is over; nothing of it is left.
+    """The run is over, in a sandbox or not; nothing of it is left.
 
     Attributes:
         exit_code: The script's own, or ``None`` if it did not exit by itself.
@@ -128,13 +128,78 @@ class CapabilityDenied(Payload):
     Attributes:
         capability: ``TYPE:resource``, as requested.
         reason: Why, for a person.
+        policies: Ids of the policies that forbid it; none if nothing permits it.
         stage: ``pre-exec``: nothing of the script ran.
     """
 
     type: ClassVar[str] = "dev.omnibase.capability.denied.v1"
     capability: str
     reason: str
+    policies: tuple[str, ...] = ()
     stage: Stage = "pre-exec"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyDecided(Payload):
+    """A component's policy was asked what a run may have.
+
+    With this on record, `omnibase policy diff --replay` can ask another policy.
+
+    Attributes:
+        requested: Capabilities that the component and its caller asked for.
+        granted: Those that the policy grants, masked ones included.
+        masks: What is covered in granted trees, each a path or ``path/**``.
+        denied: Those that it does not grant.
+        trust: The component's trust, as conditions see it.
+        lifecycle: The component's lifecycle, likewise.
+        environment: Where the run happens, likewise.
+        policy_version: Version of the policy in the registry; ``None`` if the
+            component has none, which denies everything.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.policy.decided.v1"
+    requested: tuple[str, ...] = ()
+    granted: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    trust: str
+    lifecycle: str
+    environment: str
+    policy_version: Count | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRefused(Payload):
+    """A component was to run, and nothing of it was started.
+
+    Attributes:
+        code: The error's code, e.g. ``policy_error``.
+        reason: Why, for a person.
+        file: File of the registry that is to blame, if one is.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.run.refused.v1"
+    code: str
+    reason: str
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnsandboxedStart(Payload):
+    """A trusted component is about to run on the host, without a sandbox.
+
+    Attributes:
+        script: Name of the script.
+        script_sha256: Digest of the bytes that run, in hexadecimal.
+        python: The interpreter.
+        policies: Ids of the policies that permit it.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.unsandboxed.start.v1"
+    script: str
+    script_sha256: Sha256
+    python: str
+    policies: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +215,7 @@ class SandboxViolation(Payload):
         pid: Process inside the sandbox.
         process_name: Its name, chosen by the code itself.
         count: How often this attempt was seen.
+        reason: The policy that covers the resource, and why; ``None`` if none does.
         evidence: Who saw it: the guest's ``kernel``, the host's ``broker``, or
             the ``agent`` inside the guest, which hostile code can fool.
         first_seen: When it was seen first.
@@ -165,6 +231,7 @@ class SandboxViolation(Payload):
     pid: int | None = None
     process_name: str | None = None
     count: Count = 1
+    reason: str | None = None
     evidence: Evidence
     first_seen: Timestamp = field(default_factory=utc)
     last_seen: Timestamp = field(default_factory=utc)
@@ -207,6 +274,9 @@ PAYLOADS: tuple[type[Payload], ...] = (
     SandboxExit,
     CapabilityGranted,
     CapabilityDenied,
+    PolicyDecided,
+    RunRefused,
+    UnsandboxedStart,
     SandboxViolation,
     ResourceLimitExceeded,
     MonitorGap,

@@ -158,13 +158,14 @@ def start_isolated(
     stdout: int = subprocess.DEVNULL,
     stderr: int = subprocess.DEVNULL,
     cwd: str = "/",
+    environment: Mapping[str, str] | None = None,
 ) -> Process:
     """Starts a process as PID 1 of a new PID namespace, inside the given cgroups.
 
     To be called once from a thread made for it (`in_new_thread`), after both
     `enter_mount_namespace` and `enter_pid_namespace`. The process gets no
-    environment but ``PATH`` and ``TMPDIR`` (which is ``cwd``), its own session,
-    and no descriptor but those named.
+    environment but ``PATH``, ``TMPDIR`` (which is ``cwd``) and what is given, its
+    own session, and no descriptor but those named.
     """
     return subprocess.Popen(
         ["/bin/sh", "-c", _START, "omnibase", " ".join(cgroup_files), *arguments],
@@ -173,7 +174,7 @@ def start_isolated(
         stderr=stderr,
         pass_fds=tuple(pass_fds),
         cwd=cwd,
-        env={**_ENVIRONMENT, "TMPDIR": cwd},
+        env={**_ENVIRONMENT, "TMPDIR": cwd, **(environment or {})},
         start_new_session=True,
     )
 

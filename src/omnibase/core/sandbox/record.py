@@ -19,7 +19,7 @@ from omnibase.errors import (
     SandboxViolationError,
 )
 
-__all__ = ["Recorder", "verdict"]
+__all__ = ["Recorder", "sandbox_start", "spec_limits", "verdict"]
 
 _UNITS = {
     "memory": "bytes", "cpu": "seconds", "pids": "processes", "output": "bytes",
@@ -34,51 +34,70 @@ _LIMIT_HINTS = {
 }
 
 
+def sandbox_start(
+    request: RunRequest, platform: str, runtime_version: str, enforcement: Mapping[str, str]
+) -> tuple[events.Payload, ...]:
+    """Returns the events that the start of a run makes.
+
+    Args:
+        request: The run.
+        platform: gVisor's.
+        runtime_version: ``runsc``'s.
+        enforcement: ``capability → how it is enforced``.
+    """
+    spec = request.spec
+    granted = [
+        events.CapabilityGranted(capability=grant, enforcement=how)
+        for grant, how in enforcement.items()
+    ]
+    start = events.SandboxStart(
+        script=request.name,
+        script_sha256=hashlib.sha256(request.script).hexdigest(),
+        grants=spec.grants,
+        quotas={
+            "cpus": spec.cpus,
+            "memory_bytes": spec.memory_bytes,
+            "output_bytes": spec.output_bytes,
+            "pids": spec.pids,
+            "scratch_bytes": spec.scratch_bytes,
+            "wall_seconds": spec.wall_seconds,
+        },
+        platform=platform,
+        runtime_version=runtime_version,
+        image_digest=spec.image_digest,
+    )
+    return (*granted, start)
+
+
 class Recorder:
-    """Observes one run and puts it on the bus."""
+    """Observes one run and puts it on the bus.
+
+    Args:
+        emitter: Of the run.
+        request: The run.
+        started: The events that its start makes.
+        on_output: Called with output as it comes.
+    """
 
     def __init__(
         self,
         emitter: events.Emitter,
         request: RunRequest,
+        started: tuple[events.Payload, ...],
         *,
-        platform: str,
-        runtime_version: str,
-        enforcement: Mapping[str, str] | None = None,
         on_output: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self._emitter = emitter
         self._request = request
-        self._platform = platform
-        self._runtime_version = runtime_version
-        self._enforcement = enforcement or {}
+        self._start = started
         self._on_output = on_output
         self._started: float | None = None
 
     def on_started(self, run_id: str) -> None:
         """See `runner.Observer`."""
-        spec = self._request.spec
         self._started = time.monotonic()
-        for grant, enforcement in self._enforcement.items():
-            self._emitter.emit(events.CapabilityGranted(capability=grant, enforcement=enforcement))
-        self._emitter.emit(
-            events.SandboxStart(
-                script=self._request.name,
-                script_sha256=hashlib.sha256(self._request.script).hexdigest(),
-                grants=spec.grants,
-                quotas={
-                    "cpus": spec.cpus,
-                    "memory_bytes": spec.memory_bytes,
-                    "output_bytes": spec.output_bytes,
-                    "pids": spec.pids,
-                    "scratch_bytes": spec.scratch_bytes,
-                    "wall_seconds": spec.wall_seconds,
-                },
-                platform=self._platform,
-                runtime_version=self._runtime_version,
-                image_digest=spec.image_digest,
-            )
-        )
+        for payload in self._start:
+            self._emitter.emit(payload)
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         """See `runner.Observer`."""
@@ -188,8 +207,9 @@ def verdict(
 
 def _violation_error(ended: Ended) -> SandboxViolationError:
     violations = ended.result.violations
-    named = list(dict.fromkeys(v.capability for v in violations if v.capability))
-    shown = [f"`{_short(v.capability or f'{v.operation} ({v.resource})')}`" for v in violations[:3]]
+    # What a policy covers is not to be granted around it.
+    named = list(dict.fromkeys(v.capability for v in violations if v.capability and not v.reason))
+    shown = [_shown(violation) for violation in violations[:3]]
     more = f" and {len(violations) - 3} more" if len(violations) > 3 else ""
     return SandboxViolationError(
         f"the script tried what it was not granted: {', '.join(shown)}{more}",
@@ -198,6 +218,12 @@ def _violation_error(ended: Ended) -> SandboxViolationError:
         details={"violations": [violation.to_dict() for violation in violations]},
         hint=_grant_hint(named),
     )
+
+
+def _shown(violation: Violation) -> str:
+    what = violation.capability or f"{violation.operation} ({violation.resource})"
+    why = f" ({_short(violation.reason)})" if violation.reason else ""
+    return f"`{_short(what)}`{why}"
 
 
 def _grant_hint(named: list[str]) -> str | None:
@@ -235,6 +261,7 @@ def _violation_event(violation: Violation) -> events.SandboxViolation:
         pid=violation.pid,
         process_name=violation.process_name,
         count=violation.count,
+        reason=violation.reason,
         evidence=violation.evidence,
         first_seen=events.utc(violation.first_seen),
         last_seen=events.utc(violation.last_seen),

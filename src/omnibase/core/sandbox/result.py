@@ -48,6 +48,7 @@ class RunResult:
         truncated: Output went past its cap and was cut.
         trace_dropped: Trace messages that the Sentry could not deliver.
         denied: Requested capabilities that were not granted (``--degrade``).
+        sandboxed: False for a trusted component that opted out.
     """
 
     run_id: str
@@ -61,6 +62,7 @@ class RunResult:
     truncated: bool = False
     trace_dropped: int = 0
     denied: tuple[str, ...] = ()
+    sandboxed: bool = True
 
     @property
     def ok(self) -> bool:
@@ -88,4 +90,5 @@ class RunResult:
             "truncated": self.truncated,
             "trace_dropped": self.trace_dropped,
             "denied": list(self.denied),
+            "sandboxed": self.sandboxed,
         }

@@ -22,7 +22,15 @@ from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.errors import SandboxError, SandboxStartError
 
-__all__ = ["Cancel", "Ended", "GVisorRunner", "Observer", "RunRequest", "SandboxRunner"]
+__all__ = [
+    "Cancel",
+    "Ended",
+    "GVisorRunner",
+    "Observer",
+    "RunRequest",
+    "SandboxRunner",
+    "in_run",
+]
 
 
 # A signal that comes just before a lock is waited for does not interrupt the wait:
@@ -142,25 +150,55 @@ class GVisorRunner:
         """See `SandboxRunner.run`."""
         from omnibase.core.sandbox.lifecycle import Run
 
-        directory = RunDirectory.create(self.state, request.run_id)
-        cgroup = Cgroup(self.hierarchy, directory.run_id)
+        return in_run(
+            self.state,
+            self.hierarchy,
+            request,
+            observer,
+            cancel,
+            lambda relay, directory, cgroup: Run(self, request, relay, cancel).execute(
+                directory, cgroup
+            ),
+        )
+
+
+def in_run(
+    state: Path,
+    hierarchy: Hierarchy,
+    request: RunRequest,
+    observer: Observer,
+    cancel: Cancel,
+    work: Callable[[Observer, RunDirectory, Cgroup], Ended],
+) -> Ended:
+    """Does a run's work in a thread of its own, with a directory and a cgroup that then go.
+
+    Args:
+        state: The state directory.
+        hierarchy: Where cgroups are made.
+        request: The run.
+        observer: Told in the caller's thread.
+        cancel: Ends it early.
+        work: Gets the observer to tell, the directory and the cgroup.
+    """
+    directory = RunDirectory.create(state, request.run_id)
+    cgroup = Cgroup(hierarchy, directory.run_id)
+    try:
         try:
-            try:
-                directory.record_cgroups(cgroup.paths)
-            except OSError as error:
-                raise SandboxStartError(
-                    f"`{directory.path}` cannot be written: {error.strerror}",
-                    hint=storage_hint(error),
-                ) from error
-            relay = _Relay(observer, cancel)
-            return relay.serve(lambda: Run(self, request, relay, cancel).execute(directory, cgroup))
-        finally:
-            # Outside of the run's mount namespace, where granted files are mounted
-            # below the directory: from here none of them can be seen or deleted.
-            if cgroup.remove():
-                directory.remove()
-            else:  # the next sweep finds it by the directory
-                directory.release()
+            directory.record_cgroups(cgroup.paths)
+        except OSError as error:
+            raise SandboxStartError(
+                f"`{directory.path}` cannot be written: {error.strerror}",
+                hint=storage_hint(error),
+            ) from error
+        relay = _Relay(observer, cancel)
+        return relay.serve(lambda: work(relay, directory, cgroup))
+    finally:
+        # Outside of the run's mount namespace, where granted files are mounted
+        # below the directory: from here none of them can be seen or deleted.
+        if cgroup.remove():
+            directory.remove()
+        else:  # the next sweep finds it by the directory
+            directory.release()
 
 
 class _Relay:

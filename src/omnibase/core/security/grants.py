@@ -19,7 +19,8 @@ __all__ = [
     "GrantMask",
     "Grants",
     "effective_grants",
-    "may_run_unsandboxed",
+    "refusal",
+    "unsandboxed_permits",
 ]
 
 UNSANDBOXED = Capability.parse("EXTERNAL_COMMAND:host-python")
@@ -121,7 +122,7 @@ def effective_grants(
             ``details["denied"]`` lists each capability with the reason, the
             policies and a witness.
     """
-    # It is no capability of the sandbox: `may_run_unsandboxed` decides about it.
+    # It is no capability of the sandbox: `unsandboxed_permits` decides about it.
     request = CapabilitySet(
         c for c in metadata | overrides if c != UNSANDBOXED or c not in metadata
     )
@@ -136,7 +137,7 @@ def effective_grants(
         for verdict in decision.denied
     )
     if denied and not degrade:
-        raise _refusal(denied, principal)
+        raise refusal(denied, principal)
     masks: dict[str, GrantMask] = {}
     for verdict in decision.verdicts:
         if verdict.outcome is Outcome.MASKED:
@@ -153,7 +154,8 @@ def effective_grants(
     )
 
 
-def _refusal(denied: tuple[Denied, ...], principal: UUID) -> CapabilityDenied:
+def refusal(denied: tuple[Denied, ...], principal: UUID) -> CapabilityDenied:
+    """Returns the error for what is denied, which is at least one capability."""
     first = denied[0]
     more = f" (and {len(denied) - 1} more)" if len(denied) > 1 else ""
     return CapabilityDenied(
@@ -164,33 +166,54 @@ def _refusal(denied: tuple[Denied, ...], principal: UUID) -> CapabilityDenied:
     )
 
 
-def may_run_unsandboxed(
-    trust: str,
+def unsandboxed_permits(
     metadata: CapabilitySet,
     policy: Policy,
     principal: UUID,
     context: PolicyContext,
-    *,
-    requested: bool,
-) -> bool:
-    """Says whether a component may run without a sandbox: only if all agree.
+) -> tuple[str, ...]:
+    """Returns the policies by which a component may run without a sandbox.
 
-    The caller asks for it, the component is ``trusted`` (in the context, too), its
-    metadata require `UNSANDBOXED` by name, and a permit for that name alone grants
-    it. An override cannot stand in for the metadata, nor a wildcard for the name.
+    The component must be ``trusted``, its metadata must require `UNSANDBOXED` by
+    name, and a permit for that name alone must grant it. An override cannot stand
+    in for the metadata, nor a wildcard for the name.
+
+    Args:
+        metadata: What the component requires.
+        policy: The component's policy.
+        principal: The component.
+        context: Trust, lifecycle and environment.
+
+    Raises:
+        CapabilityDenied: One of these does not hold; the message says which.
     """
-    if not requested or trust != "trusted" or context.trust != "trusted":
-        return False
+    if context.trust != "trusted":
+        raise _not_unsandboxed(f"its trust is `{context.trust}`, not `trusted`", principal)
     if UNSANDBOXED not in metadata:
-        return False
-    decision = policy.decide(principal, CapabilitySet((UNSANDBOXED,)), context)
-    granting = {ref.id for ref in decision.verdicts[0].permits}
+        raise _not_unsandboxed("its `capabilities_required` do not name it", principal)
+    (verdict,) = policy.decide(principal, CapabilitySet((UNSANDBOXED,)), context).verdicts
+    if verdict.outcome is not Outcome.GRANTED:
+        raise _not_unsandboxed(verdict.message, principal)
+    granting = {ref.id for ref in verdict.permits}
     others = negate(Test("resource", "name", "==", UNSANDBOXED.resource))
-    return decision.verdicts[0].outcome is Outcome.GRANTED and any(
-        _has_none(all_of((condition, others)))
+    named = tuple(
+        rule.id
         for rule, condition in policy.conditions(context)
-        if rule.id in granting
+        if rule.id in granting and _has_none(all_of((condition, others)))
     )
+    if not named:
+        raise _not_unsandboxed("no policy permits that name and no other", principal)
+    return named
+
+
+def _not_unsandboxed(reason: str, principal: UUID) -> CapabilityDenied:
+    return CapabilityDenied(
+        f"it may not run without a sandbox: `{UNSANDBOXED}` is denied: {reason}",
+        details={
+            "principal": str(principal), "capability": str(UNSANDBOXED), "reason": reason,
+        },
+        hint="run it without `--unsandboxed`; trust, metadata and policy must all allow it",
+    )  # fmt: skip
 
 
 def _has_none(condition: Condition) -> bool:

@@ -1,0 +1,141 @@
+"""What runs need on this machine: a runner, an image, and what no grant may reach."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from omnibase.core.context import ExecutionContext
+from omnibase.core.sandbox import _runsc, compile, image, platforms, state
+from omnibase.core.sandbox.cgroup import Hierarchy
+from omnibase.core.sandbox.runner import GVisorRunner
+from omnibase.core.sandbox.spec import Mask, SandboxSpec
+from omnibase.core.security.capabilities import CapabilitySet
+from omnibase.errors import SandboxUnavailable
+from omnibase.inputs import registry_location
+
+__all__ = ["Backend", "backend", "compile_grants", "require_root"]
+
+
+class Backend(NamedTuple):
+    """What runs need, found and built once per process and configuration."""
+
+    runner: GVisorRunner
+    image: image.Image
+
+
+def compile_grants(
+    grants: CapabilitySet,
+    context: ExecutionContext,
+    root: image.Image,
+    env: Mapping[str, str] | None,
+    *,
+    masks: tuple[Mask, ...] = (),
+    registry: str | None = None,
+) -> SandboxSpec:
+    """Compiles as `run` does, with the same areas out of reach; starts nothing.
+
+    Args:
+        grants: What the script may do.
+        context: Quotas.
+        root: The guest's image.
+        env: The script's environment variables.
+        masks: What a policy takes out of granted trees.
+        registry: The registry that decided, besides the one that is implied.
+    """
+    return compile.compile_spec(
+        grants,
+        context,
+        root,
+        environment=env,
+        refused_areas=(os.path.realpath(state.state_dir()),),
+        read_only_areas=(*_registries(registry), *_own_files()),
+        masks=masks,
+    )
+
+
+def _registries(used: str | None) -> tuple[str, ...]:
+    """Directories of registries: a script that wrote there could grant itself anything."""
+    named = os.environ.get("OMNIBASE_REGISTRY")
+    found: dict[str, None] = {}
+    for location in (used, registry_location()):
+        # The implied one counts where it exists; a named one before it does.
+        directory = _directory_of(location) if location else None
+        if directory and (location in (used, named) or _is_registry(directory)):
+            found[directory] = None
+    return tuple(found)
+
+
+def _is_registry(directory: str) -> bool:
+    return any(os.path.lexists(f"{directory}/{name}") for name in ("components", "policies"))
+
+
+def _directory_of(location: str) -> str | None:
+    scheme, separator, rest = location.partition("://")
+    with contextlib.suppress(FileNotFoundError):  # the working directory itself may be gone
+        if not separator:
+            return os.path.realpath(location)
+        file = rest.partition("?")[0].removeprefix("/")
+        if scheme.startswith("sqlite") and file and file != ":memory:":
+            return os.path.dirname(os.path.realpath(file))
+    return None
+
+
+def _own_files() -> tuple[str, ...]:
+    """Directories of what OmniBase itself runs as root: never to be written by a script."""
+    own = {os.path.realpath(os.path.dirname(__file__))}
+    own |= {os.path.realpath(prefix) for prefix in (sys.prefix, sys.base_prefix)}
+    with contextlib.suppress(SandboxUnavailable):
+        own.add(os.path.realpath(os.path.dirname(_runsc.find_runtime().path)))
+    # The system's directories are the operator's to protect, by not granting them.
+    return tuple(sorted(own - {"/usr", "/usr/bin", "/usr/local", "/usr/local/bin", "/bin", "/"}))
+
+
+_lock = threading.Lock()
+# A child forked while another thread holds the lock would wait for it for ever.
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
+_cache: dict[str, Backend] = {}
+
+
+def require_root() -> None:
+    """Refuses to run where limits cannot be enforced.
+
+    Raises:
+        SandboxUnavailable: We are not root.
+    """
+    if os.geteuid() != 0:
+        raise SandboxUnavailable(
+            "sandboxes need root: memory, CPU and process limits are cgroups, and "
+            "granted files are mounts",
+            hint="run as root, e.g. with `sudo`; no run gets fewer limits than stated",
+        )
+
+
+def backend() -> Backend:
+    """Finds and builds what runs need, once per process and configuration.
+
+    Raises:
+        SandboxUnavailable: This machine cannot run sandboxes; the hint helps.
+    """
+    require_root()
+    directory = state.state_dir()
+    key = "\0".join(
+        [str(directory), *(os.environ.get(n, "") for n in ("RUNSC", "OMNIBASE_PLATFORM"))]
+    )
+    with _lock:
+        if key not in _cache or not os.path.isdir(_cache[key].image.path):
+            runtime = _runsc.find_runtime()
+            hierarchy = Hierarchy.detect()
+            state.sweep(directory)
+            runner = GVisorRunner(
+                runtime=runtime,
+                platform=platforms.choose_platform(runtime, directory),
+                state=directory,
+                hierarchy=hierarchy,
+            )
+            _cache[key] = Backend(runner, image.ensure_image(directory))
+        return _cache[key]

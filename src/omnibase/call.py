@@ -1,0 +1,233 @@
+"""One call: what was asked for, checked before anything starts, and the run that it makes."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from omnibase.backend import backend, compile_grants
+from omnibase.core import events
+from omnibase.core.context import ExecutionContext
+from omnibase.core.sandbox import compile, record
+from omnibase.core.sandbox.image import Image
+from omnibase.core.sandbox.result import RunResult
+from omnibase.core.sandbox.runner import Cancel, RunRequest, SandboxRunner
+from omnibase.core.sandbox.spec import Mask
+from omnibase.core.security.capabilities import CapabilitySet
+from omnibase.errors import CapabilityError, ConfigurationError
+from omnibase.inputs import is_argument
+
+__all__ = ["Authority", "Call", "OnOutput", "Options", "Plan", "in_thread", "perform"]
+
+OnOutput = Callable[[str, bytes], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run would be: the dry run.
+
+    Attributes:
+        request: The script and the frozen spec.
+        enforcement: ``capability → how it is enforced``.
+    """
+
+    request: RunRequest
+    enforcement: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """Who a run is for and what was decided for it.
+
+    Attributes:
+        masks: What a policy takes out of granted trees.
+        denied: Capabilities that were asked for and are not granted.
+        registry: Where the component is kept: no grant may write there.
+    """
+
+    masks: tuple[Mask, ...] = ()
+    denied: tuple[str, ...] = ()
+    registry: str | None = None
+
+
+class Options:
+    """What a caller may say of a run, besides what runs and what it may do.
+
+    Attributes:
+        args: What the script finds in ``sys.argv[1:]``.
+        stdin: Bytes on its standard input.
+        context: Quotas and what happens on a violation.
+        env: Its environment variables.
+        on_output: Called with ``(stream, bytes)`` as output comes.
+        bus: Where events go.
+
+    Raises:
+        ConfigurationError: Something is not what it should be.
+    """
+
+    def __init__(
+        self,
+        *,
+        args: Iterable[str] = (),
+        stdin: bytes = b"",
+        context: ExecutionContext | None = None,
+        env: Mapping[str, str] | None = None,
+        on_output: OnOutput | None = None,
+        bus: events.EventBus | None = None,
+    ) -> None:
+        if isinstance(args, str):
+            raise ConfigurationError("`args` is a string", hint=f"pass a list: `[{args[:80]!r}]`")
+        self.args = tuple(args)
+        for text in self.args:
+            check_argument(text)
+        if not isinstance(stdin, bytes | bytearray):
+            raise ConfigurationError("`stdin` is not bytes", hint="encode it, e.g. `text.encode()`")
+        self.stdin = bytes(stdin)
+        if context is not None and not isinstance(context, ExecutionContext):
+            raise ConfigurationError(
+                "`context` is not an ExecutionContext", hint="`ExecutionContext(cpus=1)`"
+            )
+        self.context = context or ExecutionContext()
+        self.env = env
+        if on_output is not None and not callable(on_output):
+            raise ConfigurationError("`on_output` is not callable", hint="pass a function")
+        self.on_output = on_output
+        self.bus = bus or events.default_bus()
+        if self.bus.closed:
+            raise ConfigurationError("the event bus is closed", hint="pass an open one")
+
+
+def check_argument(text: object) -> None:
+    """Refuses what no process can be given.
+
+    Raises:
+        ConfigurationError: It is no text, or holds a NUL.
+    """
+    if not is_argument(text):
+        raise ConfigurationError(
+            f"`{ascii(text)[:80]}` cannot be an argument", hint="pass strings without NUL"
+        )
+
+
+class Call:
+    """A script with its grants, on its way into a sandbox."""
+
+    def __init__(
+        self,
+        name: str,
+        source: bytes,
+        grants: CapabilitySet,
+        options: Options,
+        authority: Authority | None = None,
+    ) -> None:
+        check_argument(name)
+        self._name = name
+        self._source = source
+        self._grants = grants
+        self._options = options
+        self._authority = authority or Authority()
+
+    def plan(self) -> Plan:
+        """Returns what `execute` would do."""
+        return Plan(request=self._request(backend().image), enforcement=self._enforcement())
+
+    def execute(self, cancel: Cancel, emitter: events.Emitter | None = None) -> RunResult:
+        """Runs the script; raises what `omnibase.run` documents."""
+        emitter = emitter or events.Emitter(self._options.bus, subject=self._name)
+        try:
+            runner, root = backend()
+            request = replace(self._request(root), run_id=emitter.runid)
+            started = record.sandbox_start(
+                request, runner.platform, runner.runtime.version, self._enforcement()
+            )
+            result = perform(runner, request, started, self._options, emitter, cancel)
+        except CapabilityError as error:
+            capability = str(error.details.get("capability", ""))
+            emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
+            raise
+        return replace(result, denied=self._authority.denied)
+
+    def _request(self, root: Image) -> RunRequest:
+        options, authority = self._options, self._authority
+        return RunRequest(
+            spec=compile_grants(
+                self._grants, options.context, root, options.env,
+                masks=authority.masks, registry=authority.registry,
+            ),
+            script=self._source,
+            name=self._name,
+            argv=options.args,
+            stdin=options.stdin,
+        )  # fmt: skip
+
+    def _enforcement(self) -> dict[str, str]:
+        return {str(grant): compile.ENFORCEMENT[grant.type] for grant in self._grants}
+
+
+def perform(
+    runner: SandboxRunner,
+    request: RunRequest,
+    started: tuple[events.Payload, ...],
+    options: Options,
+    emitter: events.Emitter,
+    cancel: Cancel,
+) -> RunResult:
+    """Runs a request and puts it on record.
+
+    Args:
+        runner: Where it runs.
+        request: What runs.
+        started: The events that its start makes.
+        options: Of the caller.
+        emitter: Of the run.
+        cancel: Ends it early.
+
+    Raises:
+        SandboxViolationError, SandboxError: As `omnibase.run`.
+    """
+    recorder = record.Recorder(emitter, request, started, on_output=options.on_output)
+    try:
+        ended = runner.run(request, recorder, cancel)
+    except BaseException as cut_short:
+        recorder.abandoned(cut_short)
+        raise
+    recorder.ended(ended)
+    error = record.verdict(ended, options.context, record.spec_limits(request))
+    if error is not None:
+        raise error
+    return ended.result
+
+
+async def in_thread(execute: Callable[[Cancel], RunResult]) -> RunResult:
+    """Awaits a run; cancelling ends it and cleans up before it returns."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[RunResult | BaseException] = loop.create_future()
+    cancel = Cancel()
+
+    def body() -> None:
+        # As a value: a Future takes not every exception (StopIteration).
+        outcome: RunResult | BaseException
+        try:
+            outcome = execute(cancel)
+        except BaseException as error:
+            outcome = error
+        loop.call_soon_threadsafe(done.set_result, outcome)
+
+    threading.Thread(target=body, name="omnibase-arun", daemon=True).start()
+    try:
+        outcome = await asyncio.shield(done)
+    except asyncio.CancelledError:
+        cancel.set()
+        while not done.done():  # a second cancellation must not leave the run behind
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([done])
+        raise
+    finally:
+        cancel.close()
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome

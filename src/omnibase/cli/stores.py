@@ -1,0 +1,233 @@
+"""What the commands on registries and policies share: where they are, and how they are named."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from omnibase.errors import ConfigurationError, RegistryError
+
+if TYPE_CHECKING:
+    from omnibase.cli.commands import Parser
+    from omnibase.core.registry import Component, RegistryStore
+    from omnibase.core.security.decision import PolicyContext
+    from omnibase.core.security.policy import Policy
+
+__all__ = [
+    "NamedPolicy",
+    "add_author_options",
+    "add_context_options",
+    "add_registry_option",
+    "author_of",
+    "context_of",
+    "named_policy",
+    "opened",
+    "read_file",
+    "read_policy",
+]
+
+_FILE_SUFFIXES: Final = (".json", ".cedar")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedPolicy:
+    """A policy as the command line named it.
+
+    Attributes:
+        policy: The policy.
+        source: For messages: a file, or ``name@version#policy-version``.
+        component: Whose it is, if it came from the registry.
+        version: As the registry counts it, likewise.
+    """
+
+    policy: Policy
+    source: str
+    component: Component | None = None
+    version: int | None = None
+
+
+def add_registry_option(parser: Parser) -> None:
+    """Adds ``--registry``."""
+    from omnibase.cli.commands import Once
+
+    parser.add_argument(
+        "--registry", action=Once, metavar="LOCATION",
+        help="directory, or database URL (default: $OMNIBASE_REGISTRY, else ./registry)",
+    )  # fmt: skip
+
+
+def add_author_options(parser: Parser) -> None:
+    """Adds what goes on the record of a change."""
+    from omnibase.cli.commands import Once
+
+    record = parser.add_argument_group("on the record")
+    record.add_argument(
+        "--author", action=Once, metavar="NAME", help="who makes the change (default: the user)"
+    )
+    record.add_argument("--comment", action=Once, metavar="TEXT", help="why")
+
+
+def add_context_options(parser: Parser, *, component: bool = True) -> None:
+    """Adds the circumstances that conditions ask for.
+
+    Args:
+        parser: Gets the options.
+        component: The policy may be a component's, whose trust and lifecycle count.
+    """
+    from omnibase.cli.commands import Once
+
+    default = "the component's, else " if component else ""
+    where = parser.add_argument_group("circumstances")
+    where.add_argument(
+        "--trust", action=Once, metavar="untrusted|semi_trusted|trusted",
+        help=f"(default: {default}untrusted)",
+    )  # fmt: skip
+    where.add_argument(
+        "--lifecycle", action=Once, metavar="draft|active|deprecated|retired",
+        help=f"(default: {default}active)",
+    )  # fmt: skip
+    where.add_argument(
+        "--environment", action=Once, metavar="NAME", help="where it runs (default: default)"
+    )
+
+
+def context_of(options: Any, component: Component | None = None) -> PolicyContext:
+    """Returns the circumstances: as given, else the component's, else the defaults.
+
+    Raises:
+        ConfigurationError: One is not known.
+    """
+    from omnibase.core.security.decision import PolicyContext
+
+    fields: dict[str, str] = {}
+    if component is not None:
+        fields = {"trust": component.trust.value, "lifecycle": component.lifecycle.value}
+    for name in ("trust", "lifecycle", "environment"):
+        if getattr(options, name) is not None:
+            fields[name] = getattr(options, name)
+    return PolicyContext(**fields)
+
+
+def author_of(options: Any) -> str:
+    """Returns who makes a change: as given, else whoever is behind ``sudo`` or this process."""
+    if options.author is not None:
+        return str(options.author)
+    import pwd
+
+    with contextlib.suppress(KeyError):
+        return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    return str(os.getuid())
+
+
+@contextlib.contextmanager
+def opened(options: Any) -> Iterator[RegistryStore]:
+    """Opens the registry that the command line names."""
+    from omnibase.components import open_registry
+
+    with contextlib.closing(open_registry(options.registry)) as store:
+        yield store
+
+
+def read_file(path: str, limit: int, what: str) -> bytes:
+    """Reads a whole file, bounded, and never waits for a writer.
+
+    Args:
+        path: The file.
+        limit: Most bytes.
+        what: What it is, for the error.
+
+    Raises:
+        ConfigurationError: It cannot be read, is not regular, or is too large.
+    """
+    from omnibase.core.security.strict_json import read_file as read_strictly
+
+    try:
+        return read_strictly(path, limit=limit)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            error.message, details=error.details, hint=f"name {what}"
+        ) from None
+
+
+def read_policy(path: str, principal: UUID | None = None) -> NamedPolicy:
+    """Reads a policy file: Cedar's JSON form, or Cedar's own syntax.
+
+    Args:
+        path: The file; what it holds tells the form.
+        principal: Whose policy it must be; else the file's name or the first policy says.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+        PolicyError: It is no policy that is accepted.
+    """
+    from omnibase.core.security.policy import Policy
+    from omnibase.core.security.policy_schema import MAX_POLICY_FILE_BYTES
+
+    data = read_file(path, MAX_POLICY_FILE_BYTES, "a policy file")
+    if data.lstrip()[:1] == b"{":
+        principal = principal or _principal_of(path, data)
+        return NamedPolicy(policy=Policy.parse(data, path, principal), source=path)
+    from omnibase.core.security.policy_text import json_of
+
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"`{path}` is not UTF-8", hint="name a policy file") from None
+    document = json_of(text, path)
+    principal = principal or _principal_of(path, document)
+    return NamedPolicy(policy=Policy.parse(document, path, principal), source=path)
+
+
+def _principal_of(path: str, data: bytes) -> UUID:
+    """Finds whose policy a document says that it is; parsing checks that all of it agrees."""
+    stem = Path(path).name.partition(".")[0]
+    with contextlib.suppress(ValueError):
+        return UUID(stem)
+    with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        for policy in json.loads(data)["staticPolicies"].values():
+            return UUID(policy["principal"]["entity"]["id"])
+    return UUID(int=0)  # no policy names anybody: what it permits is nothing
+
+
+def named_policy(reference: str, store: RegistryStore | None) -> NamedPolicy:
+    """Finds a policy: a file, or a component's, ``#3`` for an older version of it.
+
+    Args:
+        reference: What has a slash or ends in ``.json`` or ``.cedar`` is a file.
+        store: The registry; ``None`` if only a file will do.
+
+    Raises:
+        ConfigurationError, PolicyError, RegistryError: It cannot be had.
+    """
+    if store is None or "/" in reference or reference.endswith(_FILE_SUFFIXES):
+        return read_policy(reference)
+    from omnibase.components import policy_of
+
+    name, mark, number = reference.partition("#")
+    version = None
+    if mark:
+        if not (number.isascii() and number.isdigit() and 0 < len(number) < 10):
+            raise ConfigurationError(
+                f"`{reference[:200]}` names no version of a policy", hint=f"e.g. `{name[:100]}#1`"
+            )
+        version = int(number)
+    component = store.find(name)
+    policy, document = policy_of(store, component, version)
+    if document is None:
+        raise RegistryError(
+            f"`{component.reference}` has no policy",
+            details={"reason": "missing", "uuid": str(component.uuid)},
+            hint=f"add one: `omnibase policy import {component.uuid} FILE`",
+        )
+    return NamedPolicy(
+        policy=policy,
+        source=f"{component.reference}#{document.version}",
+        component=component,
+        version=document.version,
+    )

@@ -1,0 +1,404 @@
+"""Running what the registry holds: component → policy → grants → sandbox, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from omnibase.call import Authority, Call, OnOutput, Options, Plan, in_thread
+from omnibase.core import events
+from omnibase.core.context import ExecutionContext
+from omnibase.core.registry import Component, Lifecycle, RegistryStore, open_store
+from omnibase.core.sandbox.result import RunResult
+from omnibase.core.sandbox.runner import Cancel
+from omnibase.core.sandbox.spec import Mask
+from omnibase.core.security.capabilities import CapabilitySet
+from omnibase.core.security.decision import Decision, PolicyContext
+from omnibase.core.security.grants import (
+    Grants,
+    effective_grants,
+    refusal,
+    unsandboxed_permits,
+)
+from omnibase.core.security.policy import Policy
+from omnibase.errors import CapabilityDenied, OmniBaseError, RegistryError
+from omnibase.inputs import Capabilities, capability_set, registry_location
+
+if TYPE_CHECKING:
+    from omnibase.core.registry import PolicyDocument
+
+__all__ = [
+    "ComponentPlan",
+    "Loaded",
+    "arun_component",
+    "load",
+    "open_registry",
+    "plan_component",
+    "policy_of",
+    "run_component",
+]
+
+NO_POLICY = b'{"staticPolicies": {}, "templates": {}, "templateLinks": []}'
+"""Stands for the policy of a component that has none: it permits nothing."""
+
+Registry = RegistryStore | str | os.PathLike[str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A component with all that a run of it needs, verified.
+
+    Attributes:
+        component: Its record.
+        script: Its entrypoint's bytes.
+        policy: Its policy; one that permits nothing if it has none.
+        policy_version: As the registry counts it, or ``None`` if it has none.
+    """
+
+    component: Component
+    script: bytes
+    policy: Policy
+    policy_version: int | None
+
+    @property
+    def name(self) -> str:
+        """The script's file name."""
+        return (self.component.entrypoint or "").rpartition("/")[2]
+
+    def context(self, environment: str) -> PolicyContext:
+        """Returns the circumstances of a run, as conditions see them."""
+        component = self.component
+        return PolicyContext(
+            trust=component.trust, lifecycle=component.lifecycle, environment=environment
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentPlan:
+    """What a run of a component would be: the dry run.
+
+    Attributes:
+        component: What would run.
+        grants: What its policy says to what is asked for.
+        plan: The run; ``None`` if it would be refused or runs without a sandbox.
+        unsandboxed: It would run without a sandbox.
+    """
+
+    component: Component
+    grants: Grants
+    plan: Plan | None
+    unsandboxed: bool = False
+
+
+def open_registry(location: str | os.PathLike[str] | None = None) -> RegistryStore:
+    """Opens a registry that accepts and returns only policies that can be evaluated.
+
+    Args:
+        location: A directory or a database URL; by default ``$OMNIBASE_REGISTRY``,
+            else ``registry``.
+
+    Raises:
+        ConfigurationError: The URL is not of a database that is supported, or the
+            `sql` extra is not installed.
+    """
+    return open_store(location or registry_location(), validate=_validate)
+
+
+def _validate(uuid: UUID, data: bytes) -> None:
+    Policy.parse(data, f"policies/{uuid}.cedar.json", uuid)
+
+
+def policy_of(
+    store: RegistryStore, component: Component, version: int | None = None
+) -> tuple[Policy, PolicyDocument | None]:
+    """Returns a component's policy, and the document that it is read from.
+
+    Without a document the component has none, and the policy permits nothing.
+
+    Raises:
+        PolicyError: The document was tampered with or is not accepted.
+        RegistryError: There is no such version, or the record was tampered with.
+    """
+    if component.policy is None and version is None:
+        return Policy.parse(NO_POLICY, "no policy", component.uuid), None
+    document = store.get_policy(component.uuid, version)
+    source = f"policies/{component.uuid}.cedar.json"
+    return Policy.parse(document.document, source, component.uuid), document
+
+
+def load(store: RegistryStore, reference: str) -> Loaded:
+    """Finds a component and reads its script and policy, all verified.
+
+    Args:
+        store: The registry.
+        reference: A uuid, ``name``, ``name@version`` or ``name@constraint``.
+
+    Raises:
+        RegistryError: There is none, it has no script, it is retired, or something
+            was tampered with.
+        PolicyError: Its policy was tampered with.
+    """
+    component = store.find(reference)
+    if component.lifecycle is Lifecycle.RETIRED:
+        raise RegistryError(
+            f"`{component.reference}` is retired: it does not run",
+            details={"reason": "invalid", "uuid": str(component.uuid)},
+            hint="name another version; see `omnibase registry list`",
+        )
+    if component.entrypoint is None:
+        raise RegistryError(
+            f"`{component.reference}` has no script",
+            details={"reason": "missing", "uuid": str(component.uuid)},
+            hint=f"add one: `omnibase registry update {component.uuid} --script main.py`",
+        )
+    policy, document = policy_of(store, component)
+    return Loaded(
+        component=component,
+        script=store.load_entrypoint(component),
+        policy=policy,
+        policy_version=document.version if document else None,
+    )
+
+
+def run_component(
+    component: str,
+    *,
+    registry: Registry = None,
+    args: Iterable[str] = (),
+    stdin: bytes = b"",
+    capabilities: Capabilities = None,
+    context: ExecutionContext | None = None,
+    env: Mapping[str, str] | None = None,
+    environment: str = "default",
+    degrade: bool = False,
+    unsandboxed: bool = False,
+    on_output: OnOutput | None = None,
+    bus: events.EventBus | None = None,
+) -> RunResult:
+    """Runs a component of the registry with what its policy grants.
+
+    It asks for what its record requires and for ``capabilities``; its policy says
+    what of that it gets, with masks where a forbid covers a part of a granted tree.
+
+    Args:
+        component: A uuid, ``name``, ``name@version`` or ``name@constraint``.
+        registry: A store, a directory or a database URL; by default
+            ``$OMNIBASE_REGISTRY``, else ``registry``.
+        args: What the script finds in ``sys.argv[1:]``.
+        stdin: Bytes on its standard input.
+        capabilities: What to ask for in addition; the policy decides on it, too.
+        context: Quotas and what happens on a violation.
+        env: Environment variables; the script sees no others of the caller's.
+        environment: Where the run happens, for conditions on
+            ``context.environment``.
+        degrade: Run without what is denied; ``result.denied`` lists it.
+        unsandboxed: Run on the host, with the caller's rights: only if the
+            component is ``trusted``, requires ``EXTERNAL_COMMAND:host-python``,
+            and its policy permits that very name. Quotas hold; nothing else does.
+        on_output: See `omnibase.run`.
+        bus: Where events go; `omnibase.default_bus` by default.
+
+    Returns:
+        The result; a script that exits non-zero is a result.
+
+    Raises:
+        CapabilityDenied: Policy denies something, and ``degrade`` is not set;
+            nothing was started.
+        RegistryError, PolicyError: The component cannot be found or was tampered
+            with; nothing was started.
+        OmniBaseError: Whatever `omnibase.run` raises.
+    """
+    options = Options(
+        args=args, stdin=stdin, context=context, env=env, on_output=on_output, bus=bus
+    )
+    wanted = _Wanted(
+        component, registry, capability_set(capabilities), environment, degrade, unsandboxed
+    )
+    with contextlib.closing(Cancel()) as cancel:
+        return wanted.execute(options, cancel)
+
+
+async def arun_component(
+    component: str,
+    *,
+    registry: Registry = None,
+    args: Iterable[str] = (),
+    stdin: bytes = b"",
+    capabilities: Capabilities = None,
+    context: ExecutionContext | None = None,
+    env: Mapping[str, str] | None = None,
+    environment: str = "default",
+    degrade: bool = False,
+    unsandboxed: bool = False,
+    on_output: OnOutput | None = None,
+    bus: events.EventBus | None = None,
+) -> RunResult:
+    """`run_component`, awaitable: cancelling it ends the run and cleans up first."""
+    options = Options(
+        args=args, stdin=stdin, context=context, env=env, on_output=on_output, bus=bus
+    )
+    wanted = _Wanted(
+        component, registry, capability_set(capabilities), environment, degrade, unsandboxed
+    )
+    return await in_thread(lambda cancel: wanted.execute(options, cancel))
+
+
+def plan_component(
+    component: str,
+    *,
+    registry: Registry = None,
+    args: Iterable[str] = (),
+    stdin: bytes = b"",
+    capabilities: Capabilities = None,
+    context: ExecutionContext | None = None,
+    env: Mapping[str, str] | None = None,
+    environment: str = "default",
+    degrade: bool = False,
+    unsandboxed: bool = False,
+) -> ComponentPlan:
+    """Returns what `run_component` would do, and starts nothing.
+
+    What policy denies is in ``grants.denied``, never raised.
+
+    Raises:
+        RegistryError, PolicyError, CapabilityError, ConfigurationError,
+        SandboxUnavailable: As `run_component`.
+    """
+    options = Options(args=args, stdin=stdin, context=context, env=env)
+    wanted = _Wanted(
+        component, registry, capability_set(capabilities), environment, degrade, unsandboxed
+    )
+    return wanted.plan(options)
+
+
+class _Wanted:
+    """A component that is to run, and on which terms."""
+
+    def __init__(
+        self,
+        reference: str,
+        registry: Registry,
+        overrides: CapabilitySet,
+        environment: str,
+        degrade: bool,
+        unsandboxed: bool,
+    ) -> None:
+        self._reference = str(reference)
+        self._registry = registry
+        self._overrides = overrides
+        PolicyContext(environment=environment)  # refused before anything is read
+        self._environment = environment
+        self._degrade = degrade
+        self._unsandboxed = unsandboxed
+
+    def plan(self, options: Options) -> ComponentPlan:
+        loaded = self._load()
+        grants = self._decide(loaded)
+        unsandboxed = self._unsandboxed
+        if unsandboxed:
+            self._host_permits(loaded)
+        refused = bool(grants.denied) and not self._degrade
+        plan = None if refused or unsandboxed else self._call(loaded, grants, options).plan()
+        return ComponentPlan(
+            component=loaded.component, grants=grants, plan=plan, unsandboxed=unsandboxed
+        )
+
+    def execute(self, options: Options, cancel: Cancel) -> RunResult:
+        """Runs it; whatever keeps it from running is an event first."""
+        emitter = events.Emitter(options.bus, subject=self._reference or "component")
+        try:
+            loaded = self._load()
+            emitter.componentid = str(loaded.component.uuid)
+            emitter.subject = loaded.component.reference
+            if loaded.policy_version is not None:
+                emitter.policydigest = f"sha256:{loaded.policy.sha256}"
+            grants = self._decide(loaded)
+            _tell(emitter, grants, loaded.policy_version)
+            if grants.denied and not self._degrade:
+                raise refusal(grants.denied, loaded.component.uuid)
+            permits = self._host_permits(loaded) if self._unsandboxed else ()
+        except CapabilityDenied as error:
+            if "capability" in error.details:  # else told already, one by one
+                capability, reason = error.details["capability"], error.details["reason"]
+                emitter.emit(events.CapabilityDenied(capability=capability, reason=reason))
+            raise
+        except OmniBaseError as error:
+            emitter.emit(
+                events.RunRefused(
+                    code=error.code, reason=error.message, file=error.details.get("file")
+                )
+            )
+            raise
+        if self._unsandboxed:
+            from omnibase.unsandboxed import run_on_host
+
+            return run_on_host(loaded.name, loaded.script, permits, options, emitter, cancel)
+        return self._call(loaded, grants, options).execute(cancel, emitter)
+
+    def _load(self) -> Loaded:
+        if not isinstance(self._registry, str | os.PathLike | None):
+            return load(self._registry, self._reference)
+        with contextlib.closing(open_registry(self._registry)) as store:
+            return load(store, self._reference)
+
+    def _decide(self, loaded: Loaded) -> Grants:
+        return effective_grants(
+            loaded.component.capabilities_required,
+            self._overrides,
+            loaded.policy,
+            loaded.component.uuid,
+            loaded.context(self._environment),
+            degrade=True,
+        )
+
+    def _host_permits(self, loaded: Loaded) -> tuple[str, ...]:
+        return unsandboxed_permits(
+            loaded.component.capabilities_required,
+            loaded.policy,
+            loaded.component.uuid,
+            loaded.context(self._environment),
+        )
+
+    def _call(self, loaded: Loaded, grants: Grants, options: Options) -> Call:
+        named = self._registry if isinstance(self._registry, str | os.PathLike) else None
+        return Call(
+            loaded.name,
+            loaded.script,
+            grants.granted,
+            options,
+            Authority(
+                masks=tuple(Mask(path=mask.path, reason=mask.reason) for mask in grants.masks),
+                denied=tuple(str(one.capability) for one in grants.denied),
+                registry=os.fspath(named) if named else None,
+            ),
+        )
+
+
+def _tell(emitter: events.Emitter, grants: Grants, policy_version: int | None) -> None:
+    """Puts a decision on record, and each capability that it denies."""
+    decision: Decision = grants.decision
+    circumstances = decision.context
+    emitter.emit(
+        events.PolicyDecided(
+            requested=tuple(str(verdict.capability) for verdict in decision.verdicts),
+            granted=tuple(map(str, grants.granted)),
+            masks=tuple(mask.pattern for verdict in decision.verdicts for mask in verdict.masks),
+            denied=tuple(str(one.capability) for one in grants.denied),
+            trust=circumstances.trust,
+            lifecycle=circumstances.lifecycle,
+            environment=circumstances.environment,
+            policy_version=policy_version,
+        )
+    )
+    for one in grants.denied:
+        emitter.emit(
+            events.CapabilityDenied(
+                capability=str(one.capability),
+                reason=one.reason,
+                policies=tuple(ref.id for ref in one.policies),
+            )
+        )

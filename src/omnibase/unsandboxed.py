@@ -1,0 +1,63 @@
+"""The way past the sandbox, for trusted components whose policy says so."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+
+from omnibase.backend import compile_grants, require_root
+from omnibase.call import Options, perform
+from omnibase.core import events
+from omnibase.core.sandbox import state
+from omnibase.core.sandbox.cgroup import Hierarchy
+from omnibase.core.sandbox.host import HostRunner
+from omnibase.core.sandbox.image import Image
+from omnibase.core.sandbox.result import RunResult
+from omnibase.core.sandbox.runner import Cancel, RunRequest
+from omnibase.core.security.capabilities import CapabilitySet
+
+__all__ = ["run_on_host"]
+
+_NO_IMAGE = Image(path="/", digest="", python=sys.executable, probes=())
+
+
+def run_on_host(
+    name: str,
+    source: bytes,
+    permits: tuple[str, ...],
+    options: Options,
+    emitter: events.Emitter,
+    cancel: Cancel,
+) -> RunResult:
+    """Runs a script on the host; the caller has decided that it may.
+
+    Args:
+        name: The script's file name.
+        source: The script.
+        permits: Ids of the policies that permit it, for the record.
+        options: Of the caller; of its context, the quotas hold.
+        emitter: Of the run.
+        cancel: Ends it early.
+
+    Raises:
+        SandboxError: As `omnibase.run`.
+    """
+    require_root()
+    directory = state.state_dir()
+    state.sweep(directory)
+    runner = HostRunner(state=directory, hierarchy=Hierarchy.detect())
+    request = RunRequest(
+        spec=compile_grants(CapabilitySet(), options.context, _NO_IMAGE, options.env),
+        script=source,
+        name=name,
+        argv=options.args,
+        stdin=options.stdin,
+        run_id=emitter.runid,
+    )
+    started = events.UnsandboxedStart(
+        script=name,
+        script_sha256=hashlib.sha256(source).hexdigest(),
+        python=sys.executable,
+        policies=permits,
+    )
+    return perform(runner, request, (started,), options, emitter, cancel)
