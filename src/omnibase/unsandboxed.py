@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from dataclasses import replace
 
 from omnibase.backend import compile_grants, require_root
 from omnibase.call import Options, perform
@@ -46,8 +47,10 @@ def run_on_host(
     directory = state.state_dir()
     state.sweep(directory)
     runner = HostRunner(state=directory, hierarchy=Hierarchy.detect())
+    spec = compile_grants(CapabilitySet(), options.context, _NO_IMAGE, options.env)
     request = RunRequest(
-        spec=compile_grants(CapabilitySet(), options.context, _NO_IMAGE, options.env),
+        # Not the guest's variables, which name places in its image.
+        spec=replace(spec, environment=tuple((options.env or {}).items())),
         script=source,
         name=name,
         argv=options.args,

@@ -21,11 +21,28 @@ if TYPE_CHECKING:
 __all__ = ["Invocation", "Once", "Parser", "dispatch"]
 
 _COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "run": ("run", "run a component of the registry, as its policy allows"),
     "sandbox run": ("sandbox", "run a script in a sandbox"),
     "sandbox explain": ("explain", "show what a run would be allowed, and run nothing"),
     "sandbox learn": ("learn", "run a script denied, and write the capabilities that it tried"),
     "capabilities check": ("capabilities", "check a capability file"),
     "capabilities schema": ("capabilities", "print the JSON Schema of capability files"),
+    "registry add": ("registry", "add a component, with its script and policy"),
+    "registry list": ("registry", "list components"),
+    "registry show": ("registry", "show a component"),
+    "registry update": ("registry", "change a component, or its script"),
+    "registry retire": ("registry", "end a component's life"),
+    "registry history": ("registry", "show what was done to a component"),
+    "registry verify": ("registry", "check every file of the registry against its log"),
+    "policy validate": ("policy", "check whether a policy file is accepted"),
+    "policy lint": ("policy", "find what is unsafe or useless in a policy"),
+    "policy check": ("policy", "decide requests by a policy"),
+    "policy explain": ("policy", "say why a capability is granted or denied, and what would flip it"),
+    "policy diff": ("policy", "compare two policies: what becomes granted, and what denied"),
+    "policy test": ("policy", "run the tables of cases beside policies"),
+    "policy import": ("policy", "make a file a component's policy"),
+    "policy show": ("policy", "print a policy"),
+    "policy history": ("policy", "list the versions of a component's policy"),
     "doctor": ("doctor", "check whether this machine can run sandboxes, and clean up"),
 }
 _EXAMPLES: Final = """\
@@ -35,6 +52,9 @@ examples:
   omnibase sandbox run script.py --allow FILE_READ:/data/input.csv -- --verbose
   omnibase sandbox learn script.py -o caps.json
   omnibase sandbox explain script.py --capabilities caps.json
+  omnibase registry add --name report --version 1.0.0 --owner data --script report.py
+  omnibase policy explain report FILE_READ:/data/input.csv
+  omnibase run report@^1.0 -- --verbose
 """
 # argparse's own messages, in our words.
 _WORDING: Final = (
@@ -149,10 +169,14 @@ def _run(name: str, words: list[str], rest: tuple[str, ...]) -> int:
         return exits.OK
     if extra:
         _unexpected(parser, name, extra[0])
-    if rest and not name.startswith("sandbox "):
+    if rest and not _takes_script_arguments(name):
         _unexpected(parser, name, rest[0])
     code = module.execute(Invocation(name=name, options=options, rest=rest))
     return int(code)
+
+
+def _takes_script_arguments(name: str) -> bool:
+    return name == "run" or name.startswith("sandbox ")
 
 
 def _overview(group: str) -> str:
@@ -199,6 +223,7 @@ def _unexpected(parser: Parser, name: str, word: str) -> NoReturn:
         hint = f"did you mean `{near[0]}`?" if near else f"see `{parser.prog} --help`"
         raise ConfigurationError(f"`{flag}` is not an option of `{parser.prog}`", hint=hint)
     hint = f"see `{parser.prog} --help`"
-    if name.startswith("sandbox "):
-        hint = f"what is meant for the script goes after `--`: `{parser.prog} SCRIPT -- {word}`"
+    if _takes_script_arguments(name):
+        what = "COMPONENT" if name == "run" else "SCRIPT"
+        hint = f"what is meant for the script goes after `--`: `{parser.prog} {what} -- {word}`"
     raise ConfigurationError(f"`{word}` is one argument too many", hint=hint)

@@ -30,7 +30,10 @@ __all__ = ["HostRunner"]
 _PIPE_CHUNK: Final = 65536
 _POLL_SECONDS: Final = 0.1
 # PID 1 of a namespace ignores signals that it has no handler for: the script is its child.
-_INIT: Final = '"$@"; exit $?'
+# The search path is set last: what starts the script is not found by the script's own.
+# The shell's own remarks ("Terminated") are not the script's output.
+_INIT: Final = 'PATH=$1; shift; exec 3>&2 2>/dev/null; (exec "$@" 2>&3 3>&-); exit $?'
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +72,17 @@ class _Run:
         self._cancel = cancel
         self._began = time.monotonic()
         self._cause = "exit"
+        self._process: _runsc.Process | None = None
         self._stdin = memoryview(request.stdin)
         self._output = Output(
             limit=self._spec.output_bytes,
             truncate=self._spec.truncate_output,
             sink=observer.on_output,
         )
+
+    def _expire(self) -> None:
+        if self._process is not None:
+            self._process.kill()
 
     def execute(self, directory: RunDirectory, cgroup: Cgroup) -> Ended:
         cgroup.create(
@@ -86,24 +94,24 @@ class _Run:
         work.mkdir(mode=0o700)
         script = directory.path / self._request.name
         script.write_bytes(self._request.script)
-        _runsc.enter_mount_namespace()
-        _runsc.enter_pid_namespace()
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
             stack.callback(pipes.close_all)
+            # Observers are waited for, and the deadline is not: so not in this thread.
+            watchdog = threading.Timer(self._spec.wall_seconds, self._expire)
+            watchdog.daemon = True
+            watchdog.start()  # in the namespaces below no thread can be started
+            stack.callback(watchdog.cancel)
+            _runsc.enter_mount_namespace()
+            _runsc.enter_pid_namespace()
             pipes.open()
             # Told before it runs: what may do anything must not run unannounced.
             self._observer.on_started(directory.run_id)
             process = self._start(script, work, cgroup, pipes)
-            watchdog = threading.Timer(
-                max(0.0, self._began + self._spec.wall_seconds - time.monotonic()), process.kill
-            )
-            watchdog.daemon = True
+            self._process = process
             try:
-                watchdog.start()
                 self._watch(process, pipes, cgroup)
             finally:
-                watchdog.cancel()
                 process.kill()
                 status = process.wait()
             self._drain(pipes)
@@ -111,16 +119,18 @@ class _Run:
 
     def _start(self, script: Path, work: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
         stdin, stdout, stderr, _ = pipes.guest
+        environment = {"LANG": "C.UTF-8", **dict(self._spec.environment)}
+        search = environment.pop("PATH", _PATH)
         try:
             return _runsc.start_isolated(
-                ["/bin/sh", "-c", _INIT, "init", sys.executable, "-I", str(script),
+                ["/bin/sh", "-c", _INIT, "init", search, sys.executable, "-I", str(script),
                  *self._request.argv],
                 cgroup_files=cgroup.join_files,
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
                 cwd=str(work),
-                environment=dict(self._spec.environment),
+                environment=environment,
             )  # fmt: skip
         except OSError as error:
             raise SandboxStartError(f"the script could not be started: {error}") from error
