@@ -85,13 +85,15 @@ class ComponentPlan:
         component: What would run.
         grants: What its policy says to what is asked for.
         plan: The run; ``None`` if it would be refused or runs without a sandbox.
+        refused: Its policy denies something, and it was not to go on without that.
         unsandboxed: It would run without a sandbox.
     """
 
     component: Component
     grants: Grants
     plan: Plan | None
-    unsandboxed: bool = False
+    refused: bool
+    unsandboxed: bool
 
 
 def open_registry(location: str | os.PathLike[str] | None = None) -> RegistryStore:
@@ -304,7 +306,11 @@ class _Wanted:
         refused = bool(grants.denied) and not self._degrade
         plan = None if refused or unsandboxed else self._call(loaded, grants, options).plan()
         return ComponentPlan(
-            component=loaded.component, grants=grants, plan=plan, unsandboxed=unsandboxed
+            component=loaded.component,
+            grants=grants,
+            plan=plan,
+            refused=refused,
+            unsandboxed=unsandboxed,
         )
 
     def execute(self, options: Options, cancel: Cancel) -> RunResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,11 @@ from omnibase.cli import console, exits
 from omnibase.errors import ConfigurationError, OmniBaseError, SandboxError
 
 if TYPE_CHECKING:
-    from omnibase.cli.options import Inputs
+    from omnibase.core.context import ExecutionContext
     from omnibase.core.events import EventBus
     from omnibase.core.sandbox.result import RunResult
 
-__all__ = ["Outcome", "await_image", "events_to", "perform"]
+__all__ = ["Outcome", "await_image", "events_to", "perform", "tell"]
 
 _PATIENCE_SECONDS = 0.5
 
@@ -47,7 +47,8 @@ class Outcome:
         result = self.result
         if self.error is not None or result is None:
             return False
-        return not (result.violations or result.limits or result.truncated or result.trace_dropped)
+        found = (result.violations, result.limits, result.truncated, result.trace_dropped)
+        return not any((*found, result.denied))
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -55,30 +56,23 @@ class Outcome:
         return {**result, "error": None if self.error is None else self.error.to_dict()}
 
 
-def perform(inputs: Inputs, *, live: bool, bus: EventBus | None) -> Outcome:
-    """Runs the script once; whatever OmniBase raises is part of the outcome.
+def perform(run: Callable[..., RunResult], *, live: bool, bus: EventBus | None) -> Outcome:
+    """Runs a script once; whatever OmniBase raises is part of the outcome.
 
     Args:
-        inputs: The run.
+        run: `omnibase.run` or its like, all said but ``on_output`` and ``bus``.
         live: Pass the script's output on as it comes.
         bus: Where events go.
 
     Raises:
         Closed, Unwritable: The output could not be passed on.
     """
-    from omnibase import api
     from omnibase.cli.live import Live
 
     await_image()
     output = Live() if live else None
     try:
-        outcome = Outcome(
-            result=api.run(
-                inputs.script, args=inputs.args, stdin=inputs.stdin, env=inputs.env,
-                capabilities=inputs.capabilities, context=inputs.context, on_output=output,
-                bus=bus,
-            )
-        )  # fmt: skip
+        outcome = Outcome(result=run(on_output=output, bus=bus))
     except OmniBaseError as error:
         outcome = Outcome(result=getattr(error, "result", None), error=error)
     if output is not None:
@@ -88,6 +82,23 @@ def perform(inputs: Inputs, *, live: bool, bus: EventBus | None) -> Outcome:
             if outcome.error is None:  # else that is what there is to say
                 raise
     return outcome
+
+
+def tell(outcome: Outcome, context: ExecutionContext, *, json: bool) -> None:
+    """Prints what there is to say after a run; nothing, if all went well.
+
+    Args:
+        outcome: How it ended.
+        context: Its quotas.
+        json: Print the outcome as one JSON object.
+    """
+    if not json and outcome.plain:
+        return
+    from omnibase.cli import report
+
+    if json:
+        report.print_json(outcome.to_dict())
+    report.summarise(outcome, context, brief=json)
 
 
 @contextlib.contextmanager

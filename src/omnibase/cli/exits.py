@@ -36,11 +36,11 @@ TABLE: Final[tuple[tuple[str, str], ...]] = (
     ("0", "every other command: it did what was asked"),
     ("1", "`doctor`: no sandbox can run on this machine"),
     ("2", "usage, or a bad script, file, flag or capability; nothing was started"),
-    ("120", "a requested capability was denied before the start"),
+    ("120", "before the start: a capability was denied, or a record or policy was tampered with"),
     ("121", "violation: the script tried what it was not granted"),
     ("122", "a resource limit was reached: memory, CPU time, processes, output, disk"),
     ("124", "timeout: the run took longer than `--timeout`"),
-    ("125", "the sandbox or its set-up failed; not the script's fault"),
+    ("125", "the sandbox, its set-up or the registry failed; not the script's fault"),
     ("129", "ended by SIGHUP, after cleaning up"),
     ("130", "ended by Ctrl-C, after cleaning up"),
     ("141", "the reader of standard output went away"),
@@ -62,8 +62,13 @@ _CODES: Final[tuple[tuple[type[OmniBaseError], int], ...]] = (
 )
 
 
+_REASONS: Final = {"tampered": DENIED, "busy": FAILED, "unavailable": FAILED}
+
+
 def for_error(error: OmniBaseError) -> int:
     """Returns the exit code of a command that ends with this error."""
+    if isinstance(error, RegistryError) and error.details.get("reason") in _REASONS:
+        return _REASONS[error.details["reason"]]
     return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
 
 

@@ -8,13 +8,13 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.cli import console, exits
-from omnibase.cli.options import add_run_options, read_inputs
+from omnibase.cli.options import add_run_options, read_inputs, read_script
 
 if TYPE_CHECKING:
     from omnibase.call import Plan
     from omnibase.cli.commands import Invocation, Parser
 
-__all__ = ["add_arguments", "execute"]
+__all__ = ["add_arguments", "describe", "execute", "rows", "section", "show", "tell_problems"]
 
 _EPILOG: Final = """\
 Nothing of the script runs. The files that the grants name are looked up as a run
@@ -43,22 +43,24 @@ def execute(invocation: Invocation) -> int:
     """Prints the plan; 2 if the run would be refused as things stand."""
     options = invocation.options
     inputs = read_inputs(options, invocation.rest, dry=True)
+    script = read_script(options)
     from omnibase import api
     from omnibase.cli.engine import await_image
 
     await_image()
-    plan = api.plan(
-        inputs.script, args=inputs.args, stdin=inputs.stdin, env=inputs.env,
-        capabilities=inputs.capabilities, context=inputs.context,
-    )  # fmt: skip
+    plan = api.plan(script, **inputs.keywords())
     document = describe(plan)
     if getattr(options, "oci", False):
         console.out(json.dumps(document["oci"], indent=2) + "\n")
     elif options.json:
         console.out(json.dumps(document, indent=2) + "\n")
     else:
-        del document["oci"]
-        _print(document)
+        show(document)
+    return tell_problems(document)
+
+
+def tell_problems(document: dict[str, Any]) -> int:
+    """Prints what would keep a run from starting; returns the exit code."""
     for problem in document["problems"]:
         console.error(problem["message"], problem["hint"])
     return exits.USAGE if document["problems"] else exits.OK
@@ -141,21 +143,22 @@ def describe(plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _print(plan: dict[str, Any]) -> None:
+def show(plan: dict[str, Any]) -> None:
+    """Prints a plan for people."""
     script, image, quotas = plan["script"], plan["image"], plan["quotas"]
-    _section("script")
-    _rows(
+    section("script")
+    rows(
         ("name", f"{script['name']}, {console.size(script['bytes'])}"),
         ("sha256", script["sha256"]),
         ("arguments", " ".join(map(repr, script["args"])) or "none"),
         ("python", image["python"]),
         ("image", f"sha256:{image['sha256']}"),
     )
-    _section("grants, and how each is enforced")
-    _rows(*plan["grants"].items()) if plan["grants"] else _rows(("none", "no file, no network, "
+    section("grants, and how each is enforced")
+    rows(*plan["grants"].items()) if plan["grants"] else rows(("none", "no file, no network, "
         "no command, no secret"))  # fmt: skip
-    _section("mounts (source -> target)")
-    _rows(
+    section("mounts (source -> target)")
+    rows(
         *(
             (f"{m['mode']} {m['kind']}", f"{m['source']} -> {m['target']}   ({m['capability']})")
             for m in plan["mounts"]
@@ -163,19 +166,19 @@ def _print(plan: dict[str, Any]) -> None:
         ("rw scratch", f"{_SCRATCH}, {console.size(quotas['scratch_bytes'])}, noexec, not kept"),
     )
     if plan["masks"]:
-        _section("masks (covered by an empty directory)")
-        _rows(*((mask["path"], mask["reason"]) for mask in plan["masks"]))
-    _section("network")
-    _rows(("none", "no interface but the guest's own loopback"))
-    _section("system calls that are refused and reported")
+        section("masks (covered by an empty directory)")
+        rows(*((mask["path"], mask["reason"]) for mask in plan["masks"]))
+    section("network")
+    rows(("none", "no interface but the guest's own loopback"))
+    section("system calls that are refused and reported")
     native = plan["syscalls"]["refused_by_kernel"]
-    _rows(("by the kernel", f"{len(native)}: " + ", ".join(native)))
+    rows(("by the kernel", f"{len(native)}: " + ", ".join(native)))
     for rule in plan["syscalls"]["filtered"]:
         limited = ", with certain arguments" if rule["with_certain_arguments_only"] else ""
-        _rows((f"by seccomp ({rule['answer']})", ", ".join(rule["names"]) + limited))
-    _section("limits")
+        rows((f"by seccomp ({rule['answer']})", ", ".join(rule["names"]) + limited))
+    section("limits")
     cpu = quotas["cpu_seconds"]
-    _rows(
+    rows(
         ("memory", f"{console.size(quotas['memory_bytes'])}, interpreter and Sentry included"),
         ("CPUs", f"{quotas['cpus']:g}"),
         ("processes", str(quotas["pids"])),
@@ -184,16 +187,18 @@ def _print(plan: dict[str, Any]) -> None:
         ("output", f"{console.size(quotas['output_bytes'])}, then {plan['on_output_limit']}"),
         ("scratch", console.size(quotas["scratch_bytes"])),
     )
-    _section("environment")
-    _rows(*plan["environment"].items())
+    section("environment")
+    rows(*plan["environment"].items())
 
 
-def _section(title: str) -> None:
+def section(title: str) -> None:
+    """Prints a heading."""
     console.out(console.colour("bold", title, 1) + "\n")
 
 
-def _rows(*rows: tuple[str, str]) -> None:
-    width = min(44, max(len(name) for name, _ in rows))
-    for name, value in rows:
+def rows(*pairs: tuple[str, str]) -> None:
+    """Prints names and values, aligned."""
+    width = min(44, max(len(name) for name, _ in pairs))
+    for name, value in pairs:
         name, value = console.printable(name), console.printable(value, 4000)
         console.out(f"  {name:<{width}}  {value}\n")

@@ -8,10 +8,11 @@ import os
 import secrets
 import stat
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.cli import console, exits
-from omnibase.cli.options import add_run_options, read_inputs
+from omnibase.cli.options import add_run_options, read_inputs, read_script
 from omnibase.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -116,7 +117,9 @@ def execute(invocation: Invocation) -> int:
     rounds = _rounds(options)
     target = _check_target(options.out, options.force)
     inputs = read_inputs(options, invocation.rest)
+    script = read_script(options)
     inputs = replace(inputs, context=replace(inputs.context, on_violation="record"))
+    from omnibase import api
     from omnibase.cli import engine, report
 
     with engine.events_to(options.events) as bus:
@@ -124,7 +127,8 @@ def execute(invocation: Invocation) -> int:
         for number in range(1, rounds + 1):
             if number > 1 and not options.json:
                 console.note(console.colour("dim", f"omnibase: round {number}"))
-            outcome = engine.perform(inputs, live=not options.json, bus=bus)
+            run = partial(api.run, script, **inputs.keywords())
+            outcome = engine.perform(run, live=not options.json, bus=bus)
             if outcome.result is None:
                 report.summarise(outcome, inputs.context)
                 if options.json:

@@ -16,7 +16,7 @@ from omnibase.errors import CapabilityError, ConfigurationError
 if TYPE_CHECKING:
     from omnibase.cli.commands import Parser
 
-__all__ = ["Inputs", "add_run_options", "read_inputs"]
+__all__ = ["Inputs", "add_run_options", "read_inputs", "read_script"]
 
 _MAX_SCRIPT_BYTES: Final = 64 << 20
 _MAX_STDIN_BYTES: Final = 256 << 20
@@ -40,7 +40,6 @@ class Inputs:
     """What a run is to be given.
 
     Attributes:
-        script: A path, or the source from standard input.
         args: The script's own arguments.
         stdin: Bytes for its standard input.
         capabilities: What it may do.
@@ -48,28 +47,51 @@ class Inputs:
         env: Its environment variables.
     """
 
-    script: Path | bytes
     args: tuple[str, ...]
     stdin: bytes
     capabilities: CapabilitySet
     context: ExecutionContext
     env: dict[str, str]
 
+    def keywords(self) -> dict[str, Any]:
+        """Returns what `omnibase.run` and `omnibase.run_component` both take."""
+        return {
+            "args": self.args, "stdin": self.stdin, "env": self.env,
+            "capabilities": self.capabilities, "context": self.context,
+        }  # fmt: skip
 
-def add_run_options(parser: Parser) -> None:
-    """Adds the shared flags."""
+
+def add_run_options(parser: Parser, *, component: bool = False) -> None:
+    """Adds the shared flags.
+
+    Args:
+        parser: Gets them.
+        component: A component runs, not a file.
+    """
     from omnibase.cli.commands import Once
 
-    parser.usage = f"{parser.prog} SCRIPT [options] [-- ARGS ...]"
-    parser.add_argument("script", metavar="SCRIPT", help="Python file, or - for standard input")
-    given = parser.add_argument_group("what the script may do")
+    what = "COMPONENT" if component else "SCRIPT"
+    parser.usage = f"{parser.prog} {what} [options] [-- ARGS ...]"
+    if component:
+        parser.add_argument(
+            "component", metavar=what, help="uuid, name, name@version or name@constraint"
+        )
+    else:
+        parser.add_argument("script", metavar=what, help="Python file, or - for standard input")
+    given = parser.add_argument_group(
+        "what to ask for, besides what the component requires" if component else
+        "what the script may do"
+    )  # fmt: skip
     given.add_argument("--capabilities", action=Once, metavar="FILE", help="capability file (JSON)")
     given.add_argument(
         "--allow", action="append", default=[], metavar="TYPE:RESOURCE",
-        help="grant one more capability, e.g. FILE_READ:/data/input.csv; may be repeated",
+        help=("ask for" if component else "grant")
+        + " one more capability, e.g. FILE_READ:/data/input.csv; may be repeated",
     )  # fmt: skip
     quotas = parser.add_argument_group("limits")
     for flag, field, metavar, text in _QUOTAS:
+        if component:
+            text = text.replace("and grants all of it", "and asks for all of it")
         quotas.add_argument(flag, action=Once, dest=field, metavar=metavar, help=text)
     inputs = parser.add_argument_group("what the script is given")
     inputs.add_argument(
@@ -105,36 +127,43 @@ def read_inputs(options: Any, rest: tuple[str, ...], *, dry: bool = False) -> In
     Args:
         options: What the parser read.
         rest: The script's own arguments.
-        dry: Nothing will run, so standard input stays unread (but for ``SCRIPT`` ``-``).
+        dry: Nothing will run, so standard input stays unread.
 
     Raises:
         ConfigurationError: A flag or a file is wrong.
         CapabilityError: A capability is malformed.
     """
-    if options.script == "-" and options.stdin == "-":
+    if getattr(options, "script", None) == "-" and options.stdin == "-":
         raise ConfigurationError(
             "standard input cannot be both the script and its input",
             hint="put one of them into a file",
         )
-    if options.script == "":
-        raise ConfigurationError("`SCRIPT` is empty", hint="name a Python file")
     context = _context(options)
     capabilities = _capabilities(options)
     env = _environment(options.env)
     stdin = b""
     if options.stdin is not None and not (dry and options.stdin == "-"):
         stdin = _read_stdin(options.stdin)
-    script: Path | bytes = Path(options.script)
-    if options.script == "-":
-        script = _read_all(0, _MAX_SCRIPT_BYTES, "the script on standard input")
     return Inputs(
-        script=script,
         args=rest,
         stdin=stdin,
         capabilities=capabilities,
         context=context,
         env=env,
     )
+
+
+def read_script(options: Any) -> Path | bytes:
+    """Returns the script's path, or its source if that comes on standard input.
+
+    Raises:
+        ConfigurationError: No file is named, or standard input cannot be read.
+    """
+    if options.script == "":
+        raise ConfigurationError("`SCRIPT` is empty", hint="name a Python file")
+    if options.script == "-":
+        return _read_all(0, _MAX_SCRIPT_BYTES, "the script on standard input")
+    return Path(options.script)
 
 
 def _context(options: Any) -> ExecutionContext:

@@ -10,14 +10,14 @@ from omnibase.cli import console
 from omnibase.errors import ResourceLimitExceeded, SandboxTimeout, SandboxViolationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from omnibase.cli.engine import Outcome
     from omnibase.core.context import ExecutionContext
     from omnibase.core.sandbox.monitor.violations import Violation
     from omnibase.core.sandbox.result import RunResult
 
-__all__ = ["print_json", "summarise", "times"]
+__all__ = ["list_denied", "print_json", "summarise", "times"]
 
 _SHOWN: Final = 20
 _LIMITS: Final[dict[str, tuple[str, str, str]]] = {
@@ -58,6 +58,8 @@ def summarise(outcome: Outcome, context: ExecutionContext, *, brief: bool = Fals
                       _LIMITS[error.kind][2])  # fmt: skip
     elif error is not None:
         console.report(error)
+        if len(error.details.get("denied", ())) > 1 and not brief:
+            list_denied(error.details["denied"])
     elif violations and not brief:
         count = sum(violation.count for violation in violations)
         _note(f"the script tried what it was not granted, {times(count)}")
@@ -65,8 +67,19 @@ def summarise(outcome: Outcome, context: ExecutionContext, *, brief: bool = Fals
         return
     if violations:
         _list(violations)
+    if result is not None and result.denied:
+        what = ", ".join(result.denied)
+        _note(f"it ran without what its policy denies: {what}", "see `omnibase run --dry-run`")
     if result is not None:
         _rest(result, context, error)
+
+
+def list_denied(denied: Iterable[Mapping[str, Any]]) -> None:
+    """Prints what a policy denies, as `Denied.to_dict` gives it."""
+    for one in denied:
+        reason = console.printable(str(one["reason"]), 1000)
+        name = console.printable(str(one["capability"]), 1000)
+        console.note(f"  {console.colour('red', 'denied')}  {name}: {reason}")
 
 
 def _rest(result: RunResult, context: ExecutionContext, error: object) -> None:

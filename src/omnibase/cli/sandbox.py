@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from omnibase.cli.options import add_run_options, read_inputs
+from omnibase.cli.options import add_run_options, read_inputs, read_script
 
 if TYPE_CHECKING:
     from omnibase.cli.commands import Invocation, Parser
@@ -42,14 +43,12 @@ def execute(invocation: Invocation) -> int:
 
         return explain.execute(invocation)
     inputs = read_inputs(options, invocation.rest)
+    script = read_script(options)
+    from omnibase import api
     from omnibase.cli import engine
 
+    run = partial(api.run, script, **inputs.keywords())
     with engine.events_to(options.events) as bus:
-        outcome = engine.perform(inputs, live=not options.json, bus=bus)
-        if options.json or not outcome.plain:
-            from omnibase.cli import report
-
-            if options.json:
-                report.print_json(outcome.to_dict())
-            report.summarise(outcome, inputs.context, brief=options.json)
+        outcome = engine.perform(run, live=not options.json, bus=bus)
+        engine.tell(outcome, inputs.context, json=options.json)
     return outcome.code

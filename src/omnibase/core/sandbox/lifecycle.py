@@ -23,6 +23,7 @@ from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Granted, Judge, Violation
 from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest
+from omnibase.core.sandbox.spec import Mask
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Output, Pipes
 from omnibase.errors import SandboxError, SandboxStartError
@@ -80,7 +81,7 @@ class Run:
             host_pids=_HOST_TASKS + 2 * self._spec.pids,
         )
         try:
-            rows = self._prepare(directory.path)
+            rows, uncovered = self._prepare(directory.path)
         except OSError as error:
             raise SandboxStartError(
                 f"the run could not be set up in `{directory.path}`: {error}",
@@ -91,7 +92,7 @@ class Run:
             Granted(path=target, tree=is_directory, writable=writable)
             for _, target, is_directory, writable in rows
         )
-        judge = Judge(self._spec.watch, granted, self._spec.masks, os.path.lexists)
+        judge = Judge(self._spec.watch, granted, self._spec.masks, os.path.lexists, uncovered)
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
             stack.callback(pipes.close_all)
@@ -117,8 +118,12 @@ class Run:
             trace.finish()
             return self._ended(directory.run_id, status, trace, cgroup.stats())
 
-    def _prepare(self, path: Path) -> list[tuple[str, str, bool, bool]]:
-        """Enters the namespaces, stages the grants, and writes the bundle."""
+    def _prepare(self, path: Path) -> tuple[list[tuple[str, str, bool, bool]], tuple[Mask, ...]]:
+        """Enters the namespaces, stages the grants, and writes the bundle.
+
+        Returns:
+            The mounts, and the masks whose path does not exist: there is nothing to cover.
+        """
         for name in ("scratch", "grants", "root"):
             (path / name).mkdir(mode=0o700)
         _runsc.enter_mount_namespace()
@@ -145,7 +150,8 @@ class Run:
         endpoint = _endpoint(path)
         (path / "config.json").write_bytes(bundle.to_bytes(config))
         (path / "trace.json").write_bytes(bundle.to_bytes(bundle.trace_config(endpoint)))
-        return rows
+        covered = {target for target, _ in masks}
+        return rows, tuple(mask for mask in self._spec.masks if mask.path not in covered)
 
     def _start(self, path: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
         stdin, stdout, stderr, control = pipes.guest

@@ -80,6 +80,7 @@ class Judge:
         granted: tuple[Granted, ...] = (),
         masks: tuple[Mask, ...] = (),
         on_host: Callable[[str], bool] = lambda _path: False,
+        uncovered: tuple[Mask, ...] = (),
     ) -> None:
         self._rules = rules
         self._on_host = on_host
@@ -90,6 +91,9 @@ class Judge:
             sorted({f"{above}/" for grant in granted for above in _above_in_scratch(grant.path)})
         )
         self._masks = masks
+        # What the host had not, when the run began; should it appear in a granted
+        # tree, the script can open it.
+        self._uncovered = uncovered
         self._lookups: dict[int, str] = {}
         self._refused_ports: dict[int, Attempt] = {}
         self._bound_ports: set[int] = set()
@@ -142,7 +146,9 @@ class Judge:
         )
 
     def _open(self, message: Message) -> Attempt | None:
-        if message.errno == 0 or not message.path:
+        if message.errno == 0:
+            return self._appeared(message) if self._uncovered else None
+        if not message.path:
             return None
         path = _absolute(message)
         if path.startswith(_LOOKUP):
@@ -153,9 +159,20 @@ class Judge:
         return self._path_attempt(message, path, writing)
 
     def _chdir(self, message: Message) -> Attempt | None:
+        if message.errno == 0 and self._uncovered:
+            return self._appeared(message)
         if message.errno == 0 or not message.path:
             return None
         return self._path_attempt(message, _absolute(message), False)
+
+    def _appeared(self, message: Message) -> Attempt | None:
+        """A successful open below a mask that could cover nothing at the start."""
+        path = _absolute(message)
+        for mask in self._uncovered:
+            if path == mask.path or path.startswith(f"{mask.path}/"):
+                attempt = _attempt(message, f"FILE_READ:{path}", _NAMES[message.type], path)
+                return replace(attempt, reason=f"{mask.reason}; it appeared after the start")
+        return None
 
     def _path_attempt(self, message: Message, path: str, writing: bool) -> Attempt | None:
         number = message.errno
