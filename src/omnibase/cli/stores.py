@@ -26,6 +26,7 @@ __all__ = [
     "add_registry_option",
     "author_of",
     "context_of",
+    "existing",
     "named_policy",
     "opened",
     "read_file",
@@ -132,6 +133,57 @@ def opened(options: Any) -> Iterator[RegistryStore]:
 
     with contextlib.closing(open_registry(options.registry)) as store:
         yield store
+
+
+@contextlib.contextmanager
+def existing(options: Any, *, or_new: bool = False) -> Iterator[RegistryStore]:
+    """Opens the registry that the command line names, and that must be there already.
+
+    A misspelt location would else be an empty registry, in which nothing is wrong.
+
+    Args:
+        options: What the parser read.
+        or_new: It need not be there: the first write makes it.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    from omnibase.inputs import registry_location
+
+    location = registry_location(options.registry)
+    file = _sqlite_file(location) if "://" in location else location
+    if file == location and os.path.isfile(location):
+        raise ConfigurationError(
+            f"the registry `{location}` is a file",
+            hint=f"name a directory; a database is named as `sqlite:///{os.path.abspath(location)}`",
+        )
+    if file is not None and not or_new and not _holds_registry(Path(file)):
+        raise ConfigurationError(
+            f"there is no registry at `{os.path.abspath(file)}`",
+            hint="name one with `--registry`; `omnibase registry add` makes one",
+        )
+    with opened(options) as store:
+        yield store
+
+
+def _sqlite_file(url: str) -> str | None:
+    """Returns the file of an SQLite URL that names one."""
+    try:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        parsed = make_url(url)
+    except (ImportError, ArgumentError):
+        return None  # opening it says what is wrong
+    named = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    return None if named in (None, "", ":memory:") else named
+
+
+def _holds_registry(path: Path) -> bool:
+    # In doubt it is there: the store says what is wrong with it.
+    if not path.is_dir():
+        return os.path.lexists(path)
+    return any(os.path.lexists(path / name) for name in ("log", "components", ".journal"))
 
 
 def read_file(path: str, limit: int, what: str) -> bytes:
