@@ -13,7 +13,7 @@ from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import compile, record
 from omnibase.core.sandbox.image import Image
 from omnibase.core.sandbox.result import RunResult
-from omnibase.core.sandbox.runner import Cancel, RunRequest, SandboxRunner
+from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
 from omnibase.core.sandbox.spec import Mask
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import CapabilityError, ConfigurationError
@@ -142,12 +142,13 @@ class Call:
             started = record.sandbox_start(
                 request, runner.platform, runner.runtime.version, self._enforcement()
             )
-            result = perform(runner, request, started, self._options, emitter, cancel)
+            return perform(
+                runner, request, started, self._options, emitter, cancel, self._authority.denied
+            )
         except CapabilityError as error:
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
             raise
-        return replace(result, denied=self._authority.denied)
 
     def _request(self, root: Image) -> RunRequest:
         options, authority = self._options, self._authority
@@ -173,6 +174,7 @@ def perform(
     options: Options,
     emitter: events.Emitter,
     cancel: Cancel,
+    denied: tuple[str, ...] = (),
 ) -> RunResult:
     """Runs a request and puts it on record.
 
@@ -183,6 +185,7 @@ def perform(
         options: Of the caller.
         emitter: Of the run.
         cancel: Ends it early.
+        denied: What was asked for and is not granted, for the result.
 
     Raises:
         SandboxViolationError, SandboxError: As `omnibase.run`.
@@ -193,11 +196,20 @@ def perform(
     except BaseException as cut_short:
         recorder.abandoned(cut_short)
         raise
+    if denied:
+        ended = _without(ended, denied)
     recorder.ended(ended)
     error = record.verdict(ended, options.context, record.spec_limits(request))
     if error is not None:
         raise error
     return ended.result
+
+
+def _without(ended: Ended, denied: tuple[str, ...]) -> Ended:
+    result = replace(ended.result, denied=denied)
+    if ended.fault is not None and ended.fault.result is not None:
+        ended.fault.result = result
+    return replace(ended, result=result)
 
 
 async def in_thread(execute: Callable[[Cancel], RunResult]) -> RunResult:

@@ -107,7 +107,7 @@ def open_registry(location: str | os.PathLike[str] | None = None) -> RegistrySto
         ConfigurationError: The URL is not of a database that is supported, or the
             `sql` extra is not installed.
     """
-    return open_store(location or registry_location(), validate=_validate)
+    return open_store(registry_location(location), validate=_validate)
 
 
 def _validate(uuid: UUID, data: bytes) -> None:

@@ -97,6 +97,16 @@ def capability_set(capabilities: Capabilities) -> CapabilitySet:
     )
 
 
-def registry_location() -> str:
-    """Returns where the registry is if nobody says: ``$OMNIBASE_REGISTRY``, or ``registry``."""
-    return os.environ.get("OMNIBASE_REGISTRY") or "registry"
+def registry_location(location: str | os.PathLike[str] | None = None) -> str:
+    """Returns where the registry is: as said, else ``$OMNIBASE_REGISTRY``, else ``registry``.
+
+    Raises:
+        ConfigurationError: What is said is empty, as an unset variable makes it.
+    """
+    if location is None:
+        return os.environ.get("OMNIBASE_REGISTRY") or "registry"
+    if not os.fspath(location):
+        raise ConfigurationError(
+            "the registry's location is empty", hint="name a directory or a database URL"
+        )
+    return os.fspath(location)

@@ -21,14 +21,20 @@ PLAIN = PolicyContext()
 HEAD = f'principal == Component::"{COMPONENT}", action == Action::"use", resource is '
 
 
-def policy(*texts: str) -> Policy:
-    """Reads ``permit FileRead when {...}`` and the like, annotations in front."""
+def cedar_of(principal: UUID, texts: Iterable[str]) -> str:
+    """Writes out ``@id("x") permit FileRead when {...}`` and the like for a component."""
+    head = f'principal == Component::"{principal}", action == Action::"use", resource is '
     whole = []
     for text in texts:
         annotations, effect, rest = _split(text)
         entity, _, clauses = rest.partition(" ")
-        whole.append(f"{annotations}{effect}({HEAD}{entity}) {clauses};")
-    return Policy.from_cedar("\n".join(whole), "test.cedar", COMPONENT)
+        whole.append(f"{annotations}{effect}({head}{entity}) {clauses};")
+    return "\n".join(whole)
+
+
+def policy(*texts: str) -> Policy:
+    """Reads ``permit FileRead when {...}`` and the like, annotations in front."""
+    return Policy.from_cedar(cedar_of(COMPONENT, texts), "test.cedar", COMPONENT)
 
 
 def _split(text: str) -> tuple[str, str, str]:

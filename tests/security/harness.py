@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-import omnibase
 from omnibase import (
     CapabilitySet,
     EventBus,
@@ -21,8 +18,9 @@ from omnibase import (
     SandboxViolationError,
     Violation,
 )
+from omnibase.call import Authority, Call, Options
 from omnibase.core.events import CollectingSink, Event, SandboxViolation
-from omnibase.core.sandbox import compile
+from omnibase.core.sandbox.runner import Cancel
 from omnibase.core.sandbox.spec import Mask
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -132,12 +130,9 @@ class SandboxFixture:
             **quotas: Of the `ExecutionContext`.
         """
         source = (SCRIPTS / f"{script}.py").read_bytes()
-        with pytest.MonkeyPatch.context() as patch:
-            if masks:  # no public option yet: policies will set them
-                patch.setattr(
-                    compile, "compile_spec", functools.partial(compile.compile_spec, masks=masks)
-                )
-            return self.source(source, caps, args=args, stdin=stdin, env=env, **quotas)
+        return self.source(
+            source, caps, args=args, stdin=stdin, env=env, masks=masks, **quotas
+        )  # fmt: skip
 
     def source(
         self,
@@ -147,25 +142,34 @@ class SandboxFixture:
         args: Iterable[str] = (),
         stdin: bytes = b"",
         env: Mapping[str, str] | None = None,
+        masks: tuple[Mask, ...] = (),
         **quotas: Any,
     ) -> Outcome:
         """Runs source code; see `__call__`."""
-        bus, sink = EventBus(), CollectingSink()
-        bus.subscribe(sink)
-        result: RunResult | None = None
-        error: OmniBaseError | None = None
-        try:
-            result = omnibase.run(
-                source,
-                args=args,
-                stdin=stdin,
-                env=env,
-                capabilities=CapabilitySet.parse(caps),
-                context=ExecutionContext(**quotas),
-                bus=bus,
+
+        def run(bus: EventBus) -> RunResult:
+            options = Options(
+                args=args, stdin=stdin, env=env, context=ExecutionContext(**quotas), bus=bus
             )
-        except OmniBaseError as raised:
-            error, result = raised, getattr(raised, "result", None)
-        finally:
-            bus.close()
-        return Outcome(result, error, sink.events)
+            call = Call(
+                "script.py", source, CapabilitySet.parse(caps), options, Authority(masks=masks)
+            )
+            with contextlib.closing(Cancel()) as cancel:
+                return call.execute(cancel)
+
+        return observed(run)
+
+
+def observed(run: Callable[[EventBus], RunResult]) -> Outcome:
+    """Runs something with a bus of its own, and tells what came of it."""
+    bus, sink = EventBus(), CollectingSink()
+    bus.subscribe(sink)
+    result: RunResult | None = None
+    error: OmniBaseError | None = None
+    try:
+        result = run(bus)
+    except OmniBaseError as raised:
+        error, result = raised, getattr(raised, "result", None)
+    finally:
+        bus.close()
+    return Outcome(result, error, sink.events)

@@ -224,6 +224,27 @@ def test_a_mask_ends_at_its_name() -> None:
     assert judge().judge(opened("/srv/tree/secretary", ABSENT)) is None
 
 
+def test_a_link_that_leads_below_a_mask_is_an_attempt() -> None:
+    leads = {"/srv/tree/link/key": "/srv/tree/secret/key"}
+    subject = Judge(RULES, GRANTED, MASKS, resolve=lambda path: leads.get(path, path))
+    attempt = subject.judge(opened("/srv/tree/link/key", ABSENT))
+    assert attempt is not None and attempt.reason == "policy says so"
+    assert subject.judge(opened("/srv/tree/absent", ABSENT)) is None
+
+
+@pytest.mark.parametrize("path", ["/srv/tree/secret", "/srv/tree/secret/key"])
+def test_what_appears_below_a_mask_is_an_attempt_though_it_succeeds(path: str) -> None:
+    subject = Judge(RULES, GRANTED, MASKS, uncovered=MASKS)
+    for message in (opened(path, 0), changed_to(path, 0)):
+        attempt = subject.judge(message)
+        assert attempt is not None and attempt.capability == f"FILE_READ:{path}"
+        assert attempt.reason == "policy says so; it appeared after the start"
+    for message in (opened("/srv/tree/x", 0), changed_to("/srv/tree", 0)):
+        assert subject.judge(message) is None
+        assert judge().judge(message) is None
+    assert judge().judge(opened(path, 0)) is None
+
+
 class TestLinks:
     """Once the script has made a link, what is refused in scratch may lie anywhere."""
 

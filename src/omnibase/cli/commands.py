@@ -37,7 +37,10 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "policy validate": ("policy", "check whether a policy file is accepted"),
     "policy lint": ("policy", "find what is unsafe or useless in a policy"),
     "policy check": ("policy", "decide requests by a policy"),
-    "policy explain": ("policy", "say why a capability is granted or denied, and what would flip it"),
+    "policy explain": (
+        "policy",
+        "say why a capability is granted or denied, and what would flip it",
+    ),
     "policy diff": ("policy", "compare two policies: what becomes granted, and what denied"),
     "policy test": ("policy", "run the tables of cases beside policies"),
     "policy import": ("policy", "make a file a component's policy"),
@@ -164,7 +167,7 @@ def _run(name: str, words: list[str], rest: tuple[str, ...]) -> int:
     module.add_arguments(parser, name)
     parser.epilog = f"{parser.epilog or ''}\n\n{exits.epilog()}".lstrip()
     try:
-        options, extra = parser.parse_known_args(words)
+        options, extra = parser.parse_known_intermixed_args(words)
     except SystemExit:  # `--help`
         return exits.OK
     if extra:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from omnibase.core.security.patterns import quoted
@@ -10,7 +12,7 @@ from omnibase.errors import ConfigurationError, RegistryError
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
 
-__all__ = ["WRITE", "failed", "make_engine", "make_tables"]
+__all__ = ["WRITE", "empty_database", "failed", "make_engine", "make_tables"]
 
 WRITE = "omnibase_write"
 """The execution option of a connection whose next transaction writes."""
@@ -74,6 +76,19 @@ def _set_up_sqlite(connection: Any, record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     write = connection.get_execution_options().get(WRITE)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+@contextmanager
+def empty_database() -> Iterator[Connection]:
+    """Yields a connection to a database in memory: what a registry is before its first write."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine("sqlite://")
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def make_tables() -> dict[str, Table]:

@@ -7,6 +7,7 @@ link of one chain.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,7 +17,13 @@ from uuid import UUID
 from omnibase.core.registry.chain import LINE_BYTES
 from omnibase.core.registry.chained import ChainedStore
 from omnibase.core.registry.checks import MAX_COMPONENT_BYTES, is_uuid
-from omnibase.core.registry.sql_schema import WRITE, failed, make_engine, make_tables
+from omnibase.core.registry.sql_schema import (
+    WRITE,
+    empty_database,
+    failed,
+    make_engine,
+    make_tables,
+)
 from omnibase.core.registry.store import (
     MAX_POLICY_BYTES,
     MAX_SCRIPT_BYTES,
@@ -81,9 +88,9 @@ class SqlStore(ChainedStore):
         self._lock_seconds = lock_seconds
         self._engine = make_engine(url, lock_seconds)
         self._tables = make_tables()
+        self._made = False
         try:
-            with self._transaction(write=True) as connection:
-                self._tables["log"].metadata.create_all(connection)
+            self._is_made()
         except RegistryError:
             self._engine.dispose()
             raise
@@ -114,9 +121,26 @@ class SqlStore(ChainedStore):
         except SQLAlchemyError as error:
             raise failed(error) from error
 
+    def _is_made(self) -> bool:
+        """Says whether the registry exists; whoever only reads does not make it."""
+        from sqlalchemy import inspect
+
+        file = self._engine.url.database
+        new = self._engine.dialect.name == "sqlite" and file and not os.path.lexists(file)
+        if not self._made and not new:
+            with self._transaction(write=False) as connection:
+                have = set(inspect(connection).get_table_names())
+            self._made = any(table.name in have for table in self._tables.values())
+        return self._made
+
     @contextmanager
     def _reading(self) -> Iterator[View]:
-        with self._transaction(write=False) as connection:
+        if self._is_made():
+            with self._transaction(write=False) as connection:
+                yield _SqlView(connection, self._tables)
+            return
+        with empty_database() as connection:
+            self._tables["log"].metadata.create_all(connection)
             yield _SqlView(connection, self._tables)
 
     _settled = _reading
@@ -124,7 +148,10 @@ class SqlStore(ChainedStore):
     @contextmanager
     def _writing(self) -> Iterator[Transaction]:
         with self._transaction(write=True) as connection:
+            if not self._made:
+                self._tables["log"].metadata.create_all(connection)
             yield _SqlView(connection, self._tables)
+        self._made = True
 
 
 class _SqlView:

@@ -111,7 +111,9 @@ class Tampered(Exception):
         return kind(
             f"`{finding.file}`: {finding.message}",
             details={"reason": "tampered", **finding.to_dict()},
-            hint="see `omnibase registry verify`; restore the file from a backup",
+            hint="nobody but its owner may write it: `chmod go-w` it, if nobody has"
+            if finding.code is FindingCode.PERMISSIONS
+            else "see `omnibase registry verify`; restore the file from a backup",
         )
 
 

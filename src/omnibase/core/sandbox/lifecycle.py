@@ -92,7 +92,9 @@ class Run:
             Granted(path=target, tree=is_directory, writable=writable)
             for _, target, is_directory, writable in rows
         )
-        judge = Judge(self._spec.watch, granted, self._spec.masks, os.path.lexists, uncovered)
+        judge = Judge(
+            self._spec.watch, granted, self._spec.masks, os.path.lexists, uncovered, _resolve
+        )
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
             stack.callback(pipes.close_all)
@@ -403,6 +405,14 @@ class Run:
                 hint="something outside ended it, or the Sentry crashed",
             )
         return None
+
+
+def _resolve(path: str) -> str:
+    """Follows the host's links, as far as it can: a path of the guest is untrusted text."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return path
 
 
 def _endpoint(path: Path) -> str:

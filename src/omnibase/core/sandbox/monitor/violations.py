@@ -81,9 +81,11 @@ class Judge:
         masks: tuple[Mask, ...] = (),
         on_host: Callable[[str], bool] = lambda _path: False,
         uncovered: tuple[Mask, ...] = (),
+        resolve: Callable[[str], str] = str,
     ) -> None:
         self._rules = rules
         self._on_host = on_host
+        self._resolve = resolve
         self._granted = granted
         # Directories that the agent made in scratch for a grant's sake: the script
         # cannot create anything there, so what it misses there is the host's.
@@ -168,11 +170,11 @@ class Judge:
     def _appeared(self, message: Message) -> Attempt | None:
         """A successful open below a mask that could cover nothing at the start."""
         path = _absolute(message)
-        for mask in self._uncovered:
-            if path == mask.path or path.startswith(f"{mask.path}/"):
-                attempt = _attempt(message, f"FILE_READ:{path}", _NAMES[message.type], path)
-                return replace(attempt, reason=f"{mask.reason}; it appeared after the start")
-        return None
+        mask = _covering(self._uncovered, path)
+        if mask is None:
+            return None
+        attempt = _attempt(message, f"FILE_READ:{path}", _NAMES[message.type], path)
+        return replace(attempt, reason=f"{mask.reason}; it appeared after the start")
 
     def _path_attempt(self, message: Message, path: str, writing: bool) -> Attempt | None:
         number = message.errno
@@ -180,11 +182,15 @@ class Judge:
             return None
         kind = "FILE_WRITE" if writing else "FILE_READ"
         attempt = _attempt(message, f"{kind}:{path}", _NAMES[message.type], path)
-        for mask in self._masks:
-            if path == mask.path or path.startswith(f"{mask.path}/"):
-                return replace(attempt, reason=mask.reason)
+        mask = _covering(self._masks, path)
+        if mask is not None:
+            return replace(attempt, reason=mask.reason)
         for grant in self._granted:
             if grant.holds(path) and (grant.writable or not writing):
+                # A link in the granted tree may lead below a mask.
+                mask = _covering(self._masks, self._resolve(path)) if self._masks else None
+                if mask is not None:
+                    return replace(attempt, reason=mask.reason)
                 linked = self._links_made and grant.writable and number in _DENIED
                 return attempt if linked else None
         if path.startswith(_SCRATCH) and not path.startswith(self._guarded):
@@ -337,6 +343,13 @@ def _attempt(message: Message, capability: str | None, operation: str, resource:
         pid=message.group_id,
         process_name=message.process_name[:64],
     )
+
+
+def _covering(masks: tuple[Mask, ...], path: str) -> Mask | None:
+    for mask in masks:
+        if path == mask.path or path.startswith(f"{mask.path}/"):
+            return mask
+    return None
 
 
 def _absolute(message: Message) -> str:

@@ -1,0 +1,368 @@
+"""Components on a real sandbox: what policy denies is denied, told, and has a granted twin."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import omnibase
+from omnibase import (
+    CapabilityDenied,
+    CapabilitySet,
+    ExecutionContext,
+    RegistryError,
+    ResourceLimitExceeded,
+    RunResult,
+    SandboxTimeout,
+)
+from omnibase.core import events
+from omnibase.core.registry import Lifecycle, Trust
+from tests.helpers.components import OneComponent
+from tests.security.harness import SCRIPTS, Outcome, observed
+
+_SECRET = "the salaries"
+_DATA = '@id("data") permit FileRead when { resource.path like "%s/*" }'
+_FORBID = (
+    '@id("secret") @reason("salaries are for people only") '
+    'forbid FileRead when { resource.path like "%s/secret/*" }'
+)
+_HOST = '@id("host") permit ExternalCommand when { resource.name == "host-python" }'
+_HOST_PYTHON = "EXTERNAL_COMMAND:host-python"
+
+Make = Callable[..., OneComponent]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Makes a component of a script in `scripts/`."""
+
+    def make(script: str, **options: Any) -> OneComponent:
+        return OneComponent(tmp_path / "r", (SCRIPTS / f"{script}.py").read_bytes(), **options)
+
+    return make
+
+
+@pytest.fixture
+def tree(area: Path) -> Path:
+    """A granted tree, with something in it that policy forbids."""
+    (area / "secret").mkdir()
+    (area / "secret" / "pay.csv").write_text(_SECRET)
+    (area / "open.txt").write_text("open")
+    return area
+
+
+def run(one: OneComponent, **options: Any) -> Outcome:
+    quotas = options.pop("quotas", {})
+
+    def go(bus: omnibase.EventBus) -> RunResult:
+        return omnibase.run_component(
+            "report", registry=one.directory, bus=bus, context=ExecutionContext(**quotas), **options
+        )
+
+    return observed(go)
+
+
+def names(outcome: Outcome) -> list[str]:
+    return [event.name for event in outcome.events]
+
+
+class TestMasks:
+    def test_what_a_forbid_covers_is_empty_and_an_attempt_names_it(
+        self, make: Make, tree: Path
+    ) -> None:
+        one = make(
+            "read_files",
+            requires=[f"FILE_READ:{tree}/**"],
+            policies=[_DATA % tree, _FORBID % tree],
+        )
+        paths = [f"{tree}/open.txt", f"{tree}/secret/pay.csv"]
+        outcome = run(one, args=paths)
+
+        error = outcome.assert_raised()
+        assert outcome.report[paths[0]] == "open"
+        assert outcome.report[paths[1]] == "ENOENT"
+        assert outcome.report[f"listing of {tree}/secret"] == []
+        violation = outcome.assert_violation(f"FILE_READ:{paths[1]}", operation="open")
+        assert violation.reason == "policy `secret`: salaries are for people only"
+        assert "(policy `secret`: salaries are for people only)" in error.message
+        assert error.hint is None, "nobody is told to grant what policy forbids"
+        (told,) = {event.reason for event in outcome.reported(events.SandboxViolation)}
+        assert told == violation.reason
+
+        one.put_policy(_DATA % tree)
+        twin = run(one, args=paths)
+        twin.assert_clean()
+        assert twin.report[paths[1]] == _SECRET
+
+    def test_every_event_names_the_component_and_the_policy(self, make: Make, tree: Path) -> None:
+        one = make("read_files", requires=[f"FILE_READ:{tree}/**"], policies=[_DATA % tree])
+        outcome = run(one, args=[f"{tree}/open.txt"])
+        outcome.assert_clean()
+        state = one.component.policy
+        assert state is not None
+        assert {event.componentid for event in outcome.events} == {str(one.uuid)}
+        assert {event.policydigest for event in outcome.events} == {f"sha256:{state.sha256}"}
+        assert {event.subject for event in outcome.events} == {"report@1.0.0"}
+        assert names(outcome) == [
+            "PolicyDecided", "CapabilityGranted", "SandboxStart", "SandboxExit",
+        ]  # fmt: skip
+        (decided,) = outcome.reported(events.PolicyDecided)
+        assert decided.requested == decided.granted == (f"FILE_READ:{tree}/**",)
+        assert decided.policy_version == state.version
+
+    def test_a_link_into_what_is_covered(self, make: Make, tree: Path) -> None:
+        (tree / "link").symlink_to("secret")
+        one = make(
+            "read_files",
+            requires=[f"FILE_READ:{tree}/**"],
+            policies=[_DATA % tree, _FORBID % tree],
+        )
+        path = f"{tree}/link/pay.csv"
+        outcome = run(one, args=[path])
+        outcome.assert_raised()
+        assert outcome.report[path] == "ENOENT"
+        violation = outcome.assert_violation(f"FILE_READ:{path}", operation="open")
+        assert violation.reason == "policy `secret`: salaries are for people only"
+
+    def test_what_appears_below_a_mask_during_the_run_is_told(self, make: Make, area: Path) -> None:
+        (area / "open.txt").write_text("open")
+        one = make(
+            "open_later",
+            requires=[f"FILE_READ:{area}/**"],
+            policies=[_DATA % area, _FORBID % area],
+        )
+        path = area / "secret" / "pay.csv"
+
+        def appear(_stream: str, _chunk: bytes) -> None:
+            if not path.exists():
+                path.parent.mkdir()
+                (area / "draft").write_text(_SECRET)
+                (area / "draft").rename(path)
+
+        outcome = run(one, args=[str(path)], on_output=appear)
+        outcome.assert_raised()
+        told = [v for v in outcome.violations if "it appeared after the start" in str(v.reason)]
+        assert told and told[0].capability in (f"FILE_READ:{path}", f"FILE_READ:{path.parent}")
+
+
+class TestDenials:
+    def test_without_a_policy_nothing_is_granted(self, make: Make, tree: Path) -> None:
+        one = make("read_files", requires=[f"FILE_READ:{tree}/**"])
+        outcome = run(one, args=[f"{tree}/open.txt"])
+        assert isinstance(outcome.error, CapabilityDenied)
+        assert outcome.result is None
+        assert names(outcome) == ["PolicyDecided", "CapabilityDenied"]
+        (denied,) = outcome.reported(events.CapabilityDenied)
+        assert denied.capability == f"FILE_READ:{tree}/**" and denied.stage == "pre-exec"
+
+        one.put_policy(_DATA % tree)
+        run(one, args=[f"{tree}/open.txt"]).assert_clean()
+
+    def test_a_component_that_asks_for_nothing_runs_without_a_policy(self, make: Make) -> None:
+        outcome = run(make("read_files"))
+        outcome.assert_clean()
+        assert {event.policydigest for event in outcome.events} == {None}
+
+    def test_an_override_never_exceeds_the_policy(self, make: Make, tree: Path) -> None:
+        one = make("read_files", requires=[f"FILE_READ:{tree}/open.txt"], policies=[_DATA % tree])
+        beyond, within = "FILE_READ:/etc/hostname", f"FILE_READ:{tree}/secret/pay.csv"
+        outcome = run(one, capabilities=[beyond], args=["/etc/hostname"])
+        assert isinstance(outcome.error, CapabilityDenied)
+        assert "SandboxStart" not in names(outcome)
+
+        degraded = run(one, capabilities=[beyond], args=["/etc/hostname"], degrade=True)
+        degraded.assert_raised()
+        assert degraded.finished.denied == (beyond,)
+        assert degraded.report["/etc/hostname"] == "EACCES"
+        degraded.assert_violation(beyond)
+        assert [e.capability for e in degraded.reported(events.CapabilityDenied)] == [beyond]
+
+        twin = run(one, capabilities=[within], args=[f"{tree}/secret/pay.csv"])
+        twin.assert_clean()
+        assert twin.report[f"{tree}/secret/pay.csv"] == _SECRET and twin.finished.denied == ()
+
+    def test_memory_is_narrowed_like_everything_else(self, make: Make) -> None:
+        one = make("use_memory", policies=["permit Memory when { resource.bytes <= 100000000 }"])
+        args = ["45"]
+        assert isinstance(run(one, args=args).error, ResourceLimitExceeded)
+        refused = run(one, args=args, capabilities=["MEMORY:128MiB"])
+        assert isinstance(refused.error, CapabilityDenied)
+        run(one, args=args, capabilities=["MEMORY:100MB"]).assert_clean()
+
+    def test_trust_and_environment_decide(self, make: Make, tree: Path) -> None:
+        condition = 'when { context.trust == "trusted" && context.environment == "production" }'
+        one = make(
+            "read_files",
+            requires=[f"FILE_READ:{tree}/open.txt"],
+            policies=[f"permit FileRead {condition}"],
+        )
+        args = [f"{tree}/open.txt"]
+        assert isinstance(run(one, args=args, environment="production").error, CapabilityDenied)
+        one.update(trust=Trust.TRUSTED)
+        assert isinstance(run(one, args=args).error, CapabilityDenied)
+        run(one, args=args, environment="production").assert_clean()
+
+    def test_a_retired_component_does_not_run(self, make: Make) -> None:
+        one = make("read_files")
+        one.update(lifecycle=Lifecycle.ACTIVE)
+        run(one).assert_clean()
+        one.store.retire(one.uuid)
+
+        def go(bus: omnibase.EventBus) -> RunResult:
+            return omnibase.run_component(str(one.uuid), registry=one.store, bus=bus)
+
+        outcome = observed(go)
+        assert isinstance(outcome.error, RegistryError)
+        assert names(outcome) == ["RunRefused"]
+
+
+class TestTheRegistryItself:
+    @pytest.mark.parametrize("place", ["policies", "scripts", "components"])
+    def test_no_grant_writes_to_it(self, make: Make, area: Path, place: str) -> None:
+        script = (
+            b"import sys\n"
+            b"for path in sys.argv[1:]:\n"
+            b"    try: open(path, 'w').write('mine')\n"
+            b"    except OSError as error: print(error.errno)\n"
+        )
+        write = 'permit FileWrite when { resource.path like "/var/lib/*" }'
+        read = 'permit FileRead when { resource.path like "/var/lib/*" }'
+        one = OneComponent(
+            area / "registry", script, requires=[f"FILE_WRITE:{area}/**"], policies=[write, read]
+        )
+        target = area / "registry" / place / "planted"
+        before = sorted(path.name for path in (area / "registry" / place).iterdir())
+        outcome = run(one, args=[str(target), str(area / "mine.txt")])
+        outcome.assert_raised()
+        outcome.assert_violation(f"FILE_WRITE:{target}")
+        assert sorted(path.name for path in (area / "registry" / place).iterdir()) == before
+        assert (area / "mine.txt").read_text() == "mine", "the granted twin"
+        assert one.store.verify() == []
+
+
+class TestWithoutASandbox:
+    def test_all_have_to_agree(self, make: Make, tmp_path: Path) -> None:
+        one = make("read_files", requires=[_HOST_PYTHON], policies=[_HOST], trust=Trust.TRUSTED)
+        breaks: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
+            ({"trust": Trust.SEMI_TRUSTED}, (_HOST,), "not `trusted`"),
+            ({"capabilities_required": CapabilitySet()}, (_HOST,), "do not name it"),
+            ({}, ("permit ExternalCommand",), "that name and no other"),
+            ({}, ("permit FileRead",), "no policy permits"),
+        ]
+        good = {
+            "trust": Trust.TRUSTED, "capabilities_required": CapabilitySet.parse([_HOST_PYTHON]),
+        }  # fmt: skip
+        for fields, policies, reason in breaks:
+            one.update(**{**good, **fields})
+            one.put_policy(*policies)
+            outcome = run(one, unsandboxed=True)
+            assert isinstance(outcome.error, CapabilityDenied)
+            assert reason in outcome.error.message
+            (denied,) = outcome.reported(events.CapabilityDenied)
+            assert denied.capability == _HOST_PYTHON and reason in denied.reason
+            assert outcome.reported(events.UnsandboxedStart) == []
+        one.update(**good)
+        one.put_policy(_HOST)
+        sandboxed = run(one)
+        sandboxed.assert_clean()
+        assert sandboxed.finished.sandboxed and "SandboxStart" in names(sandboxed)
+        assert not run(one, unsandboxed=True).finished.sandboxed
+
+    def test_it_is_audited_limited_and_leaves_nothing(self, make: Make, area: Path) -> None:
+        one = make("on_the_host", requires=[_HOST_PYTHON], policies=[_HOST], trust=Trust.TRUSTED)
+        (area / "host.txt").write_text("of the host")
+        outcome = run(
+            one,
+            args=[str(area / "host.txt"), str(area / "pid")],
+            stdin=b"typed",
+            env={"MODE": "fast"},
+            unsandboxed=True,
+        )
+        assert outcome.error is None
+        assert outcome.report["read"] == "of the host" and outcome.report["stdin"] == "typed"
+        assert set(outcome.report["names"]) <= {"LANG", "MODE", "PATH", "PWD", "TMPDIR", "LC_CTYPE"}
+        assert names(outcome) == ["PolicyDecided", "UnsandboxedStart", "SandboxExit"]
+        (start,) = outcome.reported(events.UnsandboxedStart)
+        assert start.policies == ("host",) and start.script == "main.py"
+        # Its PID was the namespace's; what it left would name its run directory.
+        left = _naming(outcome.finished.run_id)
+        assert left == [], left
+
+    @pytest.mark.parametrize(
+        ("code", "error"),
+        [
+            (b"while True: pass", SandboxTimeout),
+            (b"import os\nif os.fork() == 0:\n while True: pass\nos.wait()", SandboxTimeout),
+            (b"print('x' * 70000)\nimport time\ntime.sleep(60)", ResourceLimitExceeded),
+            (b"kept = bytearray(90_000_000)", ResourceLimitExceeded),
+        ],
+        ids=["time", "time of a child", "output", "memory"],
+    )
+    def test_its_limits_hold(self, tmp_path: Path, code: bytes, error: type[Exception]) -> None:
+        one = OneComponent(
+            tmp_path / "r", code, requires=[_HOST_PYTHON], policies=[_HOST], trust=Trust.TRUSTED
+        )
+        outcome = run(one, unsandboxed=True, quotas={"wall_seconds": 2.0, "output_bytes": 65536})
+        assert type(outcome.error) is error, outcome
+        assert _naming(outcome.finished.run_id) == []
+
+    def test_its_exit_code_and_signal_are_told(self, tmp_path: Path) -> None:
+        code = b"import os, sys\nif sys.argv[1:]: os.kill(os.getpid(), 15)\nsys.exit(7)"
+        one = OneComponent(
+            tmp_path / "r", code, requires=[_HOST_PYTHON], policies=[_HOST], trust=Trust.TRUSTED
+        )
+        plain = run(one, unsandboxed=True).finished
+        assert (plain.exit_code, plain.signal, plain.stderr) == (7, None, b"")
+        killed = run(one, unsandboxed=True, args=["kill"]).finished
+        assert (killed.exit_code, killed.signal, killed.stderr) == (143, 15, b"")
+
+
+def _naming(run_id: str) -> list[str]:
+    """Processes that name a run, on the command line or as their working directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                told = (entry / "cmdline").read_bytes().decode("utf-8", "replace")
+                told += os.readlink(entry / "cwd")
+            except OSError:
+                continue
+            if run_id in told:
+                found.append(told)
+    return found
+
+
+def test_cancelling_a_run_of_a_component_ends_it(make: Make, tmp_path: Path) -> None:
+    import asyncio
+
+    one = OneComponent(tmp_path / "r", b"print('up', flush=True)\nimport time\ntime.sleep(60)")
+    bus, sink = omnibase.EventBus(), events.CollectingSink()
+    bus.subscribe(sink)
+
+    async def cancel_it() -> None:
+        up = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(
+            omnibase.arun_component(
+                "report",
+                registry=one.directory,
+                bus=bus,
+                on_output=lambda *_: loop.call_soon_threadsafe(up.set),
+            )
+        )
+        await up.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel_it())
+    (exit,) = [event.data for event in sink.events if isinstance(event.data, events.SandboxExit)]
+    assert exit.outcome == "cancelled"
+    assert json.loads(sink.events[-1].to_json())["componentid"] == str(one.uuid)
+    assert threading.active_count() < 20
