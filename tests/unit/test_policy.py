@@ -558,9 +558,22 @@ def test_lint(texts: list[str], codes: list[str]) -> None:
         assert (one.other is None) or f"`{one.other}`" in one.message
 
 
-def test_lint_keeps_quiet_about_what_is_too_complex(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lint_says_what_it_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'permit ArtifactRead when { resource.name like "*" }'
     monkeypatch.setattr("omnibase.core.security.policy_lint.MAX_LINT_STEPS", 0)
-    assert lint(policy('permit ArtifactRead when { resource.name like "*" }')) == ()
+    assert [(one.code, one.policy) for one in lint(policy(text))] == [("OBP009", "policy0")]
+    assert lint(policy(f'@lint_ignore("OBP009") {text}')) == ()
+    monkeypatch.setattr("omnibase.core.security.policy_lint.MAX_LINT_CASES", 0)
+    assert [one.code for one in lint(policy("permit Memory"))] == ["OBP001", "OBP009"]
+
+
+def test_lint_is_bounded() -> None:
+    texts = [
+        f'permit FileRead when {{ context.environment == "e{n}" && context.trust == "trusted" '
+        '&& context.lifecycle == "active" }'
+        for n in range(300)
+    ]
+    assert [one.code for one in lint(policy(*texts))] == ["OBP009"]
 
 
 # --- tables ------------------------------------------------------------------------------

@@ -126,7 +126,13 @@ class SqlStore(ChainedStore):
         from sqlalchemy import inspect
 
         file = self._engine.url.database
-        new = self._engine.dialect.name == "sqlite" and file and not os.path.lexists(file)
+        # A directory that is not there is a slip of the pen, and fails below.
+        new = (
+            self._engine.dialect.name == "sqlite"
+            and file is not None
+            and not os.path.lexists(file)
+            and os.path.isdir(os.path.dirname(file) or ".")
+        )
         if not self._made and not new:
             with self._transaction(write=False) as connection:
                 have = set(inspect(connection).get_table_names())

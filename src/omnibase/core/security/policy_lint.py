@@ -24,7 +24,10 @@ from omnibase.core.security.policy_schema import LINT_CODES
 __all__ = ["LintFinding", "lint"]
 
 MAX_LINT_STEPS = 1_000_000
-"""Steps that one lint may take; what it leaves open is not reported."""
+"""Steps that one lint may take (some seconds); what it leaves open is told as ``OBP009``."""
+
+MAX_LINT_CASES = 200_000
+"""Policies times contexts that one lint looks at; likewise."""
 
 _WIDE = {
     CapabilityType.FILE_READ: "OBP002",
@@ -67,19 +70,35 @@ def lint(policy: Policy) -> tuple[LintFinding, ...]:
     each of them.
     """
     linter = _Linter(policy)
-    return tuple(
+    findings = [
         found
         for rule in policy.rules
         for found in linter.findings(rule)
         if found.code not in rule.ignored
-    )
+    ]
+    if linter.left_open is not None and "OBP009" not in linter.left_open.ignored:
+        findings.append(_finding("OBP009", linter.left_open))
+    return tuple(findings)
 
 
 class _Linter:
+    """Looks at one policy after the other.
+
+    Attributes:
+        left_open: The first that was too complex to be checked whole.
+    """
+
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.meter = Meter(MAX_LINT_STEPS)
-        self.contexts = [dict(policy.conditions(one)) for one in relevant_contexts(policy)]
+        self.left_open: Rule | None = None
+        contexts = relevant_contexts(policy)
+        whole = len(contexts) * len(policy.rules) <= MAX_LINT_CASES
+        if not whole:
+            self.left_open = policy.rules[0]
+        # Contexts in which every policy says the same are one.
+        distinct = dict.fromkeys(policy.conditions(one) for one in contexts if whole)
+        self.contexts = [dict(one) for one in distinct]
         self.position = {rule: i for i, rule in enumerate(policy.rules)}
 
     def findings(self, rule: Rule) -> Iterator[LintFinding]:
@@ -89,6 +108,8 @@ class _Linter:
             code = "OBP007"
         if code is not None:
             yield _finding(code, rule)
+        if not self.contexts:
+            return
         try:
             samples = [self._find(rule, where.get(rule, False)) for where in self.contexts]
             if not any(samples):
@@ -103,9 +124,10 @@ class _Linter:
             if rule.is_permit and self._within(rule, forbids, samples):
                 yield _finding("OBP005", rule, forbids[0] if len(forbids) == 1 else None)
         except Undecided:
-            return
+            self.left_open = self.left_open or rule
 
     def _find(self, rule: Rule, condition: Condition) -> str | None:
+        self.meter.spend(1)
         return find(rule.type, None, condition, self.meter)
 
     def _too_wide(self, rule: Rule) -> str | None:
@@ -123,7 +145,7 @@ class _Linter:
                 if find(rule.type, everything, rest, self.meter) is None:
                     return code
         except Undecided:
-            pass
+            self.left_open = self.left_open or rule
         return None
 
     def _similar(self, rule: Rule) -> Iterator[Rule]:
@@ -139,6 +161,7 @@ class _Linter:
     def _within(self, rule: Rule, others: list[Rule], samples: list[str | None] | None) -> bool:
         """Says whether others say all that a policy says, in every context."""
         for i, where in enumerate(self.contexts):
+            self.meter.spend(len(others))
             union = any_of(where.get(other, False) for other in others)
             sample = samples[i] if samples else None
             # A quick answer for most: the one resource that is known.
