@@ -34,7 +34,11 @@ CLOSED: Final = 141
 TABLE: Final[tuple[tuple[str, str], ...]] = (
     ("0–255", "the script's own code, when it ended by itself (`128 + n`: signal `n` ended it)"),
     ("0", "every other command: it did what was asked"),
-    ("1", "`doctor`: no sandbox can run on this machine"),
+    (
+        "1",
+        "`doctor`: no sandbox can run on this machine; `policy lint`, `policy test`, "
+        "`policy diff`, `registry verify`: something was found",
+    ),
     ("2", "usage, or a bad script, file, flag or capability; nothing was started"),
     ("120", "before the start: a capability was denied, or a record or policy was tampered with"),
     ("121", "violation: the script tried what it was not granted"),

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from omnibase.errors import ConfigurationError, RegistryError
+from omnibase.core.security.patterns import quoted
+from omnibase.errors import ConfigurationError, PolicyError, RegistryError
 
 if TYPE_CHECKING:
     from omnibase.cli.commands import Parser
@@ -27,13 +28,17 @@ __all__ = [
     "author_of",
     "context_of",
     "existing",
+    "is_file",
+    "named_policies",
     "named_policy",
+    "no_policy",
     "opened",
     "read_file",
     "read_policy",
 ]
 
 _FILE_SUFFIXES: Final = (".json", ".cedar")
+_NOBODY: Final = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,15 +47,32 @@ class NamedPolicy:
 
     Attributes:
         policy: The policy.
+        document: Its document in Cedar's JSON form: what is kept, byte for byte.
         source: For messages: a file, or ``name@version#policy-version``.
         component: Whose it is, if it came from the registry.
         version: As the registry counts it, likewise.
     """
 
     policy: Policy
+    document: bytes
     source: str
     component: Component | None = None
     version: int | None = None
+
+    @property
+    def names_nobody(self) -> bool:
+        """Whether it is a file that does not say whose policy it is, having none in it."""
+        return self.policy.principal == _NOBODY
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns which policy it is as JSON-ready data."""
+        return {
+            "source": self.source,
+            "component": None if self.names_nobody else str(self.policy.principal),
+            "version": self.version,
+            "sha256": self.policy.sha256,
+            "policies": len(self.policy.rules),
+        }
 
 
 def add_registry_option(parser: Parser) -> None:
@@ -221,19 +243,33 @@ def read_policy(path: str, principal: UUID | None = None) -> NamedPolicy:
     from omnibase.core.security.policy import Policy
     from omnibase.core.security.policy_schema import MAX_POLICY_FILE_BYTES
 
-    data = read_file(path, MAX_POLICY_FILE_BYTES, "a policy file")
-    if data.lstrip()[:1] == b"{":
-        principal = principal or _principal_of(path, data)
-        return NamedPolicy(policy=Policy.parse(data, path, principal), source=path)
-    from omnibase.core.security.policy_text import json_of
+    document = read_file(path, MAX_POLICY_FILE_BYTES, "a policy file")
+    if not _is_json(path, document):
+        from omnibase.core.security.policy_text import json_of
 
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"`{path}` is not UTF-8", hint="name a policy file") from None
-    document = json_of(text, path)
+        document = json_of(_text(path, document), path)
     principal = principal or _principal_of(path, document)
-    return NamedPolicy(policy=Policy.parse(document, path, principal), source=path)
+    policy = Policy.parse(document, path, principal)
+    return NamedPolicy(policy=policy, document=document, source=path)
+
+
+def _is_json(path: str, data: bytes) -> bool:
+    """Says which form a file is in: its name does, else what it begins with."""
+    if path.endswith(_FILE_SUFFIXES):
+        return path.endswith(".json")
+    return data.lstrip()[:1] == b"{"
+
+
+def _text(path: str, data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise PolicyError(
+            f"{quoted(path)}, line {line}: byte `0x{data[error.start]:02x}` is not UTF-8",
+            details={"source": quoted(path)[1:-1], "line": line},
+            hint="save it as UTF-8",
+        ) from None
 
 
 def _principal_of(path: str, data: bytes) -> UUID:
@@ -244,7 +280,20 @@ def _principal_of(path: str, data: bytes) -> UUID:
     with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
         for policy in json.loads(data)["staticPolicies"].values():
             return UUID(policy["principal"]["entity"]["id"])
-    return UUID(int=0)  # no policy names anybody: what it permits is nothing
+    return _NOBODY
+
+
+def is_file(reference: str) -> bool:
+    """Says whether a policy is named by its file, and not by its component."""
+    return "/" in reference or reference.endswith(_FILE_SUFFIXES)
+
+
+def named_policies(options: Any, *references: str) -> tuple[NamedPolicy, ...]:
+    """Finds policies as `named_policy` does; files alone need no registry."""
+    if all(map(is_file, references)):
+        return tuple(map(read_policy, references))
+    with existing(options) as store:
+        return tuple(named_policy(reference, store) for reference in references)
 
 
 def named_policy(reference: str, store: RegistryStore | None) -> NamedPolicy:
@@ -257,7 +306,7 @@ def named_policy(reference: str, store: RegistryStore | None) -> NamedPolicy:
     Raises:
         ConfigurationError, PolicyError, RegistryError: It cannot be had.
     """
-    if store is None or "/" in reference or reference.endswith(_FILE_SUFFIXES):
+    if store is None or is_file(reference):
         return read_policy(reference)
     from omnibase.components import policy_of
 
@@ -270,16 +319,22 @@ def named_policy(reference: str, store: RegistryStore | None) -> NamedPolicy:
             )
         version = int(number)
     component = store.find(name)
-    policy, document = policy_of(store, component, version)
-    if document is None:
-        raise RegistryError(
-            f"`{component.reference}` has no policy",
-            details={"reason": "missing", "uuid": str(component.uuid)},
-            hint=f"add one: `omnibase policy import {component.uuid} FILE`",
-        )
+    policy, found = policy_of(store, component, version)
+    if found is None:
+        raise no_policy(component)
     return NamedPolicy(
         policy=policy,
-        source=f"{component.reference}#{document.version}",
+        document=found.document,
+        source=f"{component.reference}#{found.version}",
         component=component,
-        version=document.version,
+        version=found.version,
+    )
+
+
+def no_policy(component: Component) -> RegistryError:
+    """Returns the error for a component that has no policy."""
+    return RegistryError(
+        f"`{component.reference}` has no policy, so that everything is denied",
+        details={"reason": "missing", "uuid": str(component.uuid)},
+        hint=f"add one: `omnibase policy import {component.uuid} FILE`",
     )
