@@ -14,10 +14,7 @@ CLOSING := ^=+ .* in [0-9.]+s.* =+$$
 
 # The modules that decide: every branch of them is tested.
 DECIDING := $(wildcard \
-  src/omnibase/core/security/capabilities.py \
-  src/omnibase/core/security/globs.py \
-  src/omnibase/core/security/*patterns.py \
-  src/omnibase/core/security/segments.py \
+  src/omnibase/core/security/*.py \
   src/omnibase/core/sandbox/compile.py \
   src/omnibase/core/sandbox/seccomp.py \
   src/omnibase/core/sandbox/monitor/ledger.py \

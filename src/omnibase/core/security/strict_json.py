@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from omnibase.core.security.globs import quoted
+from omnibase.core.security.globs import quoted, quoted_path
 from omnibase.errors import ConfigurationError, OmniBaseError
 
 __all__ = ["JsonPath", "json_path", "located", "parse_json", "read_file"]
@@ -139,8 +139,8 @@ def _placed(
     error: OmniBaseError, source: str, text: str | None, offset: int | None
 ) -> OmniBaseError:
     """Returns the same error with the place in its message and details."""
-    details: dict[str, Any] = {"source": quoted(source)[1:-1], **error.details}
-    place = quoted(source)
+    details: dict[str, Any] = {"source": quoted_path(source)[1:-1], **error.details}
+    place = quoted_path(source)
     if text is not None and offset is not None:
         details["line"] = text.count("\n", 0, offset) + 1
         details["column"] = offset - (text.rfind("\n", 0, offset) + 1) + 1
@@ -170,13 +170,19 @@ def _reject_atom(atom: str, message: str, hint: str) -> NoReturn:
 
 def _reject_duplicate(key: str) -> NoReturn:
     def find(text: str) -> int | None:
-        seen = set()
-        for path, offset, owner in _walk(text):
-            if owner is not None and path[-1] == key:
-                if owner in seen:
-                    return offset
-                seen.add(owner)
-        return None
+        met: set[int] = set()
+
+        def again(owner: int) -> bool:
+            known = owner in met
+            met.add(owner)
+            return known
+
+        places = (
+            offset
+            for path, offset, owner in _walk(text)
+            if owner is not None and path[-1] == key and again(owner)
+        )
+        return next(places, None)
 
     raise _Rejected(f"duplicate key {quoted(key)}", "keep one of the two", find)
 
