@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "execute"]
 
+_POSITIONALS: Final = {
+    "add": "[FILE] ",
+    **dict.fromkeys(("show", "update", "retire", "history"), "COMPONENT "),
+}
 _COMPONENT: Final = "uuid, name, name@version or name@constraint"
 _SHOWN: Final = 20
 _KEPT: Final = 1000
@@ -93,6 +97,7 @@ def add_arguments(parser: Parser, name: str) -> None:
     from omnibase.cli.stores import add_author_options, add_registry_option
 
     command = name.partition(" ")[2]
+    parser.usage = f"{parser.prog} {_POSITIONALS.get(command, '')}[options]"
     if command in ("show", "update", "retire", "history"):
         parser.add_argument("component", metavar="COMPONENT", help=_COMPONENT)
     add_registry_option(parser)

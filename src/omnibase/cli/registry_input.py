@@ -57,12 +57,12 @@ def new_component(options: Any) -> tuple[Component, bytes | None]:
     if "uuid" not in document:
         document["uuid"] = str(uuid4())
         if options.policy is not None:
-            principal = stores.read_policy(options.policy).policy.principal
-            if principal.int:  # else the document names nobody
-                document["uuid"] = str(principal)
+            named = stores.read_policy(options.policy)
+            if not named.names_nobody:
+                document["uuid"] = str(named.policy.principal)
     component = _read(document, options, text)
     if options.policy is not None:
-        policy = stores.read_policy(options.policy, component.uuid).policy.to_json()
+        policy = stores.read_policy(options.policy, component.uuid).document
     return component, policy
 
 
@@ -185,6 +185,7 @@ def _read(document: dict[str, Any], options: Any, text: str) -> Component:
         given = getattr(options, name, None) is not None
         if not text or given:
             raise
+        error.hint = error.hint or "write it as `docs/schemas/component.schema.json` says"
         raise located(error, options.file, text) from None
 
 

@@ -190,13 +190,16 @@ def existing(options: Any, *, or_new: bool = False) -> Iterator[RegistryStore]:
 
 def _sqlite_file(url: str) -> str | None:
     """Returns the file of an SQLite URL that names one."""
+    # What is wrong with it, opening it says.
     try:
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import ArgumentError
-
+    except ImportError:
+        return None
+    try:
         parsed = make_url(url)
-    except (ImportError, ArgumentError):
-        return None  # opening it says what is wrong
+    except ArgumentError:
+        return None
     named = parsed.database if parsed.get_backend_name() == "sqlite" else None
     return None if named in (None, "", ":memory:") else named
 
