@@ -41,7 +41,14 @@ def find(view: View, reference: str) -> Component:
             missing(f"there is no component {quoted(reference)}", "see `omnibase registry list`")
         return component
     name, at, text = reference.partition("@")
-    check_name(name)
+    try:
+        check_name(name)
+    except RegistryError:
+        raise RegistryError(
+            f"{quoted(reference)} names no component",
+            details={"reason": "invalid"},
+            hint="write a uuid, or a name such as `report`, `report@1.4.0` or `report@^1.4`",
+        ) from None
     constraint = Constraint.parse(text) if at else None
     if constraint and constraint.exact:
         return _exact(view, name, constraint.exact)

@@ -23,6 +23,7 @@ __all__ = [
     "plainly_disjoint",
     "plainly_outside",
     "quoted",
+    "quoted_path",
     "shortest",
     "to_regex",
 ]
@@ -45,6 +46,11 @@ def quoted(text: str) -> str:
         escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
         shown = "".join(escaped)
     return f"`{shown}…`" if len(text) > 80 else f"`{shown}`"
+
+
+def quoted_path(path: str) -> str:
+    """Returns a file's name as `quoted` does, but cut in front: its end tells files apart."""
+    return quoted(path) if len(path) <= 80 else f"`…{quoted(path[-80:])[1:]}"
 
 
 def is_glob(text: str) -> bool:

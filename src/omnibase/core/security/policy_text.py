@@ -16,6 +16,7 @@ from omnibase.core.security.conditions import (
     all_of,
     negate,
 )
+from omnibase.core.security.globs import quoted_path
 from omnibase.core.security.host_patterns import HostPattern
 from omnibase.core.security.name_patterns import SecretPattern, SizePattern
 from omnibase.core.security.patterns import quoted
@@ -110,7 +111,9 @@ def text_of(document: dict[str, Any]) -> str:
 
 def _refuse(source: str, message: str, hint: str) -> NoReturn:
     raise PolicyError(
-        f"{quoted(source)}: {message}", details={"source": quoted(source)[1:-1]}, hint=hint
+        f"{quoted_path(source)}: {message}",
+        details={"source": quoted_path(source)[1:-1]},
+        hint=hint,
     ) from None
 
 
