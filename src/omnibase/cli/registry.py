@@ -143,7 +143,7 @@ def execute(invocation: Invocation) -> int:
     try:
         return run(options)
     except OmniBaseError as error:
-        told = _told(error, "COMPONENT" if hasattr(options, "component") else "--name")
+        told = _told(error)
         if options.json and not isinstance(told, ConfigurationError):
             from omnibase.cli.report import print_json
 
@@ -151,12 +151,12 @@ def execute(invocation: Invocation) -> int:
         raise told from None
 
 
-def _told(error: OmniBaseError, name: str) -> OmniBaseError:
+def _told(error: OmniBaseError) -> OmniBaseError:
     if not isinstance(error, RegistryError):
         return error
     from omnibase.cli.registry_view import in_words
 
-    return in_words(error, name)
+    return in_words(error)
 
 
 def _list(options: Any) -> int:
@@ -211,7 +211,7 @@ def _readable(
                 if error.details.get("reason") in ("busy", "unavailable"):
                     return  # so are all others
     except OmniBaseError as error:
-        told(_told(error, "--name"))
+        told(_told(error))
 
 
 def _uuids(store: RegistryStore, name: str | None) -> Iterator[UUID]:

@@ -19,7 +19,7 @@ _FLAGS: Final = {
     "entrypoint": "--script",
     **{
         name: f"--{name}"
-        for name in ("uuid", "version", "owner", "description", "lifecycle", "trust", "author",
+        for name in ("uuid", "name", "version", "owner", "description", "lifecycle", "trust", "author",
                      "comment")
     },
 }  # fmt: skip
@@ -41,22 +41,18 @@ class Change(NamedTuple):
     new: Any
 
 
-def in_words(error: RegistryError, name: str) -> RegistryError:
+def in_words(error: RegistryError) -> RegistryError:
     """Returns an error of the store as whoever typed the command knows things.
 
     A value that was typed has its flag in place of its JSON path, and a conflict
     with another's change says to run the command again.
-
-    Args:
-        error: The error.
-        name: What a component's name was typed as.
     """
     details, message, hint = error.details, error.message, error.hint
     if details.get("reason") == "conflict" and "revision" in details:
         hint = "run the command again: it looks at the component anew"
     path = str(details.get("json_path", ""))
     member = re.sub(r"^\$\.(?:revision\.)?", "", path)
-    typed = {**_FLAGS, "name": name}.get(member)
+    typed = _FLAGS.get(member)
     if typed is not None and "source" not in details:
         message = message.replace(f"`{path}`", f"`{typed}`")
         if f"`{typed}`" not in message:
