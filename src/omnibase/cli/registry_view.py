@@ -19,8 +19,8 @@ _FLAGS: Final = {
     "entrypoint": "--script",
     **{
         name: f"--{name}"
-        for name in ("uuid", "name", "version", "owner", "description", "lifecycle", "trust", "author",
-                     "comment")
+        for name in ("uuid", "name", "version", "owner", "description", "lifecycle", "trust",
+                     "author", "comment")
     },
 }  # fmt: skip
 _COLUMNS: Final = (36, 10, 12, 6, 30)
