@@ -3,28 +3,72 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import omnibase
+from omnibase.core.registry import Component
+from omnibase.core.security.policy import Policy
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE / "data"
 
 
+POLICY = """\
+@id("data")
+permit(principal == Component::"{uuid}", action == Action::"use", resource is FileRead)
+when {{ resource.path like "{data}/*" }};
+
+@id("keep-back")
+@reason("the other file is for people only")
+forbid(principal == Component::"{uuid}", action == Action::"use", resource is FileRead)
+when {{ resource.path == "{data}/other.txt" }};
+"""
+
+
 def show(title: str, script: Path, *grants: str) -> list[str]:
-    """Runs a script, shows what it printed and what was reported, and returns the latter."""
+    """Runs a script with some grants."""
+
+    def run(bus: omnibase.EventBus) -> omnibase.RunResult:
+        return omnibase.run(script, args=[str(DATA)], capabilities=grants, bus=bus)
+
+    return watch(f"{title}\n  grants: {', '.join(grants) or 'none'}", run)
+
+
+def show_component(title: str, script: Path) -> list[str]:
+    """Runs the script as a component that requires all of the data, as its policy allows."""
+    with tempfile.TemporaryDirectory() as registry:
+        store = omnibase.open_registry(registry)
+        new = Component.new(name="agent", version="1.0.0", owner="demo")
+        required = omnibase.CapabilitySet.parse([f"FILE_READ:{DATA}/**"])
+        uuid = store.add(replace(new, capabilities_required=required)).uuid
+        store.add_script(uuid, "agent.py", script.read_bytes())
+        text = POLICY.format(uuid=uuid, data=DATA)
+        policy = Policy.from_cedar(text, "demo.cedar", uuid).to_json()
+        store.put_policy(uuid, policy, expected_version=0)
+
+        def run(bus: omnibase.EventBus) -> omnibase.RunResult:
+            return omnibase.run_component("agent", registry=store, args=[str(DATA)], bus=bus)
+
+        return watch(f"{title}\n  requires: FILE_READ:{DATA}/**", run)
+
+
+def watch(title: str, run: Callable[[omnibase.EventBus], omnibase.RunResult]) -> list[str]:
+    """Shows what a run printed and what was reported, and returns the latter."""
     print(f"\n{title}")
-    print(f"  grants: {', '.join(grants) or 'none'}")
     events: list[str] = []
     bus = omnibase.EventBus()
     bus.subscribe(lambda event: events.append(event.name))
     reported: list[str] = []
     try:
-        result = omnibase.run(script, args=[str(DATA)], capabilities=grants, bus=bus)
+        result = run(bus)
     except omnibase.SandboxViolationError as error:
         result = error.result
         for violation in error.violations:
-            reported.append(violation.capability or violation.operation)
+            why = f" ({violation.reason})" if violation.reason else ""
+            reported.append((violation.capability or violation.operation) + why)
         outcome = f"SandboxViolationError, {len(error.violations)} kinds of attempt"
     except omnibase.ResourceLimitExceeded as error:
         result = error.result
@@ -48,14 +92,18 @@ def main() -> int:
     some = show("2. The same script, allowed to read one file", script, allowed)
     less = show("3. 60 MB of memory, without permissions (the limit is 50 MB)", hog)
     more = show("4. The same, with memory granted", hog, "MEMORY:128MiB")
+    kept = show_component("5. The agent's script as a component: its policy decides", script)
+    other = f"FILE_READ:{DATA}/other.txt"
 
     held = (
-        {allowed, f"FILE_READ:{DATA}/other.txt", "FILE_READ:/etc/passwd"} <= set(bare)
+        {allowed, other, "FILE_READ:/etc/passwd"} <= set(bare)
         and "NETWORK_CONNECT:93.184.215.14:80" in bare
         and "EXTERNAL_COMMAND:id" in bare
         and set(bare) - set(some) == {allowed}
         and less == ["memory"]
         and more == []
+        and f"{other} (policy `keep-back`: the other file is for people only)" in kept
+        and not any(name.startswith(allowed) for name in kept)
     )
     print(f"\n{'Every line held.' if held else 'A line did not hold: see above.'}")
     return 0 if held else 1
