@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from omnibase.components import (
         ComponentPlan,
         arun_component,
-        open_registry,
         plan_component,
         run_component,
     )
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
         SandboxUnavailable,
         SandboxViolationError,
     )
+    from omnibase.registries import open_registry
 
 # Each name is imported when it is first used: `omnibase --version` needs none.
 _HOMES = {
@@ -44,10 +44,10 @@ _HOMES = {
     "omnibase.components": (
         "ComponentPlan",
         "arun_component",
-        "open_registry",
         "plan_component",
         "run_component",
     ),
+    "omnibase.registries": ("open_registry",),
     "omnibase.core.context": ("ExecutionContext",),
     "omnibase.core.events": ("EventBus", "JsonlSink", "default_bus"),
     "omnibase.core.sandbox.monitor.violations": ("Violation",),

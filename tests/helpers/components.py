@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omnibase.components import open_registry
+from omnibase.registries import open_registry
 from omnibase.core.registry import Component, RegistryStore
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.core.security.policy import Policy

@@ -18,7 +18,7 @@ from uuid import UUID
 import pytest
 
 from omnibase.cli import main
-from omnibase.components import open_registry
+from omnibase.registries import open_registry
 from omnibase.core.registry import Component, FileStore, RegistryStore
 from omnibase.core.registry.store import MAX_SCRIPT_BYTES
 from omnibase.errors import RegistryError

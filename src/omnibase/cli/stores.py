@@ -96,28 +96,28 @@ def add_author_options(parser: Parser) -> None:
     record.add_argument("--comment", action=Once, metavar="TEXT", help="why")
 
 
-def add_context_options(parser: Parser, *, component: bool = True) -> None:
+def add_context_options(parser: Parser, *, every: bool = False) -> None:
     """Adds the circumstances that conditions ask for.
 
     Args:
         parser: Gets the options.
-        component: The policy may be a component's, whose trust and lifecycle count.
+        every: What is not given is every circumstance that matters; else it is the
+            component's, or a default.
     """
     from omnibase.cli.commands import Once
 
-    default = "the component's, else " if component else ""
+    of_component, where_run = "the component's, else ", "default"
+    if every:
+        of_component, where_run = "", "all that the policies tell apart"
     where = parser.add_argument_group("circumstances")
-    where.add_argument(
-        "--trust", action=Once, metavar="untrusted|semi_trusted|trusted",
-        help=f"(default: {default}untrusted)",
-    )  # fmt: skip
-    where.add_argument(
-        "--lifecycle", action=Once, metavar="draft|active|deprecated|retired",
-        help=f"(default: {default}active)",
-    )  # fmt: skip
-    where.add_argument(
-        "--environment", action=Once, metavar="NAME", help="where it runs (default: default)"
-    )
+    for flag, values, default in (
+        ("--trust", "untrusted|semi_trusted|trusted", "untrusted"),
+        ("--lifecycle", "draft|active|deprecated|retired", "active"),
+        ("--environment", "NAME", ""),
+    ):
+        shown = where_run if every or not default else of_component + default
+        what = "where it runs " if not default else ""
+        where.add_argument(flag, action=Once, metavar=values, help=f"{what}(default: {shown})")
 
 
 def context_of(options: Any, component: Component | None = None) -> PolicyContext:
@@ -151,7 +151,7 @@ def author_of(options: Any) -> str:
 @contextlib.contextmanager
 def opened(options: Any) -> Iterator[RegistryStore]:
     """Opens the registry that the command line names."""
-    from omnibase.components import open_registry
+    from omnibase.registries import open_registry
 
     with contextlib.closing(open_registry(options.registry)) as store:
         yield store
@@ -247,6 +247,12 @@ def read_policy(path: str, principal: UUID | None = None) -> NamedPolicy:
     from omnibase.core.security.policy_schema import MAX_POLICY_FILE_BYTES
 
     document = read_file(path, MAX_POLICY_FILE_BYTES, "a policy file")
+    if not document.strip():  # a file that was cut off must not pass for one that denies all
+        raise ConfigurationError(
+            f"`{path}` is empty",
+            hint='to permit nothing, write `{"staticPolicies": {}, "templates": {}, '
+            '"templateLinks": []}`',
+        )
     if not _is_json(path, document):
         from omnibase.core.security.policy_text import json_of
 
@@ -311,7 +317,7 @@ def named_policy(reference: str, store: RegistryStore | None) -> NamedPolicy:
     """
     if store is None or is_file(reference):
         return read_policy(reference)
-    from omnibase.components import policy_of
+    from omnibase.registries import policy_of
 
     name, mark, number = reference.partition("#")
     version = None

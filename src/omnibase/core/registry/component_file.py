@@ -122,7 +122,8 @@ def _choice(kind: type[_E], value: object, path: str) -> _E:
         if value == member.value:
             return member
     names = ", ".join(f"`{member.value}`" for member in kind)
-    raise invalid(f"`{path}` is not one that is known", path, f"write one of {names}")
+    shown = quoted(value) if isinstance(value, str) else f"a {type(value).__name__}"
+    raise invalid(f"`{path}` is {shown}, which is not known", path, f"write one of {names}")
 
 
 def _list(value: object, path: str, most: int) -> list[Any]:

@@ -1,0 +1,121 @@
+"""What the registry holds, read with all that a run of it needs; verified, or not at all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from omnibase.core.registry import Component, Lifecycle, RegistryStore, open_store
+from omnibase.core.security.decision import PolicyContext
+from omnibase.core.security.policy import Policy
+from omnibase.errors import RegistryError
+from omnibase.inputs import registry_location
+
+if TYPE_CHECKING:
+    from omnibase.core.registry import PolicyDocument
+
+__all__ = ["Loaded", "load", "open_registry", "policy_of"]
+
+NO_POLICY = b'{"staticPolicies": {}, "templates": {}, "templateLinks": []}'
+"""Stands for the policy of a component that has none: it permits nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A component with all that a run of it needs, verified.
+
+    Attributes:
+        component: Its record.
+        script: Its entrypoint's bytes.
+        policy: Its policy; one that permits nothing if it has none.
+        policy_version: As the registry counts it, or ``None`` if it has none.
+    """
+
+    component: Component
+    script: bytes
+    policy: Policy
+    policy_version: int | None
+
+    @property
+    def name(self) -> str:
+        """The script's file name."""
+        return (self.component.entrypoint or "").rpartition("/")[2]
+
+    def context(self, environment: str) -> PolicyContext:
+        """Returns the circumstances of a run, as conditions see them."""
+        component = self.component
+        return PolicyContext(
+            trust=component.trust, lifecycle=component.lifecycle, environment=environment
+        )
+
+
+def open_registry(location: str | os.PathLike[str] | None = None) -> RegistryStore:
+    """Opens a registry that accepts and returns only policies that can be evaluated.
+
+    Args:
+        location: A directory or a database URL; by default ``$OMNIBASE_REGISTRY``,
+            else ``registry``.
+
+    Raises:
+        ConfigurationError: The URL is not of a database that is supported, or the
+            `sql` extra is not installed.
+    """
+    return open_store(registry_location(location), validate=_validate)
+
+
+def _validate(uuid: UUID, data: bytes) -> None:
+    Policy.parse(data, f"policies/{uuid}.cedar.json", uuid)
+
+
+def policy_of(
+    store: RegistryStore, component: Component, version: int | None = None
+) -> tuple[Policy, PolicyDocument | None]:
+    """Returns a component's policy, and the document that it is read from.
+
+    Without a document the component has none, and the policy permits nothing.
+
+    Raises:
+        PolicyError: The document was tampered with or is not accepted.
+        RegistryError: There is no such version, or the record was tampered with.
+    """
+    if component.policy is None and version is None:
+        return Policy.parse(NO_POLICY, "no policy", component.uuid), None
+    document = store.get_policy(component.uuid, version)
+    source = f"policies/{component.uuid}.cedar.json"
+    return Policy.parse(document.document, source, component.uuid), document
+
+
+def load(store: RegistryStore, reference: str) -> Loaded:
+    """Finds a component and reads its script and policy, all verified.
+
+    Args:
+        store: The registry.
+        reference: A uuid, ``name``, ``name@version`` or ``name@constraint``.
+
+    Raises:
+        RegistryError: There is none, it has no script, it is retired, or something
+            was tampered with.
+        PolicyError: Its policy was tampered with.
+    """
+    component = store.find(reference)
+    if component.lifecycle is Lifecycle.RETIRED:
+        raise RegistryError(
+            f"`{component.reference}` is retired: it does not run",
+            details={"reason": "invalid", "uuid": str(component.uuid)},
+            hint="name another version; see `omnibase registry list`",
+        )
+    if component.entrypoint is None:
+        raise RegistryError(
+            f"`{component.reference}` has no script",
+            details={"reason": "missing", "uuid": str(component.uuid)},
+            hint=f"add one: `omnibase registry update {component.uuid} --script main.py`",
+        )
+    policy, document = policy_of(store, component)
+    return Loaded(
+        component=component,
+        script=store.load_entrypoint(component),
+        policy=policy,
+        policy_version=document.version if document else None,
+    )
