@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Loaded", "load", "open_registry", "policy_of"]
 
+_TRIES = 20
 NO_POLICY = b'{"staticPolicies": {}, "templates": {}, "templateLinks": []}'
 """Stands for the policy of a component that has none: it permits nothing."""
 
@@ -99,7 +100,32 @@ def load(store: RegistryStore, reference: str) -> Loaded:
             was tampered with.
         PolicyError: Its policy was tampered with.
     """
-    component = store.find(reference)
+    for _ in range(_TRIES):
+        component = store.find(reference)
+        _check_runnable(component)
+        try:
+            script = store.load_entrypoint(component)
+        except RegistryError as error:
+            if error.details.get("reason") != "conflict":
+                raise
+            continue
+        policy, document = policy_of(store, component)
+        # What was read must be of one moment: trust, grants and code of one revision.
+        if store.get(component.uuid) == component:
+            return Loaded(
+                component=component,
+                script=script,
+                policy=policy,
+                policy_version=document.version if document else None,
+            )
+    raise RegistryError(
+        f"`{reference}` changes faster than it can be read",
+        details={"reason": "busy"},
+        hint="run it again",
+    )
+
+
+def _check_runnable(component: Component) -> None:
     if component.lifecycle is Lifecycle.RETIRED:
         raise RegistryError(
             f"`{component.reference}` is retired: it does not run",
@@ -112,10 +138,3 @@ def load(store: RegistryStore, reference: str) -> Loaded:
             details={"reason": "missing", "uuid": str(component.uuid)},
             hint=f"add one: `omnibase registry update {component.uuid} --script main.py`",
         )
-    policy, document = policy_of(store, component)
-    return Loaded(
-        component=component,
-        script=store.load_entrypoint(component),
-        policy=policy,
-        policy_version=document.version if document else None,
-    )
