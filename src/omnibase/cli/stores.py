@@ -179,7 +179,7 @@ def existing(options: Any, *, or_new: bool = False) -> Iterator[RegistryStore]:
             f"the registry `{location}` is a file",
             hint=f"name a directory; a database is named as `sqlite:///{os.path.abspath(location)}`",
         )
-    if file is not None and not or_new and not _holds_registry(Path(file)):
+    if file is not None and not or_new and not _holds_registry(file):
         raise ConfigurationError(
             f"there is no registry at `{os.path.abspath(file)}`",
             hint="name one with `--registry`; `omnibase registry add` makes one",
@@ -204,11 +204,15 @@ def _sqlite_file(url: str) -> str | None:
     return None if named in (None, "", ":memory:") else named
 
 
-def _holds_registry(path: Path) -> bool:
-    # In doubt it is there: the store says what is wrong with it.
-    if not path.is_dir():
-        return os.path.lexists(path)
-    return any(os.path.lexists(path / name) for name in ("log", "components", ".journal"))
+def _holds_registry(path: str) -> bool:
+    # In doubt there is one, and the store says what is wrong with it.
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return not {"log", "components", ".journal"}.isdisjoint(names)
 
 
 def read_file(path: str, limit: int, what: str) -> bytes:
