@@ -647,6 +647,23 @@ class TestUpdate:
         assert cli("update", "report", "--owner", "me").code == 0
         assert store().get(ONE).description == "revision 4 was seen"
 
+    def test_a_script_alone_is_stored_and_the_other_change_told(
+        self, cli: Cli, report: Component, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Path("other.py").write_text("1\n")
+        add_script = FileStore.add_script
+
+        def late(self: FileStore, uuid: UUID, *rest: Any, **record: str) -> Component:
+            self.update(replace(self.get(uuid), owner="somebody"))
+            return add_script(self, uuid, *rest, **record)
+
+        monkeypatch.setattr(FileStore, "add_script", late)
+        said = cli("update", "report", "--script", "other.py")
+        assert said.code == 0
+        assert "somebody else changed it at the same time" in said.err
+        assert re.search("owner +data team → somebody", said.text)
+        assert store().load_entrypoint(store().get(ONE)) == b"1\n"
+
     def test_very_many_changes_are_cut_for_people_alone(self, cli: Cli, report: Component) -> None:
         wanted = [f"FILE_READ:/data/{number}" for number in range(250)]
         Path("caps.json").write_text(json.dumps(wanted))

@@ -115,9 +115,15 @@ def _update(options: Any) -> int:
                 done.append(store.add_script(current.uuid, script[0], script[1], **record))
             return done[-1]
 
-        made = rehearse(store, steps)
+        made = tried = rehearse(store, steps)
         if not options.dry_run and made != current:
             made = _taken(steps, store, done)
+    if made.revision_number != tried.revision_number:
+        # A script is stored whatever was there; a record is not.
+        _note(
+            "somebody else changed it at the same time",
+            f"see `omnibase registry history {made.uuid}`",
+        )
     return _tell_changed(current, made, options)
 
 
