@@ -259,6 +259,19 @@ def _entries(source: random.Random, family: Family, most: int) -> tuple[Entry, .
     return tuple(found)
 
 
+def _with_masks(source: random.Random, family: Family) -> tuple[Capability, tuple[Entry, ...]]:
+    """Draws a tree, and policies that leave out parts of it which can be mounted over."""
+    top = source.choice(("", "/a", "/b", "/ab"))
+    found: list[Entry] = [("permit", kind, family.everything) for kind in (READ, WRITE)]
+    for _ in range(source.randint(1, 3)):
+        below = source.choice((top, top, random_path(source))) + random_path(source)
+        tree = source.random() < 0.6
+        test = Test("resource", "path", "like", (below + "/", None))
+        one = test if tree else Test("resource", "path", "==", below)
+        found.append(("forbid", source.choice(family.kinds), one))
+    return Capability(source.choice(family.kinds), top + "/**"), tuple(found)
+
+
 def _part(source: random.Random, family: Family, whole: Capability) -> Capability:
     members = [one for one in family.universe if whole.matches(one)]
     if members and source.random() < 0.3:
@@ -274,9 +287,13 @@ def drawn(seed: int, families: tuple[Family, ...] = FAMILIES, most: int = 4) -> 
     """Returns the case of a number."""
     source = random.Random(seed)
     family = source.choice(families)
-    asked = Capability(source.choice(family.kinds), family.resource(source))
+    if family is FILES and source.random() < 0.35:
+        asked, entries = _with_masks(source, family)
+    else:
+        asked = Capability(source.choice(family.kinds), family.resource(source))
+        entries = _entries(source, family, most)
     return Case(
-        entries=_entries(source, family, most),
+        entries=entries,
         replaced=_entries(source, family, most),
         more=_condition(source, family),
         asked=asked,
