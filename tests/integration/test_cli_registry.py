@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -892,6 +894,18 @@ class TestWhere:
         refused(cli(*arguments, "--registry", named), "there is no registry at", "`--registry`")
         assert tree(here) == before
         assert sorted(path.name for path in here.iterdir()) == ["empty", "main.py", "policy.json"]
+
+    def test_a_database_without_one_is_no_empty_one(self, cli: Cli, here: Path) -> None:
+        sqlite3.connect("r.db").execute("CREATE TABLE t (x)").connection.close()
+        for arguments in (("list",), ("verify",), ("update", "a")):
+            said = cli(*arguments, "--registry", f"sqlite:///{here}/r.db")
+            refused(said, "there is no registry in the database")
+        location = ("--registry", f"sqlite:///{here}/r.db")
+        assert cli("add", *BASICS, *location).code == 0
+        with contextlib.closing(sqlite3.connect("r.db")) as database:
+            database.execute("DELETE FROM omnibase_log")
+            database.commit()
+        refused(cli("verify", *location), "1 finding", code=1)
 
     def test_one_whose_log_was_removed_is_there(self, cli: Cli, report: Component) -> None:
         Path("registry/log").unlink()

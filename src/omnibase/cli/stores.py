@@ -185,7 +185,19 @@ def existing(options: Any, *, or_new: bool = False) -> Iterator[RegistryStore]:
             hint="name one with `--registry`; `omnibase registry add` makes one",
         )
     with opened(options) as store:
+        if "://" in location and not or_new and _is_empty(store):
+            raise ConfigurationError(  # the URL may hold a password: it is not repeated
+                "there is no registry in the database",
+                hint="name one with `--registry`; `omnibase registry add` makes one",
+            )
         yield store
+
+
+def _is_empty(store: RegistryStore) -> bool:
+    try:
+        return not store.head().entries
+    except RegistryError:  # there is one, and its log is broken
+        return False
 
 
 def _sqlite_file(url: str) -> str | None:
