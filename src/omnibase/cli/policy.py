@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
+from omnibase.errors import ConfigurationError, OmniBaseError
+
 if TYPE_CHECKING:
     from omnibase.cli.commands import Invocation, Parser
 
@@ -29,8 +31,20 @@ def add_arguments(parser: Parser, name: str) -> None:
 
 
 def execute(invocation: Invocation) -> int:
-    """Runs one command and returns its exit code."""
-    return int(_module(invocation.name).execute(invocation))
+    """Runs one command and returns its exit code.
+
+    Raises:
+        OmniBaseError: What the command ends with; with ``--json`` it has been printed,
+            unless it is the command line's.
+    """
+    try:
+        return int(_module(invocation.name).execute(invocation))
+    except OmniBaseError as error:
+        if invocation.options.json and not isinstance(error, ConfigurationError):
+            from omnibase.cli.report import print_json
+
+            print_json({"error": error.to_dict()})
+        raise
 
 
 def _module(name: str) -> Any:

@@ -344,7 +344,7 @@ def named_policy(reference: str, store: RegistryStore | None) -> NamedPolicy:
             )
         version = int(number)
     component = store.find(name)
-    policy, found = policy_of(store, component, version)
+    policy, found = policy_of(store, component, version if component.policy else None)
     if found is None:
         raise no_policy(component)
     return NamedPolicy(
