@@ -20,9 +20,9 @@ from uuid import UUID
 import pytest
 
 from omnibase.cli import main
-from omnibase.cli.rehearsal import rehearse
 from omnibase.core.registry import Component, FileStore, RegistryStore, journal
 from omnibase.core.registry.chain import LINE_BYTES, LogLine
+from omnibase.core.registry.rehearsal import rehearse
 from omnibase.core.registry.store import MAX_SCRIPT_BYTES
 from omnibase.core.registry.view import Change
 from omnibase.errors import RegistryError

@@ -465,7 +465,7 @@ def test_whoever_waited_for_a_lock_that_is_gone_takes_the_new_one(registry: Regi
 
 @pytest.mark.parametrize(
     ("number", "reason"),
-    [(errno.EMFILE, "unavailable"), (errno.EACCES, "tampered"), (errno.EIO, "tampered")],
+    [(errno.EMFILE, "unavailable"), (errno.EACCES, "unavailable"), (errno.EIO, "tampered")],
 )
 def test_a_file_that_cannot_be_opened_is_told(
     number: int, reason: str, registry: Registry, monkeypatch: pytest.MonkeyPatch

@@ -70,7 +70,7 @@ def add_arguments(parser: Parser, command: str) -> None:
 
 def _add(options: Any) -> int:
     from omnibase.cli import registry_input, stores
-    from omnibase.cli.rehearsal import rehearse
+    from omnibase.core.registry.rehearsal import rehearse
 
     component, policy = registry_input.new_component(options)
     script = registry_input.read_script(options.script)
@@ -97,7 +97,7 @@ def _add(options: Any) -> int:
 
 def _update(options: Any) -> int:
     from omnibase.cli import registry_input, stores
-    from omnibase.cli.rehearsal import rehearse
+    from omnibase.core.registry.rehearsal import rehearse
 
     script = registry_input.read_script(options.script)
     edits = registry_input.Edits.read(options)
@@ -129,7 +129,7 @@ def _update(options: Any) -> int:
 
 def _retire(options: Any) -> int:
     from omnibase.cli import stores
-    from omnibase.cli.rehearsal import rehearse
+    from omnibase.core.registry.rehearsal import rehearse
 
     record = _on_record(options)
     with stores.existing(options) as store:

@@ -117,9 +117,15 @@ class ChainedStore(ABC):
         """See `RegistryStore.find`."""
         return self._read(lambda view: find(view, reference))
 
-    def uuids(self) -> Iterator[UUID]:
+    def uuids(self, name: str | None = None) -> Iterator[UUID]:
         """See `RegistryStore.uuids`."""
-        yield from sorted(self._read(lambda view: view.uuids()), key=attrgetter("int"))
+
+        def ask(view: View) -> set[UUID]:
+            return set(view.uuids() if name is None else holders(view, name).values())
+
+        if name is not None:
+            check_name(name)
+        yield from sorted(self._read(ask), key=attrgetter("int"))
 
     def list(
         self,
@@ -129,13 +135,7 @@ class ChainedStore(ABC):
         lifecycle: Lifecycle | None = None,
     ) -> Iterator[Component]:
         """See `RegistryStore.list`."""
-        if name is None:
-            uuids = self.uuids()
-        else:
-            check_name(name)
-            found = self._read(lambda view: set(holders(view, name).values()))
-            uuids = iter(sorted(found, key=str))
-        for uuid in uuids:
+        for uuid in self.uuids(name):
             component = self.get(uuid)
             if owner in (None, component.owner) and lifecycle in (None, component.lifecycle):
                 yield component

@@ -323,6 +323,13 @@ class Tree:
                 f"the registry `{self.root}` cannot be used: {(error.strerror or '').lower()}",
                 details={"reason": "unavailable"},
             ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise RegistryError(
+                f"`{shown}` of the registry `{self.root}` may not be opened: "
+                f"{(error.strerror or '').lower()}",
+                details={"reason": "unavailable", "file": shown},
+                hint="run it as the registry's owner, or as root",
+            ) from error
         message = f"it cannot be opened: {(error.strerror or str(error)).lower()}"
         raise Tampered(shown, FindingCode.UNREADABLE, message) from None
 

@@ -168,8 +168,11 @@ class RegistryStore(Protocol):
         """Yields components in order of uuid, each read when it is asked for."""
         ...
 
-    def uuids(self) -> Iterator[UUID]:
-        """Yields every uuid, in order, without reading the components."""
+    def uuids(self, name: str | None = None) -> Iterator[UUID]:
+        """Yields every uuid, or those that ever had a name, in order.
+
+        The components are not read: one that was tampered with does not hide the rest.
+        """
         ...
 
     def update(self, component: Component, *, author: str = "", comment: str = "") -> Component:
