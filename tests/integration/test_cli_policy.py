@@ -336,8 +336,12 @@ def test_a_refusal_names_file_policy_place_and_what_is_allowed(cli: Cli) -> None
     cedar("x.cedar", DATA, '@id("wide") permit NetworkConnect when { resource.host < 3 }')
     said = cli("validate", "x.cedar")
     assert said.code == 120
-    assert re.search(r"`x\.cedar`.*policy `wide`, `\$\.staticPolicies\.wide\.cond.*`:", said.err)
+    # Line and column of the JSON form would be no help in a file of another form.
+    assert re.search(r" `x\.cedar`: policy `wide`, `\$\.staticPolicies\.wide\.cond.*`:", said.err)
     assert "hint: allowed here: `==`, `like`" in said.err
+    Path("x.json").write_text(cli("show", cedar("y.cedar", DATA)).text.replace("use", "ab"))
+    said = cli("validate", "x.json")
+    assert "`x.json`, line 16, column 11: policy `data`, `$.staticPolicies.data.act" in said.err
     error = json.loads(cli("validate", "x.cedar", "--json").out)["files"][0]["error"]
     assert error["details"]["policy"] == "wide"
     assert error["details"]["json_path"].startswith("$.staticPolicies.wide.conditions[0].body")

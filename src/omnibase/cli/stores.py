@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from omnibase.core.security.patterns import quoted
 from omnibase.errors import ConfigurationError, PolicyError, RegistryError
 
 if TYPE_CHECKING:
@@ -269,13 +268,26 @@ def read_policy(path: str, principal: UUID | None = None) -> NamedPolicy:
             hint='to permit nothing, write `{"staticPolicies": {}, "templates": {}, '
             '"templateLinks": []}`',
         )
-    if not _is_json(path, document):
-        from omnibase.core.security.policy_text import json_of
+    if _is_json(path, document):
+        principal = principal or _principal_of(path, document)
+        policy = Policy.parse(document, path, principal)
+        return NamedPolicy(policy=policy, document=document, source=path)
+    from omnibase.core.security.policy_text import json_of
 
-        document = json_of(_text(path, document), path)
+    document = json_of(_text(path, document), path)
     principal = principal or _principal_of(path, document)
-    policy = Policy.parse(document, path, principal)
+    try:
+        policy = Policy.parse(document, path, principal)
+    except PolicyError as error:
+        raise _without_place(error) from None
     return NamedPolicy(policy=policy, document=document, source=path)
+
+
+def _without_place(error: PolicyError) -> PolicyError:
+    """Returns the error without line and column, which are not those of the file."""
+    details = dict(error.details)
+    place = f", line {details.pop('line', 0)}, column {details.pop('column', 0)}"
+    return PolicyError(error.message.replace(place, "", 1), details=details, hint=error.hint)
 
 
 def _is_json(path: str, data: bytes) -> bool:
@@ -286,6 +298,8 @@ def _is_json(path: str, data: bytes) -> bool:
 
 
 def _text(path: str, data: bytes) -> str:
+    from omnibase.core.security.patterns import quoted
+
     try:
         return data.decode()
     except UnicodeDecodeError as error:
