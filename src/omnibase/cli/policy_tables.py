@@ -14,6 +14,7 @@ from omnibase.cli.policy_words import (
     add_json_option,
     counted,
     first_error,
+    note,
     say,
     say_rows,
     tried,
@@ -188,6 +189,10 @@ def _files(directory: str) -> list[str]:
     found: list[str] = []
     for place, inside, names in os.walk(directory, onerror=refuse):
         inside.sort()
+        for name in inside:
+            path = os.path.join(place, name)
+            if os.path.islink(path):
+                note(f"`{path}` is a link, and not looked into", "name it by itself")
         found += [os.path.join(place, n) for n in sorted(names) if n.endswith((_TABLE, *_POLICIES))]
         if len(found) > MAX_FILES:
             _missing(f"`{directory}` has more than {MAX_FILES} files", "name the parts one by one")
