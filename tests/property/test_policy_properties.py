@@ -49,8 +49,8 @@ from omnibase.core.security.policy_explain import explain
 from omnibase.core.security.policy_lint import lint
 from tests.helpers.policies import COMPONENT, of_entries
 from tests.property.policy_cases import (
-    FAMILIES,
     FILES,
+    MIXED,
     PATHS,
     WRITE,
     Case,
@@ -65,12 +65,12 @@ Check = Callable[[Case], None]
 
 def law(check: Check) -> Callable[[], None]:
     """Makes a test of a claim about any case; files, which alone have masks, come more often."""
-    return settings(max_examples=150, deadline=None)(given(cases((FILES, *FAMILIES)))(check))
+    return settings(max_examples=250, deadline=None)(given(cases(MIXED))(check))
 
 
 def law_of_files(check: Check) -> Callable[[], None]:
     """Makes a test of a claim about files."""
-    return settings(max_examples=150, deadline=None)(given(cases((FILES,)))(check))
+    return settings(max_examples=250, deadline=None)(given(cases((FILES,)))(check))
 
 
 def decide(policy: Policy, capability: Capability, case: Case) -> Verdict:
@@ -119,12 +119,6 @@ def test_a_permit_never_narrows(case: Case) -> None:
     for kind in case.kinds:
         wider = of_entries(*case.entries, ("permit", kind, case.more))
         after = decide(wider, case.asked, case)
-        for other in case.kinds:
-            was, now = (
-                cedar_allows(policy, other, case.family.universe, case.context)
-                for policy in (case.policy, wider)
-            )
-            assert all(new or not old for old, new in zip(was, now, strict=True))
         if not allows_no_more(before, after):
             assert (before.outcome, after.outcome) == (Outcome.MASKED, Outcome.DENIED)
             masks = (PathPattern.parse(mask.pattern) for mask in before.masks)
