@@ -130,25 +130,60 @@ class TestMasks:
         violation = outcome.assert_violation(f"FILE_READ:{path}", operation="open")
         assert violation.reason == "policy `secret`: salaries are for people only"
 
-    def test_what_appears_below_a_mask_during_the_run_is_told(self, make: Make, area: Path) -> None:
+    @pytest.mark.parametrize("there", [False, True], ids=["absent", "replaced"])
+    def test_what_the_host_does_during_the_run_does_not_lift_a_mask(
+        self, make: Make, area: Path, there: bool
+    ) -> None:
         (area / "open.txt").write_text("open")
+        path = area / "secret" / "pay.csv"
+        if there:
+            path.parent.mkdir()
+            path.write_text("old")
         one = make(
             "open_later",
             requires=[f"FILE_READ:{area}/**"],
             policies=[_DATA % area, _FORBID % area],
         )
-        path = area / "secret" / "pay.csv"
 
-        def appear(_stream: str, _chunk: bytes) -> None:
+        def replace(_stream: str, _chunk: bytes) -> None:
+            if there and not (area / "kept").exists():
+                (area / "secret").rename(area / "kept")
             if not path.exists():
-                path.parent.mkdir()
+                path.parent.mkdir(exist_ok=True)
                 (area / "draft").write_text(_SECRET)
                 (area / "draft").rename(path)
 
-        outcome = run(one, args=[str(path)], on_output=appear)
+        outcome = run(one, args=[str(path), "100"], on_output=replace)
         outcome.assert_raised()
-        told = [v for v in outcome.violations if "it appeared after the start" in str(v.reason)]
-        assert told and told[0].capability in (f"FILE_READ:{path}", f"FILE_READ:{path.parent}")
+        assert outcome.report["read"] == "ENOENT"
+        assert path.read_text() == _SECRET
+        violation = outcome.assert_violation(f"FILE_READ:{path}", operation="open")
+        assert violation.reason == "policy `secret`: salaries are for people only"
+
+    def test_a_cover_that_the_host_takes_off_a_written_tree_ends_the_run(
+        self, make: Make, tree: Path
+    ) -> None:
+        write = _DATA.replace("FileRead", "FileWrite").replace('"data"', '"write"') % tree
+        one = make(
+            "open_later",
+            requires=[f"FILE_WRITE:{tree}/**"],
+            policies=[_DATA % tree, write, _FORBID % tree],
+        )
+        path = tree / "secret" / "pay.csv"
+
+        def replace(_stream: str, _chunk: bytes) -> None:
+            if not (tree / "kept").exists():
+                (tree / "secret").rename(tree / "kept")
+                (tree / "secret").mkdir()
+                path.write_text(_SECRET)
+
+        outcome = run(one, args=[str(path), "400"], on_output=replace)
+        outcome.assert_raised()
+        told = [v for v in outcome.violations if "the host replaced its cover" in str(v.reason)]
+        if told:  # the Sentry shows the new one, or keeps the cover: both are held to account
+            assert outcome.finished.exit_code == 137 and outcome.finished.signal == 9
+        else:
+            assert outcome.report["read"] == "ENOENT"
 
 
 class TestDenials:

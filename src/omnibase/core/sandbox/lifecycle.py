@@ -23,7 +23,6 @@ from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Granted, Judge, Violation
 from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest
-from omnibase.core.sandbox.spec import Mask
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Output, Pipes
 from omnibase.errors import SandboxError, SandboxStartError
@@ -81,7 +80,7 @@ class Run:
             host_pids=_HOST_TASKS + 2 * self._spec.pids,
         )
         try:
-            rows, uncovered = self._prepare(directory.path)
+            rows, covers = self._prepare(directory.path)
         except OSError as error:
             raise SandboxStartError(
                 f"the run could not be set up in `{directory.path}`: {error}",
@@ -93,7 +92,12 @@ class Run:
             for _, target, is_directory, writable in rows
         )
         judge = Judge(
-            self._spec.watch, granted, self._spec.masks, os.path.lexists, uncovered, _resolve
+            self._spec.watch,
+            granted,
+            self._spec.masks,
+            on_host=os.path.lexists,
+            covered=dict(covers.covered),
+            resolve=_resolve,
         )
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
@@ -120,18 +124,14 @@ class Run:
             trace.finish()
             return self._ended(directory.run_id, status, trace, cgroup.stats())
 
-    def _prepare(self, path: Path) -> tuple[list[tuple[str, str, bool, bool]], tuple[Mask, ...]]:
-        """Enters the namespaces, stages the grants, and writes the bundle.
-
-        Returns:
-            The mounts, and the masks whose path does not exist: there is nothing to cover.
-        """
+    def _prepare(self, path: Path) -> tuple[list[tuple[str, str, bool, bool]], staging.Covers]:
+        """Enters the namespaces, stages the grants, and writes the bundle."""
         for name in ("scratch", "grants", "root"):
             (path / name).mkdir(mode=0o700)
         _runsc.enter_mount_namespace()
         with staging.resolve_grants(self._spec) as mounts:
-            masks, pinned = staging.resolve_masks(self._spec, mounts)
-            rows = staging.stage(mounts, str(path / "grants"))
+            covers = staging.resolve_masks(self._spec, mounts)
+            rows = staging.stage(mounts, str(path / "grants"), covers.left_out)
         _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
         self._pending["control"] = memoryview(
             bundle.job_message(
@@ -140,8 +140,8 @@ class Run:
                 script=self._request.script,
                 argv=self._request.argv,
                 mounts=rows,
-                masks=masks,
-                pinned=pinned,
+                masks=list(covers.covered),
+                pinned=covers.pinned,
             )
         )
         config = bundle.oci_config(
@@ -152,8 +152,7 @@ class Run:
         endpoint = _endpoint(path)
         (path / "config.json").write_bytes(bundle.to_bytes(config))
         (path / "trace.json").write_bytes(bundle.to_bytes(bundle.trace_config(endpoint)))
-        covered = {target for target, _ in masks}
-        return rows, tuple(mask for mask in self._spec.masks if mask.path not in covered)
+        return rows, covers
 
     def _start(self, path: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
         stdin, stdout, stderr, control = pipes.guest
@@ -330,7 +329,9 @@ class Run:
 
     def _on_violation(self, violation: Violation) -> None:
         self._observer.on_violation(violation)
-        if self._spec.kill_on_violation and self._cause == "exit":
+        # An attempt that succeeded is on something whose cover the host took away.
+        got_through = violation.errno == 0 and violation.reason is not None
+        if (self._spec.kill_on_violation or got_through) and self._cause == "exit":
             self._cause = "violation"
 
     def _drain(self, pipes: Pipes) -> None:

@@ -16,15 +16,23 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from omnibase.core.sandbox import _runsc, _sys
 from omnibase.core.sandbox.spec import FileGrant, SandboxSpec
+from omnibase.core.sandbox.views import make_view
 from omnibase.errors import CapabilityError
 
-__all__ = ["MAX_GLOB_MATCHES", "StagedMount", "resolve_grants", "resolve_masks", "stage"]
+__all__ = [
+    "MAX_GLOB_MATCHES",
+    "Covers",
+    "StagedMount",
+    "resolve_grants",
+    "resolve_masks",
+    "stage",
+]
 
 MAX_GLOB_MATCHES: Final = 256
 _MAX_GLOB_ENTRIES: Final = 100_000
@@ -39,6 +47,7 @@ _KERNEL_FILESYSTEMS: Final = frozenset(
     }
 )  # fmt: skip
 _NOBODY: Final = 65534
+_SAFE: Final = _sys.MOUNT_ATTR_NOSUID | _sys.MOUNT_ATTR_NODEV | _sys.MOUNT_ATTR_NOEXEC
 _WALK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -106,44 +115,84 @@ def _shows(tree: StagedMount, mount: StagedMount) -> bool:
     return same_owner and (tree.writable or not mount.writable)
 
 
-def resolve_masks(
-    spec: SandboxSpec, mounts: tuple[StagedMount, ...]
-) -> tuple[list[tuple[str, bool]], tuple[str, ...]]:
-    """Returns ``(path, is directory)`` of what is to be covered, and what to pin above it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Covers:
+    """How a spec's masks are applied.
+
+    Attributes:
+        covered: ``(path, is directory)`` of what the agent covers: in trees that may
+            be written, where nothing can be left out.
+        pinned: Directories above those, which must not be renamed away from them.
+        left_out: Paths below each tree that is only read, by the tree's path.
+    """
+
+    covered: tuple[tuple[str, bool], ...] = ()
+    pinned: tuple[str, ...] = ()
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def resolve_masks(spec: SandboxSpec, mounts: tuple[StagedMount, ...]) -> Covers:
+    """Decides for each mask how it is applied.
 
     Raises:
         CapabilityError: A mask cannot be applied exactly: its path holds a
             link, or is missing where the script could create it.
     """
-    masks: list[tuple[str, bool]] = []
+    covered: list[tuple[str, bool]] = []
     pinned: set[str] = set()
+    left_out: dict[str, list[str]] = {}
     for mask in spec.masks:
         tops = [m for m in mounts if m.is_directory and mask.path.startswith(f"{m.path}/")]
         if not tops:
             continue
-        grant = FileGrant(
-            path=mask.path, kind="tree", writable=False, capability=tops[0].capability
-        )
-        try:
-            fd = _walk(mask.path, grant)
-        except CapabilityError as error:
-            missing = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
-            if missing and not any(top.writable for top in tops):
-                continue
-            raise
-        masks.append((mask.path, stat.S_ISDIR(os.stat(fd).st_mode)))
-        os.close(fd)
+        is_directory = _kind_of(mask.path, tops)
         for top in tops:
-            above = os.path.dirname(mask.path)
-            while above != top.path:
-                if all(above != mount.path for mount in mounts):  # else it is one already
-                    pinned.add(above)
-                above = os.path.dirname(above)
-    return masks, tuple(sorted(pinned, key=lambda path: (path.count("/"), path)))
+            if not top.writable:
+                below = mask.path[len(top.path) + 1 :]
+                left_out.setdefault(top.path, []).append(below)
+        deepest = max(tops, key=lambda top: len(top.path))
+        if not deepest.writable or is_directory is None:
+            continue
+        covered.append((mask.path, is_directory))
+        above = os.path.dirname(mask.path)
+        while above != deepest.path:
+            if all(above != mount.path for mount in mounts):  # else it is one already
+                pinned.add(above)
+            above = os.path.dirname(above)
+    return Covers(
+        covered=tuple(covered),
+        pinned=tuple(sorted(pinned, key=lambda path: (path.count("/"), path))),
+        left_out={path: tuple(below) for path, below in left_out.items()},
+    )
 
 
-def stage(mounts: tuple[StagedMount, ...], directory: str) -> list[tuple[str, str, bool, bool]]:
+def _kind_of(path: str, tops: list[StagedMount]) -> bool | None:
+    """Says whether a mask is on a directory; ``None`` if there is nothing yet."""
+    grant = FileGrant(path=path, kind="tree", writable=False, capability=tops[0].capability)
+    try:
+        fd = _walk(path, grant)
+    except CapabilityError as error:
+        missing = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+        if missing and not any(top.writable for top in tops):
+            return None
+        raise
+    try:
+        return stat.S_ISDIR(os.stat(fd).st_mode)
+    finally:
+        os.close(fd)
+
+
+def stage(
+    mounts: tuple[StagedMount, ...],
+    directory: str,
+    left_out: Mapping[str, tuple[str, ...]] | None = None,
+) -> list[tuple[str, str, bool, bool]]:
     """Mounts each under ``directory/<n>`` in the current mount namespace.
+
+    Args:
+        mounts: What was resolved.
+        directory: Where to mount it.
+        left_out: Paths below a mount to leave out, by the mount's path.
 
     Returns:
         ``(guest source, guest target, is directory, writable)`` for the agent.
@@ -160,7 +209,11 @@ def stage(mounts: tuple[StagedMount, ...], directory: str) -> list[tuple[str, st
         else:
             os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
         try:
-            _mount_one(mount, place)
+            below = (left_out or {}).get(mount.path)
+            if below:
+                _mount_view(mount, place, list(below))
+            else:
+                _mount_one(mount, place)
         except OSError as error:
             raise CapabilityError(
                 f"`{mount.path}` cannot be mounted: {error}",
@@ -171,10 +224,46 @@ def stage(mounts: tuple[StagedMount, ...], directory: str) -> list[tuple[str, st
     return rows
 
 
+def _mount_view(mount: StagedMount, place: str, left_out: list[str]) -> None:
+    top = os.stat(mount.fd)
+    with contextlib.ExitStack() as stack:
+        namespace = -1
+        if (top.st_uid, top.st_gid) != (_NOBODY, _NOBODY):
+            with contextlib.suppress(OSError):
+                namespace = _runsc.hold_user_namespace(
+                    _identity_but(top.st_uid), _identity_but(top.st_gid)
+                )
+                stack.callback(os.close, namespace)
+
+        def mount_entry(fd: int, entry: str) -> None:
+            tree = _sys.open_tree_clone(fd)
+            try:
+                if namespace >= 0:
+                    # Where the filesystem cannot, its own mode bits decide.
+                    with contextlib.suppress(OSError):
+                        _sys.mount_setattr(tree, _sys.MOUNT_ATTR_IDMAP, namespace)
+                _sys.mount_setattr(tree, _SAFE | _sys.MOUNT_ATTR_RDONLY)
+                _sys.move_mount(tree, entry)
+            finally:
+                os.close(tree)
+
+        def shown(status: os.stat_result) -> tuple[int, int]:
+            user = _NOBODY if status.st_uid == top.st_uid else status.st_uid
+            return user, _NOBODY if status.st_gid == top.st_gid else status.st_gid
+
+        make_view(
+            mount.fd,
+            place,
+            left_out,
+            path=mount.path,
+            capability=mount.capability,
+            mount=mount_entry,
+            shown=shown,
+        )
+
+
 def _mount_one(mount: StagedMount, place: str) -> None:
-    attributes = _sys.MOUNT_ATTR_NOSUID | _sys.MOUNT_ATTR_NODEV | _sys.MOUNT_ATTR_NOEXEC
-    if not mount.writable:
-        attributes |= _sys.MOUNT_ATTR_RDONLY
+    attributes = _SAFE if mount.writable else _SAFE | _sys.MOUNT_ATTR_RDONLY
     status = os.stat(mount.fd)
     tree = _sys.open_tree_clone(mount.fd)
     try:
