@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from uuid import UUID
 
 from omnibase.call import Authority, Call, OnOutput, Options, Plan, in_thread
 from omnibase.core import events
@@ -22,8 +23,8 @@ from omnibase.core.security.grants import (
     refusal,
     unsandboxed_permits,
 )
-from omnibase.errors import CapabilityDenied, OmniBaseError
-from omnibase.inputs import Capabilities, capability_set
+from omnibase.errors import CapabilityDenied, ConfigurationError, OmniBaseError
+from omnibase.inputs import Capabilities, capability_set, registry_location
 from omnibase.registries import Loaded, load, open_registry
 
 __all__ = [
@@ -178,17 +179,25 @@ class _Wanted:
         degrade: bool,
         unsandboxed: bool,
     ) -> None:
+        if not isinstance(reference, str | UUID):
+            raise ConfigurationError(
+                f"a component is named by no `{type(reference).__name__}`",
+                hint="pass a uuid, a name, or `name@version`",
+            )
         self._reference = str(reference)
+        if not isinstance(registry, RegistryStore):
+            registry_location(registry)  # refused before anything is read
         self._registry = registry
         self._overrides = overrides
-        PolicyContext(environment=environment)  # refused before anything is read
+        PolicyContext(environment=environment)  # likewise
         self._environment = environment
         self._degrade = degrade
         self._unsandboxed = unsandboxed
 
     def plan(self, options: Options) -> ComponentPlan:
         loaded = self._load()
-        grants = self._decide(loaded)
+        options, asked = _memory_is_asked_for(options)
+        grants = self._decide(loaded, asked)
         unsandboxed = self._unsandboxed
         if unsandboxed:
             self._host_permits(loaded)
@@ -211,7 +220,8 @@ class _Wanted:
             emitter.subject = loaded.component.reference
             if loaded.policy_version is not None:
                 emitter.policydigest = f"sha256:{loaded.policy.sha256}"
-            grants = self._decide(loaded)
+            options, asked = _memory_is_asked_for(options)
+            grants = self._decide(loaded, asked)
             _tell(emitter, grants, loaded.policy_version)
             if grants.denied and not self._degrade:
                 raise refusal(grants.denied, loaded.component.uuid)
@@ -231,19 +241,21 @@ class _Wanted:
         if self._unsandboxed:
             from omnibase.unsandboxed import run_on_host
 
-            return run_on_host(loaded.name, loaded.script, permits, options, emitter, cancel)
+            return run_on_host(
+                loaded.name, loaded.script, permits, grants, options, emitter, cancel
+            )
         return self._call(loaded, grants, options).execute(cancel, emitter)
 
     def _load(self) -> Loaded:
-        if not isinstance(self._registry, str | os.PathLike | None):
+        if isinstance(self._registry, RegistryStore):
             return load(self._registry, self._reference)
         with contextlib.closing(open_registry(self._registry)) as store:
             return load(store, self._reference)
 
-    def _decide(self, loaded: Loaded) -> Grants:
+    def _decide(self, loaded: Loaded, asked: CapabilitySet) -> Grants:
         return effective_grants(
             loaded.component.capabilities_required,
-            self._overrides,
+            self._overrides | asked,
             loaded.policy,
             loaded.component.uuid,
             loaded.context(self._environment),
@@ -259,7 +271,6 @@ class _Wanted:
         )
 
     def _call(self, loaded: Loaded, grants: Grants, options: Options) -> Call:
-        named = self._registry if isinstance(self._registry, str | os.PathLike) else None
         return Call(
             loaded.name,
             loaded.script,
@@ -268,9 +279,18 @@ class _Wanted:
             Authority(
                 masks=tuple(Mask(path=mask.path, reason=mask.reason) for mask in grants.masks),
                 denied=tuple(str(one.capability) for one in grants.denied),
-                registry=os.fspath(named) if named else None,
+                registry=loaded.directory,
             ),
         )
+
+
+def _memory_is_asked_for(options: Options) -> tuple[Options, CapabilitySet]:
+    """Makes a caller's larger default of memory a request: policy decides on that, too."""
+    most, wanted = ExecutionContext().default_memory_bytes, options.context.default_memory_bytes
+    if wanted <= most:
+        return options, CapabilitySet()
+    context = replace(options.context, default_memory_bytes=most)
+    return options.with_context(context), CapabilitySet.parse([f"MEMORY:{wanted}B"])
 
 
 def _tell(emitter: events.Emitter, grants: Grants, policy_version: int | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from omnibase.core.locations import check_location
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import ConfigurationError
 
@@ -101,12 +102,9 @@ def registry_location(location: str | os.PathLike[str] | None = None) -> str:
     """Returns where the registry is: as said, else ``$OMNIBASE_REGISTRY``, else ``registry``.
 
     Raises:
-        ConfigurationError: What is said is empty, as an unset variable makes it.
+        ConfigurationError: What is said is no path and no URL; an unset variable in
+            its place makes it empty.
     """
     if location is None:
-        return os.environ.get("OMNIBASE_REGISTRY") or "registry"
-    if not os.fspath(location):
-        raise ConfigurationError(
-            "the registry's location is empty", hint="name a directory or a database URL"
-        )
-    return os.fspath(location)
+        location = os.environ.get("OMNIBASE_REGISTRY") or "registry"
+    return check_location(location)

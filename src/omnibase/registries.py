@@ -32,12 +32,14 @@ class Loaded:
         script: Its entrypoint's bytes.
         policy: Its policy; one that permits nothing if it has none.
         policy_version: As the registry counts it, or ``None`` if it has none.
+        directory: The registry's own, or ``None`` if it is on a server.
     """
 
     component: Component
     script: bytes
     policy: Policy
     policy_version: int | None
+    directory: str | None
 
     @property
     def name(self) -> str:
@@ -117,6 +119,7 @@ def load(store: RegistryStore, reference: str) -> Loaded:
                 script=script,
                 policy=policy,
                 policy_version=document.version if document else None,
+                directory=store.directory,
             )
     raise RegistryError(
         f"`{reference}` changes faster than it can be read",

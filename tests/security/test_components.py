@@ -19,6 +19,7 @@ from omnibase import (
     RegistryError,
     ResourceLimitExceeded,
     RunResult,
+    SandboxStartError,
     SandboxTimeout,
 )
 from omnibase.core import events
@@ -59,10 +60,11 @@ def tree(area: Path) -> Path:
 
 def run(one: OneComponent, **options: Any) -> Outcome:
     quotas = options.pop("quotas", {})
+    options = {"registry": one.directory, **options}
 
     def go(bus: omnibase.EventBus) -> RunResult:
         return omnibase.run_component(
-            "report", registry=one.directory, bus=bus, context=ExecutionContext(**quotas), **options
+            "report", bus=bus, context=ExecutionContext(**quotas), **options
         )
 
     return observed(go)
@@ -230,6 +232,17 @@ class TestDenials:
         assert isinstance(refused.error, CapabilityDenied)
         run(one, args=args, capabilities=["MEMORY:100MB"]).assert_clean()
 
+    def test_a_larger_default_of_memory_is_asked_for(self, make: Make) -> None:
+        quotas = {"default_memory_bytes": 100_000_000}
+        one = make("use_memory", policies=["permit Memory when { resource.bytes <= 60000000 }"])
+        refused = run(one, args=["45"], quotas=quotas)
+        assert isinstance(refused.error, CapabilityDenied)
+        assert "MEMORY:100MB" in refused.error.message
+        degraded = run(one, args=["45"], quotas=quotas, degrade=True)
+        assert isinstance(degraded.error, ResourceLimitExceeded)
+        one.put_policy("permit Memory")
+        run(one, args=["45"], quotas=quotas).assert_clean()
+
     def test_trust_and_environment_decide(self, make: Make, tree: Path) -> None:
         condition = 'when { context.trust == "trusted" && context.environment == "production" }'
         one = make(
@@ -258,8 +271,9 @@ class TestDenials:
 
 
 class TestTheRegistryItself:
+    @pytest.mark.parametrize("handed_over", [False, True])
     @pytest.mark.parametrize("place", ["policies", "scripts", "components"])
-    def test_no_grant_writes_to_it(self, make: Make, area: Path, place: str) -> None:
+    def test_no_grant_writes_to_it(self, area: Path, place: str, handed_over: bool) -> None:
         script = (
             b"import sys\n"
             b"for path in sys.argv[1:]:\n"
@@ -273,7 +287,9 @@ class TestTheRegistryItself:
         )
         target = area / "registry" / place / "planted"
         before = sorted(path.name for path in (area / "registry" / place).iterdir())
-        outcome = run(one, args=[str(target), str(area / "mine.txt")])
+        args = [str(target), str(area / "mine.txt")]
+        # Named, or handed over: the store says where it is.
+        outcome = run(one, args=args, **({"registry": one.store} if handed_over else {}))
         outcome.assert_raised()
         outcome.assert_violation(f"FILE_WRITE:{target}")
         assert sorted(path.name for path in (area / "registry" / place).iterdir()) == before
@@ -328,6 +344,55 @@ class TestWithoutASandbox:
         # Its PID was the namespace's; what it left would name its run directory.
         left = _naming(outcome.finished.run_id)
         assert left == [], left
+
+    def test_what_cannot_be_put_on_record_does_not_start(self, tmp_path: Path) -> None:
+        marker = tmp_path / "marker"
+        one = OneComponent(
+            tmp_path / "r",
+            f"open({str(marker)!r}, 'w')".encode(),
+            requires=[_HOST_PYTHON],
+            policies=[_HOST],
+            trust=Trust.TRUSTED,
+        )
+
+        def full(_event: events.Event) -> None:
+            raise OSError("no space left")
+
+        def go(bus: omnibase.EventBus) -> RunResult:
+            bus.subscribe(full)
+            return omnibase.run_component(
+                "report", registry=one.directory, bus=bus, unsandboxed=True
+            )
+
+        outcome = observed(go)
+        assert isinstance(outcome.error, SandboxStartError)
+        assert not marker.exists()
+        assert run(one, unsandboxed=True).error is None and marker.exists()
+
+    @pytest.mark.parametrize("name", ["work", "cgroups.json", "lock", "-c.py"])
+    def test_whatever_the_script_is_called(self, tmp_path: Path, name: str) -> None:
+        one = OneComponent(
+            tmp_path / "r", b"1", requires=[_HOST_PYTHON], policies=[_HOST], trust=Trust.TRUSTED
+        )
+        try:
+            one.store.add_script(one.uuid, name, b"print('ran')")
+        except RegistryError:
+            assert name == "-c.py"
+            return
+        outcome = run(one, unsandboxed=True)
+        assert outcome.error is None and outcome.stdout == "ran\n"
+
+    def test_memory_that_is_granted_and_what_is_denied_count(self, tmp_path: Path) -> None:
+        one = OneComponent(
+            tmp_path / "r",
+            b"held = bytearray(90_000_000)\nprint(len(held))",
+            requires=[_HOST_PYTHON, "MEMORY:128MiB", "FILE_READ:/etc/hosts"],
+            policies=[_HOST, "permit Memory"],
+            trust=Trust.TRUSTED,
+        )
+        outcome = run(one, unsandboxed=True, degrade=True)
+        assert outcome.error is None and outcome.stdout == "90000000\n"
+        assert outcome.finished.denied == ("FILE_READ:/etc/hosts",)
 
     @pytest.mark.parametrize(
         ("code", "error"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox.image import Image
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import CapabilityError
+from omnibase.registries import open_registry
 
 _IMAGE = Image(path="/", digest="", python="", probes=())
 
@@ -38,30 +40,40 @@ def test_the_implied_registry_counts_where_there_is_one(tmp_path: Path) -> None:
 def test_a_named_one_counts_before_it_exists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert str(tmp_path / "used") in areas("used")
     monkeypatch.setenv("OMNIBASE_REGISTRY", str(tmp_path / "named"))
-    assert {str(tmp_path / "named"), str(tmp_path / "used")} <= set(areas("used"))
+    used = str(tmp_path / "used")
+    assert {str(tmp_path / "named"), used} <= set(areas(used))
 
 
 @pytest.mark.parametrize(
-    ("url", "directory"),
+    ("location", "directory"),
     [
+        ("named", "named"),
         ("sqlite:///data/registry.db", "data"),
-        ("sqlite+pysqlite:///data/registry.db?timeout=3", "data"),
+        ("sqlite+pysqlite:///data/registry.db", "data"),
         ("postgresql+psycopg://user@/registry", None),
     ],
 )
-def test_a_database_counts_with_the_directory_that_it_is_in(
-    tmp_path: Path, url: str, directory: str | None
+def test_what_is_named_counts_with_the_directory_that_it_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str, directory: str | None
 ) -> None:
-    found = set(areas(url)) - set(areas())
-    assert found == ({str(tmp_path / directory)} if directory else set())
+    before = set(areas())
+    monkeypatch.setenv("OMNIBASE_REGISTRY", location)
+    assert set(areas()) - before == ({str(tmp_path / directory)} if directory else set())
 
 
-def test_links_are_followed(tmp_path: Path) -> None:
+def test_links_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    assert str(tmp_path / "real") in areas("link")
+    monkeypatch.setenv("OMNIBASE_REGISTRY", "link")
+    assert str(tmp_path / "real") in areas()
+
+
+@pytest.mark.parametrize("location", ["dir", "sqlite:///dir/r.db"])
+def test_a_store_says_where_it_is(tmp_path: Path, location: str) -> None:
+    (tmp_path / "dir").mkdir()
+    with contextlib.closing(open_registry(location)) as store:
+        assert store.directory == str(tmp_path / "dir")
 
 
 def test_a_grant_to_write_there_is_refused(tmp_path: Path) -> None:

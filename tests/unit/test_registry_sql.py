@@ -45,7 +45,8 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     def make(name: str) -> Component:
         added = store.add(Component.new(name=name, version="1.0.0", owner="ann"))
         store.add_script(added.uuid, "main.py", b"print(1)\n")
-        return store.put_policy(added.uuid, b'{"old": 1}', expected_version=0)
+        policy = b'{"old of %s": 1}' % name.encode()
+        return store.put_policy(added.uuid, policy, expected_version=0)
 
     one, two = make("one"), make("two")
     old = one
@@ -72,7 +73,10 @@ CASES = [
     ("UPDATE omnibase_policies SET document = CAST('{}' AS BLOB) WHERE uuid = :one",
      "policies/{one}.cedar.json", C.CHANGED, True),
     ("UPDATE omnibase_policies SET document = (SELECT document FROM omnibase_policies"
-     " WHERE uuid = :two) WHERE uuid = :one", "policies/{one}.cedar.json", C.ROLLBACK, True),
+     " WHERE uuid = :two) WHERE uuid = :one", "policies/{one}.cedar.json", C.CHANGED, True),
+    ("UPDATE omnibase_policies SET document = (SELECT policy FROM omnibase_history"
+     " WHERE uuid = :one AND revision = 3) WHERE uuid = :one",
+     "policies/{one}.cedar.json", C.ROLLBACK, True),
     ("UPDATE omnibase_policies SET document = zeroblob(1048577) WHERE uuid = :one",
      "policies/{one}.cedar.json", C.TOO_LARGE, True),
     ("DELETE FROM omnibase_policies WHERE uuid = :one",

@@ -172,7 +172,9 @@ def existing(options: Any, *, or_new: bool = False) -> Iterator[RegistryStore]:
     from omnibase.inputs import registry_location
 
     location = registry_location(options.registry)
-    file = _sqlite_file(location) if "://" in location else location
+    from omnibase.core.locations import sqlite_file
+
+    file = sqlite_file(location) if "://" in location else location
     if file == location and os.path.isfile(location):
         raise ConfigurationError(
             f"the registry `{location}` is a file",
@@ -197,22 +199,6 @@ def _is_empty(store: RegistryStore) -> bool:
         return not store.head().entries
     except RegistryError:  # there is one, and its log is broken
         return False
-
-
-def _sqlite_file(url: str) -> str | None:
-    """Returns the file of an SQLite URL that names one."""
-    # What is wrong with it, opening it says.
-    try:
-        from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import ArgumentError
-    except ImportError:
-        return None
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        return None
-    named = parsed.database if parsed.get_backend_name() == "sqlite" else None
-    return None if named in (None, "", ":memory:") else named
 
 
 def _holds_registry(path: str) -> bool:

@@ -91,6 +91,11 @@ class ChainedStore(ABC):
     def _writing(self) -> AbstractContextManager[Transaction]:
         """Gives a view that nobody else writes to; it commits what is applied."""
 
+    @property
+    @abstractmethod
+    def directory(self) -> str | None:
+        """See `RegistryStore.directory`."""
+
     @abstractmethod
     def close(self) -> None:
         """Lets go of what the store holds open."""

@@ -79,6 +79,11 @@ class FileStore(ChainedStore):
         self._view = _FileView(Tree(self.root, durable=durable))
         self._lock_seconds = lock_seconds
 
+    @property
+    def directory(self) -> str:
+        """See `RegistryStore.directory`."""
+        return self.root
+
     def close(self) -> None:
         """Does nothing: between two calls the store holds nothing open."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
     """Returns the engine of a database that is supported; see `SqlStore`."""
     try:
         import sqlalchemy
-        from sqlalchemy.exc import ArgumentError
+        from sqlalchemy.exc import ArgumentError, NoSuchModuleError
     except ImportError as error:
         raise ConfigurationError(
             "a registry in a database needs SQLAlchemy",
@@ -31,7 +32,7 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
     try:
         parsed = sqlalchemy.make_url(url)
         dialect = parsed.get_backend_name()
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         # The URL may hold a password: it is not repeated.
         raise ConfigurationError(
             "the registry's URL is malformed", hint="write e.g. `sqlite:////var/lib/registry.db`"
@@ -46,16 +47,25 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
         raise ConfigurationError(
             "a registry in memory would be lost", hint="write e.g. `sqlite:////var/lib/registry.db`"
         )
+    # An SQLite URI may say anything, another file for example.
+    if dialect == "sqlite" and (parsed.query or str(parsed.database).startswith("file:")):
+        raise ConfigurationError(
+            "a registry in SQLite is named by its file alone",
+            hint="write e.g. `sqlite:////var/lib/registry.db`",
+        )
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     options: dict[str, Any] = {}
     if dialect == "sqlite":
+        # The working directory may change before it connects.
+        parsed = parsed.set(database=os.path.realpath(str(parsed.database)))
         options["connect_args"] = {"timeout": lock_seconds}
     try:
         engine = sqlalchemy.create_engine(parsed, hide_parameters=True, **options)
-    except ImportError as error:
+    except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(
-            f"the driver `{parsed.drivername}` is not installed", hint="install `omnibase[sql]`"
+            f"the driver {quoted(parsed.drivername)} is not installed",
+            hint="install `omnibase[sql]`, and use `sqlite` or `postgresql+psycopg`",
         ) from error
     if dialect == "sqlite":
         sqlalchemy.event.listen(engine, "connect", _set_up_sqlite)

@@ -95,6 +95,15 @@ class SqlStore(ChainedStore):
             self._engine.dispose()
             raise
 
+    @property
+    def _file(self) -> str | None:
+        return self._engine.url.database if self._engine.dialect.name == "sqlite" else None
+
+    @property
+    def directory(self) -> str | None:
+        """See `RegistryStore.directory`."""
+        return None if self._file is None else os.path.dirname(os.path.realpath(self._file))
+
     def close(self) -> None:
         """Closes the connections."""
         self._engine.dispose()
@@ -125,11 +134,10 @@ class SqlStore(ChainedStore):
         """Says whether the registry exists; whoever only reads does not make it."""
         from sqlalchemy import inspect
 
-        file = self._engine.url.database
+        file = self._file
         # A directory that is not there is a slip of the pen, and fails below.
         new = (
-            self._engine.dialect.name == "sqlite"
-            and file is not None
+            file is not None
             and not os.path.lexists(file)
             and os.path.isdir(os.path.dirname(file) or ".")
         )

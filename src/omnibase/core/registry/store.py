@@ -138,6 +138,11 @@ class RegistryStore(Protocol):
     ``author`` and ``comment`` go on the record.
     """
 
+    @property
+    def directory(self) -> str | None:
+        """The host directory that holds its files; ``None`` if a server does."""
+        ...
+
     def add(self, component: Component, *, author: str = "", comment: str = "") -> Component:
         """Stores a new component; returns it with its first revision.
 

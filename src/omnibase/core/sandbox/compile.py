@@ -197,9 +197,9 @@ def _literal_prefix(path: str) -> str:
 
 def _environment(extra: Mapping[str, str], image: Image) -> tuple[tuple[str, str], ...]:
     for name, value in extra.items():
-        if not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(str(name)) or type(name) is not str:
             raise ConfigurationError(
-                f"`{name[:80]}` is not the name of an environment variable",
+                f"`{str(name)[:80]}` is not the name of an environment variable",
                 hint="use letters, digits and `_`, not a digit first",
             )
         if name.startswith(("PYTHON", "LD_")) or name == "GCONV_PATH":

@@ -21,7 +21,7 @@ from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
 from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
 from omnibase.core.sandbox.runner import Cancel, Ended, Observer, RunRequest, in_run
-from omnibase.core.sandbox.state import RunDirectory
+from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Output, Pipes
 from omnibase.errors import SandboxStartError
 
@@ -90,10 +90,17 @@ class _Run:
             cpus=self._spec.cpus,
             host_pids=self._spec.pids + 2,  # the script's init, and a shell on its way in
         )
-        work = directory.path / "work"
-        work.mkdir(mode=0o700)
-        script = directory.path / self._request.name
-        script.write_bytes(self._request.script)
+        # Apart from the run directory's own files, whatever the script is called.
+        work, script = directory.path / "work", directory.path / "script" / self._request.name
+        try:
+            for folder in (work, script.parent):
+                folder.mkdir(mode=0o700)
+            script.write_bytes(self._request.script)
+        except OSError as error:
+            raise SandboxStartError(
+                f"the run could not be set up in `{directory.path}`: {error}",
+                hint=storage_hint(error),
+            ) from error
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
             stack.callback(pipes.close_all)
