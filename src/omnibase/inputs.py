@@ -87,7 +87,13 @@ def capability_set(capabilities: Capabilities) -> CapabilitySet:
         raise ConfigurationError(
             "`capabilities` is a string", hint=f"pass a list: `[{capabilities[:80]!r}]`"
         )
-    items = tuple(capabilities)
+    try:
+        items = tuple(capabilities)
+    except TypeError:
+        raise ConfigurationError(
+            f"`capabilities` is a `{type(capabilities).__name__}`",
+            hint="pass a list of `TYPE:resource`",
+        ) from None
     for item in items:
         if not isinstance(item, Capability | str):
             raise ConfigurationError(
