@@ -770,6 +770,19 @@ def test_runs_that_would_have_gone_otherwise(cli: Cli, audit: Audit) -> None:
     ]  # fmt: skip
 
 
+def test_masks_belong_to_what_is_granted(cli: Cli, audit: Audit) -> None:
+    cedar("new.cedar", DATA)
+    reading, writing = "FILE_READ:/data/**", "FILE_WRITE:/data/**"
+    audit.decided(
+        requested=(reading, writing), granted=(reading,), masks=("/data/secret/**",),
+        denied=(writing,),
+    )  # fmt: skip
+    said = cli("diff", "new.cedar", "new.cedar", "--replay", audit.path)
+    assert said.code == 1
+    assert f" {reading} masked (without /data/secret/**) → granted" in lines(said)
+    assert writing not in said.text
+
+
 def test_a_replay_in_which_nothing_differs(cli: Cli, audit: Audit) -> None:
     cedar("x.cedar", DATA, SECRET)
     audit.decided(**granted("FILE_READ:/data/**", masks=["/data/secret/**"]))
@@ -1017,6 +1030,25 @@ def test_an_error_does_not_hide_the_other_tables(cli: Cli) -> None:
     assert lines(said)[:2] == ["no deep/y.cedar could not be run",
                                "failed deep/er/x.cedar 1 case, 1 failed"]  # fmt: skip
     assert lines(said)[-1] == "1 case, 1 failed, 1 error"
+
+
+def test_a_directory_that_cannot_be_read_is_an_error(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("tables/closed").mkdir(parents=True)
+    cedar("tables/x.cedar", DATA)
+    table("tables/x.tests.json", ("FILE_READ:/data/x", "allow"))
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if str(path).endswith("closed"):  # root may read it, whatever its mode
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    said = cli("test", "tables")
+    assert said.code == 2
+    assert "`tables/closed` cannot be read: permission denied" in said.err
 
 
 def test_a_link_to_a_directory_is_not_passed_over_in_silence(cli: Cli) -> None:
