@@ -191,7 +191,7 @@ def test_a_mask_that_would_hide_another_grant_is_refused() -> None:
 def test_a_clash_that_stays_open_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     found = policy(DATA, SECRET)
     case = deciding.Case(found.conditions(PLAIN))
-    verdicts = [verdict(found, "FILE_READ:/data/**"), verdict(found, "FILE_READ:/data/b")]
+    verdicts = [verdict(found, "FILE_READ:/data/**"), verdict(found, "FILE_READ:/data/secrets")]
 
     def give_up(*_: Any) -> None:
         raise deciding.Undecided("no")
