@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["WRITE", "empty_database", "failed", "make_engine", "make_tables"]
 
+CONNECT_SECONDS = 10
+"""How long a database server may take to answer."""
+
 WRITE = "omnibase_write"
 """The execution option of a connection whose next transaction writes."""
 
@@ -58,8 +61,13 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
     options: dict[str, Any] = {}
     if dialect == "sqlite":
         # The working directory may change before it connects.
-        parsed = parsed.set(database=os.path.realpath(str(parsed.database)))
+        file = os.path.abspath(str(parsed.database))
+        parsed = parsed.set(
+            database=os.path.join(os.path.realpath(os.path.dirname(file)), os.path.basename(file))
+        )
         options["connect_args"] = {"timeout": lock_seconds}
+    elif "connect_timeout" not in parsed.query:
+        options["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
     try:
         engine = sqlalchemy.create_engine(parsed, hide_parameters=True, **options)
     except (ImportError, NoSuchModuleError) as error:

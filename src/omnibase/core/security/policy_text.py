@@ -153,7 +153,7 @@ def _check_text(text: str, source: str) -> None:
         if count > MAX_LEXEMES or signs > MAX_SIGNS:
             refuse(
                 "the policy is too long",
-                f"split it; {MAX_LEXEMES} words and signs, {MAX_SIGNS} of them operators, are allowed",
+                f"split it; at most {MAX_LEXEMES} words and signs, {MAX_SIGNS} of them operators",
             )
         if lexeme in "([{":
             depth += 1
