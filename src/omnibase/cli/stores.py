@@ -260,20 +260,10 @@ def read_policy(path: str, principal: UUID | None = None) -> NamedPolicy:
         return NamedPolicy(policy=policy, document=document, source=path)
     from omnibase.core.security.policy_text import json_of
 
-    document = json_of(_text(path, document), path)
-    principal = principal or _principal_of(path, document)
-    try:
-        policy = Policy.parse(document, path, principal)
-    except PolicyError as error:
-        raise _without_place(error) from None
+    text = _text(path, document)
+    document = json_of(text, path)
+    policy = Policy.from_cedar(text, path, principal or _principal_of(path, document))
     return NamedPolicy(policy=policy, document=document, source=path)
-
-
-def _without_place(error: PolicyError) -> PolicyError:
-    """Returns the error without line and column, which are not those of the file."""
-    details = dict(error.details)
-    place = f", line {details.pop('line', 0)}, column {details.pop('column', 0)}"
-    return PolicyError(error.message.replace(place, "", 1), details=details, hint=error.hint)
 
 
 def _is_json(path: str, data: bytes) -> bool:

@@ -16,6 +16,7 @@ from uuid import UUID
 from omnibase.core.registry import journal
 from omnibase.core.registry.chain import LINE_BYTES, LogLine, digest
 from omnibase.core.registry.chained import ChainedStore
+from omnibase.core.registry.changes import check_free, check_step
 from omnibase.core.registry.checks import MAX_COMPONENT_BYTES, is_uuid
 from omnibase.core.registry.files import Tree
 from omnibase.core.registry.store import (
@@ -35,6 +36,7 @@ from omnibase.core.registry.view import (
     View,
     check_line,
     component_file,
+    parse_stored,
     past_file,
     policy_file,
     version_file,
@@ -237,10 +239,30 @@ class _FileView:
         if not fits:
             message = "it is not a change that the registry could be in the middle of"
             raise Tampered(journal.JOURNAL, FindingCode.INTERRUPTED, message)
+        self._check_journal(change, current)
         if not writable:
             message = "a write was interrupted; its owner has to open the registry"
             raise Tampered(journal.JOURNAL, FindingCode.INTERRUPTED, message)
         self._carry_out(change)
+
+    def _check_journal(self, change: Change, current: bytes | None) -> None:
+        """Refuses a journal of what no method of the store could have begun."""
+        component = change.component
+        number = component.revision_number
+        if current == change.record:  # all but done
+            current = self.past(component.uuid, number - 1, "component") if number > 1 else None
+        try:
+            before = None if current is None else parse_stored(current, journal.JOURNAL)
+            check_step(before, component, journal.JOURNAL)
+            check_free(self, component)
+        except (RegistryError, Tampered) as error:
+            text = error.message if isinstance(error, RegistryError) else error.finding.message
+            message = f"the registry did not write it: {text}"
+            raise Tampered(journal.JOURNAL, FindingCode.INTERRUPTED, message) from None
+        gone = before.entrypoint if before is not None else None
+        if change.replaced != (gone if gone != component.entrypoint else None):
+            message = "it removes what it does not replace"
+            raise Tampered(journal.JOURNAL, FindingCode.INTERRUPTED, message)
 
     def apply(self, change: Change) -> None:
         """Makes a change: once the journal is there, it will be made whole."""
