@@ -181,13 +181,18 @@ class Tree:
     def _open_lock(self, folder: int, name: str, make: bool) -> tuple[int | None, bool]:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
-            return os.open(name, flags, 0o644, dir_fd=folder), True
+            # Whoever can open it can hold up every change.
+            fd = os.open(name, flags, 0o600, dir_fd=folder)
+            if os.fstat(fd).st_mode & 0o077:
+                with contextlib.suppress(OSError):
+                    os.fchmod(fd, 0o600)
+            return fd, True
         except OSError as error:
             if make or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 self._failed((name,), error)
         try:
             return os.open(name, _READ, dir_fd=folder), False
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return None, False
         except OSError as error:
             self._failed((name,), error)

@@ -28,6 +28,8 @@ from omnibase.errors import OmniBaseError
 
 __all__ = ["verify"]
 
+MAX_LOG_FINDINGS = 1000
+
 _Opener = Callable[[], AbstractContextManager[View]]
 
 
@@ -86,6 +88,9 @@ def _read_log(view: View, since: Head | None) -> _Log:
     log = _Log(end=_end(view))
     seal, count = GENESIS, 0
     for count, raw in enumerate(view.lines(), 1):
+        if len(log.findings) >= MAX_LOG_FINDINGS:
+            log.wrong(f"it is not read any further than line {count}")
+            break
         line = LogLine.decode(raw)
         if line is None:
             log.wrong(f"line {count} is not one that the registry writes")
