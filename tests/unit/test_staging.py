@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from omnibase.core.sandbox import _runsc, _sys, staging, views
+from omnibase.core.sandbox import _runsc, _sys, covers, resolving, staging, views
+from omnibase.core.sandbox.covers import Covers
+from omnibase.core.sandbox.resolving import MAX_GLOB_MATCHES, StagedMount, resolve_grants
 from omnibase.core.sandbox.spec import FileGrant, Mask
-from omnibase.core.sandbox.staging import MAX_GLOB_MATCHES, Covers, StagedMount, resolve_grants
 from omnibase.errors import CapabilityError
 from tests.helpers.specs import compiled
 
@@ -213,7 +214,7 @@ class TestGlobs:
         assert error.hint
 
     def test_the_search_is_bounded(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(staging, "_MAX_GLOB_ENTRIES", 3)
+        monkeypatch.setattr(resolving, "_MAX_GLOB_ENTRIES", 3)
         error = refusal(f"FILE_READ:{top}/*.nothing")
         assert "has more than 3 candidates" in error.message
         assert error.hint
@@ -261,7 +262,7 @@ class TestSetId:
         assert resolved(f"FILE_WRITE:{top}/dir/**")
 
     def test_the_search_is_bounded(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(staging, "_MAX_TREE_ENTRIES", 3)
+        monkeypatch.setattr(resolving, "_MAX_TREE_ENTRIES", 3)
         error = refusal(f"FILE_WRITE:{top}/**")
         assert "too many to check" in error.message
         assert error.hint
@@ -314,7 +315,7 @@ class TestMasks:
         masks = tuple(Mask(path=f"{top}/{name}", reason="x") for name in names)
         spec = compiled(f"FILE_{kind}:{top}/**", masks=masks)
         with resolve_grants(spec) as mounts:
-            return staging.resolve_masks(spec, mounts)
+            return covers.resolve_masks(spec, mounts)
 
     def test_in_a_tree_that_is_only_read_they_are_left_out(self, top: Path) -> None:
         assert self.masked(top, "dir/deep", "a.txt") == Covers(
@@ -338,7 +339,7 @@ class TestMasks:
         masks = (Mask(path=f"{top}/dir/deep/y.txt", reason="x"),)
         spec = compiled(f"FILE_READ:{top}/**", f"FILE_WRITE:{top}/dir/**", masks=masks)
         with resolve_grants(spec) as mounts:
-            found = staging.resolve_masks(spec, mounts)
+            found = covers.resolve_masks(spec, mounts)
         assert found.covered == ((f"{top}/dir/deep/y.txt", False),)
         assert found.left_out == {str(top): ("dir/deep/y.txt",)}
 
@@ -346,7 +347,7 @@ class TestMasks:
         masks = (Mask(path=f"{top}/dir", reason="x"),)
         spec = compiled(f"FILE_READ:{top}/a.txt", masks=masks)
         with resolve_grants(spec) as mounts:
-            assert staging.resolve_masks(spec, mounts) == Covers()
+            assert covers.resolve_masks(spec, mounts) == Covers()
 
     def test_a_missing_one_is_left_out_all_the_same(self, top: Path) -> None:
         assert self.masked(top, "none", "none/x", "a.txt/x").left_out == {
@@ -374,8 +375,8 @@ class TestViews:
 
         def work() -> None:
             with resolve_grants(spec) as mounts:
-                covers = staging.resolve_masks(spec, mounts)
-                staging.stage(mounts, str(grants), covers.left_out)
+                masked = covers.resolve_masks(spec, mounts)
+                staging.stage(mounts, str(grants), masked.left_out)
             then()
             shutil.copytree(grants / "0", copy, symlinks=True)
             with pytest.raises(OSError, match="Read-only"):

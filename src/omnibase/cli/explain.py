@@ -71,7 +71,7 @@ def describe(plan: Plan) -> dict[str, Any]:
     from dataclasses import replace
 
     from omnibase.cli.enforce import unresolved
-    from omnibase.core.sandbox import bundle, staging
+    from omnibase.core.sandbox import bundle, covers, resolving
     from omnibase.core.sandbox.syscalls import NATIVE
     from omnibase.errors import CapabilityError
 
@@ -81,7 +81,7 @@ def describe(plan: Plan) -> dict[str, Any]:
     sound = replace(spec, files=tuple(f for f in spec.files if f.capability not in broken))
     mounts: list[dict[str, Any]] = []
     try:
-        with staging.resolve_grants(sound) as found:
+        with resolving.resolve_grants(sound) as found:
             mounts = [
                 {
                     "source": mount.path,
@@ -92,7 +92,7 @@ def describe(plan: Plan) -> dict[str, Any]:
                 }
                 for mount in found
             ]
-            staging.resolve_masks(sound, found)
+            covers.resolve_masks(sound, found)
     except CapabilityError as error:  # each can be mounted, but not all together
         problems.append({"capability": error.details.get("capability"), **error.to_dict()})
     oci = bundle.oci_config(

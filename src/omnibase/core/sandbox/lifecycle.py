@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from omnibase.core.sandbox import _runsc, bundle, staging
+from omnibase.core.sandbox import _runsc, bundle, covers, resolving, staging
 from omnibase.core.sandbox.cgroup import Cgroup, CgroupStats
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Granted, Judge, Violation
@@ -80,7 +80,7 @@ class Run:
             host_pids=_HOST_TASKS + 2 * self._spec.pids,
         )
         try:
-            rows, covers = self._prepare(directory.path)
+            rows, masked = self._prepare(directory.path)
         except OSError as error:
             raise SandboxStartError(
                 f"the run could not be set up in `{directory.path}`: {error}",
@@ -96,7 +96,7 @@ class Run:
             granted,
             self._spec.masks,
             on_host=os.path.lexists,
-            covered=dict(covers.covered),
+            covered=dict(masked.covered),
             resolve=_resolve,
         )
         pipes = Pipes()
@@ -124,14 +124,14 @@ class Run:
             trace.finish()
             return self._ended(directory.run_id, status, trace, cgroup.stats())
 
-    def _prepare(self, path: Path) -> tuple[list[tuple[str, str, bool, bool]], staging.Covers]:
+    def _prepare(self, path: Path) -> tuple[list[tuple[str, str, bool, bool]], covers.Covers]:
         """Enters the namespaces, stages the grants, and writes the bundle."""
         for name in ("scratch", "grants", "root"):
             (path / name).mkdir(mode=0o700)
         _runsc.enter_mount_namespace()
-        with staging.resolve_grants(self._spec) as mounts:
-            covers = staging.resolve_masks(self._spec, mounts)
-            rows = staging.stage(mounts, str(path / "grants"), covers.left_out)
+        with resolving.resolve_grants(self._spec) as mounts:
+            masked = covers.resolve_masks(self._spec, mounts)
+            rows = staging.stage(mounts, str(path / "grants"), masked.left_out)
         _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
         self._pending["control"] = memoryview(
             bundle.job_message(
@@ -140,8 +140,8 @@ class Run:
                 script=self._request.script,
                 argv=self._request.argv,
                 mounts=rows,
-                masks=list(covers.covered),
-                pinned=covers.pinned,
+                masks=list(masked.covered),
+                pinned=masked.pinned,
             )
         )
         config = bundle.oci_config(
@@ -152,7 +152,7 @@ class Run:
         endpoint = _endpoint(path)
         (path / "config.json").write_bytes(bundle.to_bytes(config))
         (path / "trace.json").write_bytes(bundle.to_bytes(bundle.trace_config(endpoint)))
-        return rows, covers
+        return rows, masked
 
     def _start(self, path: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
         stdin, stdout, stderr, control = pipes.guest
