@@ -23,7 +23,13 @@ from omnibase.core.security.grants import (
     refusal,
     unsandboxed_permits,
 )
-from omnibase.errors import CapabilityDenied, ConfigurationError, OmniBaseError
+from omnibase.errors import (
+    CapabilityDenied,
+    ConfigurationError,
+    OmniBaseError,
+    SandboxStartError,
+    SandboxUnavailable,
+)
 from omnibase.inputs import Capabilities, capability_set, registry_location
 from omnibase.registries import Loaded, load, open_registry
 
@@ -201,7 +207,7 @@ class _Wanted:
         unsandboxed = self._unsandboxed
         if unsandboxed:
             self._host_permits(loaded)
-        refused = bool(grants.denied) and not self._degrade
+        refused = bool(grants.denied) and (unsandboxed or not self._degrade)
         plan = None if refused or unsandboxed else self._call(loaded, grants, options).plan()
         return ComponentPlan(
             component=loaded.component,
@@ -223,7 +229,8 @@ class _Wanted:
             options, asked = _memory_is_asked_for(options)
             grants = self._decide(loaded, asked)
             _tell(emitter, grants, loaded.policy_version)
-            if grants.denied and not self._degrade:
+            # Without a sandbox nothing holds it to what it is denied.
+            if grants.denied and (self._unsandboxed or not self._degrade):
                 raise refusal(grants.denied, loaded.component.uuid)
             permits = self._host_permits(loaded) if self._unsandboxed else ()
         except CapabilityDenied as error:
@@ -232,19 +239,19 @@ class _Wanted:
                 emitter.emit(events.CapabilityDenied(capability=capability, reason=reason))
             raise
         except OmniBaseError as error:
-            emitter.emit(
-                events.RunRefused(
-                    code=error.code, reason=error.message, file=error.details.get("file")
-                )
-            )
+            _tell_refused(emitter, error)
             raise
-        if self._unsandboxed:
-            from omnibase.unsandboxed import run_on_host
+        try:
+            if self._unsandboxed:
+                from omnibase.unsandboxed import run_on_host
 
-            return run_on_host(
-                loaded.name, loaded.script, permits, grants, options, emitter, cancel
-            )
-        return self._call(loaded, grants, options).execute(cancel, emitter)
+                return run_on_host(
+                    loaded.name, loaded.script, permits, grants.granted, options, emitter, cancel
+                )
+            return self._call(loaded, grants, options).execute(cancel, emitter)
+        except (ConfigurationError, SandboxStartError, SandboxUnavailable) as error:
+            _tell_refused(emitter, error)
+            raise
 
     def _load(self) -> Loaded:
         if isinstance(self._registry, RegistryStore):
@@ -282,6 +289,11 @@ class _Wanted:
                 registry=loaded.directory,
             ),
         )
+
+
+def _tell_refused(emitter: events.Emitter, error: OmniBaseError) -> None:
+    file = error.details.get("file")
+    emitter.emit(events.RunRefused(code=error.code, reason=error.message, file=file))
 
 
 def _memory_is_asked_for(options: Options) -> tuple[Options, CapabilitySet]:

@@ -17,7 +17,6 @@ from omnibase.core.sandbox.image import Image
 from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.runner import Cancel, RunRequest
 from omnibase.core.security.capabilities import CapabilitySet, CapabilityType
-from omnibase.core.security.grants import Grants
 from omnibase.errors import SandboxStartError
 
 __all__ = ["run_on_host"]
@@ -29,7 +28,7 @@ def run_on_host(
     name: str,
     source: bytes,
     permits: tuple[str, ...],
-    grants: Grants,
+    granted: CapabilitySet,
     options: Options,
     emitter: events.Emitter,
     cancel: Cancel,
@@ -40,7 +39,7 @@ def run_on_host(
         name: The script's file name.
         source: The script.
         permits: Ids of the policies that permit it, for the record.
-        grants: What it was granted; of that, memory counts.
+        granted: What it was granted; of that, memory counts.
         options: Of the caller; of its context, the quotas hold.
         emitter: Of the run.
         cancel: Ends it early.
@@ -53,7 +52,7 @@ def run_on_host(
     directory = state.state_dir()
     state.sweep(directory)
     runner = HostRunner(state=directory, hierarchy=Hierarchy.detect())
-    memory = CapabilitySet(c for c in grants.granted if c.type is CapabilityType.MEMORY)
+    memory = CapabilitySet(c for c in granted if c.type is CapabilityType.MEMORY)
     spec = compile_grants(memory, options.context, _NO_IMAGE, options.env)
     request = RunRequest(
         # Not the guest's variables, which name places in its image.
@@ -70,9 +69,8 @@ def run_on_host(
         python=sys.executable,
         policies=permits,
     )
-    denied = tuple(str(one.capability) for one in grants.denied)
     check = _recorded(options.bus)
-    return perform(runner, request, (started,), options, emitter, cancel, denied, check)
+    return perform(runner, request, (started,), options, emitter, cancel, check=check)
 
 
 def _recorded(bus: events.EventBus) -> Callable[[], None]:

@@ -14,7 +14,9 @@ import pytest
 import omnibase
 from omnibase import (
     CapabilityDenied,
+    CapabilityError,
     CapabilitySet,
+    ConfigurationError,
     ExecutionContext,
     RegistryError,
     ResourceLimitExceeded,
@@ -256,6 +258,11 @@ class TestDenials:
         assert isinstance(run(one, args=args).error, CapabilityDenied)
         run(one, args=args, environment="production").assert_clean()
 
+    def test_what_fails_after_the_decision_is_on_record(self, make: Make) -> None:
+        outcome = run(make("read_files"), env={"LD_PRELOAD": "/x"})
+        assert isinstance(outcome.error, ConfigurationError)
+        assert names(outcome) == ["PolicyDecided", "RunRefused"]
+
     def test_a_retired_component_does_not_run(self, make: Make) -> None:
         one = make("read_files")
         one.update(lifecycle=Lifecycle.ACTIVE)
@@ -272,29 +279,33 @@ class TestDenials:
 
 class TestTheRegistryItself:
     @pytest.mark.parametrize("handed_over", [False, True])
-    @pytest.mark.parametrize("place", ["policies", "scripts", "components"])
+    @pytest.mark.parametrize(
+        "place", ["registry/**", "registry/policies/**", "registry/scripts/x", "**"]
+    )
     def test_no_grant_writes_to_it(self, area: Path, place: str, handed_over: bool) -> None:
-        script = (
-            b"import sys\n"
-            b"for path in sys.argv[1:]:\n"
-            b"    try: open(path, 'w').write('mine')\n"
-            b"    except OSError as error: print(error.errno)\n"
-        )
-        write = 'permit FileWrite when { resource.path like "/var/lib/*" }'
-        read = 'permit FileRead when { resource.path like "/var/lib/*" }'
+        permits = [
+            f'permit {kind} when {{ resource.path like "/var/lib/*" }}'
+            for kind in ("FileWrite", "FileRead")
+        ]
         one = OneComponent(
-            area / "registry", script, requires=[f"FILE_WRITE:{area}/**"], policies=[write, read]
+            area / "registry", (SCRIPTS / "write_grant.py").read_bytes(), policies=permits
         )
-        target = area / "registry" / place / "planted"
-        before = sorted(path.name for path in (area / "registry" / place).iterdir())
-        args = [str(target), str(area / "mine.txt")]
-        # Named, or handed over: the store says where it is.
-        outcome = run(one, args=args, **({"registry": one.store} if handed_over else {}))
-        outcome.assert_raised()
-        outcome.assert_violation(f"FILE_WRITE:{target}")
-        assert sorted(path.name for path in (area / "registry" / place).iterdir()) == before
-        assert (area / "mine.txt").read_text() == "mine", "the granted twin"
+        (area / "beside").mkdir()
+        where: dict[str, Any] = {"registry": one.store} if handed_over else {}
+        outcome = run(one, capabilities=[f"FILE_WRITE:{area}/{place}"], **where)
+        assert isinstance(outcome.error, CapabilityError), outcome
+        assert str(area / "registry") in outcome.error.message
+        assert "SandboxStart" not in names(outcome)
+        (denied,) = outcome.reported(events.CapabilityDenied)
+        assert denied.capability == f"FILE_WRITE:{area}/{place}"
         assert one.store.verify() == []
+
+        beside = area / "beside"
+        (beside / "existing").write_text("kept")
+        (beside / "doomed").write_text("kept")
+        twin = run(one, capabilities=[f"FILE_WRITE:{beside}/**"], args=[str(beside)], **where)
+        assert "SandboxStart" in names(twin)
+        assert sorted(path.name for path in beside.iterdir()) != ["doomed", "existing"]
 
 
 class TestWithoutASandbox:
@@ -382,17 +393,31 @@ class TestWithoutASandbox:
         outcome = run(one, unsandboxed=True)
         assert outcome.error is None and outcome.stdout == "ran\n"
 
-    def test_memory_that_is_granted_and_what_is_denied_count(self, tmp_path: Path) -> None:
+    def test_memory_that_is_granted_counts(self, tmp_path: Path) -> None:
         one = OneComponent(
             tmp_path / "r",
             b"held = bytearray(90_000_000)\nprint(len(held))",
-            requires=[_HOST_PYTHON, "MEMORY:128MiB", "FILE_READ:/etc/hosts"],
+            requires=[_HOST_PYTHON, "MEMORY:128MiB"],
             policies=[_HOST, "permit Memory"],
             trust=Trust.TRUSTED,
         )
-        outcome = run(one, unsandboxed=True, degrade=True)
+        outcome = run(one, unsandboxed=True)
         assert outcome.error is None and outcome.stdout == "90000000\n"
-        assert outcome.finished.denied == ("FILE_READ:/etc/hosts",)
+
+    @pytest.mark.parametrize("degrade", [False, True])
+    def test_what_is_denied_keeps_it_from_running(self, tmp_path: Path, degrade: bool) -> None:
+        one = OneComponent(
+            tmp_path / "r",
+            b"print('ran')",
+            requires=[_HOST_PYTHON, "FILE_READ:/etc/hosts"],
+            policies=[_HOST],
+            trust=Trust.TRUSTED,
+        )
+        outcome = run(one, unsandboxed=True, degrade=degrade)
+        assert isinstance(outcome.error, CapabilityDenied)
+        assert outcome.reported(events.UnsandboxedStart) == []
+        one.put_policy(_HOST, 'permit FileRead when { resource.path == "/etc/hosts" }')
+        assert run(one, unsandboxed=True, degrade=degrade).stdout == "ran\n"
 
     @pytest.mark.parametrize(
         ("code", "error"),

@@ -175,6 +175,8 @@ class TestTheFile:
         registry.path.parent.chmod(0o777)
         self.refused(registry, C.PERMISSIONS, registry.path.parent.name)
         registry.path.parent.chmod(0o1777)
+        self.refused(registry, C.PERMISSIONS, registry.path.parent.name)
+        registry.path.parent.chmod(0o755)
         assert registry.store.get(registry.one.uuid) == registry.one
 
     def test_that_is_a_link_or_has_two_names(self, registry: Registry) -> None:

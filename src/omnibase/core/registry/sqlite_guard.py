@@ -17,16 +17,14 @@ def check_file(path: str) -> None:
     """Refuses a database that others may write, or that is not a plain file.
 
     It and what SQLite keeps beside it must be regular, have one name, and belong to
-    root or the caller; the directory likewise, but for one like ``/tmp`` in which
-    nobody can replace another's file.
+    root or the caller, and so must the directory: in one like ``/tmp`` another user
+    may put a journal beside it.
 
     Raises:
         Tampered: One of these does not hold.
     """
-    directory = os.lstat(os.path.dirname(path))
-    sticky = directory.st_mode & stat.S_ISVTX
-    if not sticky:
-        _check_owner(os.path.basename(os.path.dirname(path)) or "/", directory)
+    directory = os.path.dirname(path)
+    _check_owner(os.path.basename(directory) or "/", os.lstat(directory))
     for suffix in _BESIDE:
         name = os.path.basename(path) + suffix
         try:

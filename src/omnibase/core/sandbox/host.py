@@ -29,6 +29,7 @@ __all__ = ["HostRunner"]
 
 _PIPE_CHUNK: Final = 65536
 _POLL_SECONDS: Final = 0.1
+_LAST_SIGNAL: Final = 64
 # PID 1 of a namespace ignores signals that it has no handler for: the script is its child.
 # The search path is set last: what starts the script is not found by the script's own.
 # The shell's own remarks ("Terminated") are not the script's output.
@@ -213,7 +214,7 @@ class _Run:
         result = RunResult(
             run_id=run_id,
             exit_code=code,
-            signal=code - 128 if code > 128 else None,
+            signal=code - 128 if 128 < code <= 128 + _LAST_SIGNAL else None,
             stdout=self._output.kept("stdout"),
             stderr=self._output.kept("stderr"),
             usage=Usage(

@@ -134,6 +134,7 @@ def _check_text(text: str, source: str) -> None:
         _refuse(source, f"line {text.count(chr(10), 0, found.start()) + 1}: {fault}", hint)
 
     depth = count = signs = statements = dots = 0
+    before = ""
     for found in _LEXEME.finditer(text):
         lexeme = found.group()
         if lexeme.isspace() or lexeme.startswith("//"):
@@ -141,7 +142,11 @@ def _check_text(text: str, source: str) -> None:
         if lexeme in _NOT_IN_SUBSET:
             refuse(f"`{lexeme}` is not allowed", "see docs/security/policies.md for what is")
         # One dot between two names, as in `resource.path`: `a.b.c` is two without a sign between.
-        dots = dots + 1 if lexeme == "." else dots if lexeme.isidentifier() else 0
+        if not lexeme.isidentifier() and lexeme != "(":
+            dots = dots + 1 if lexeme == "." else 0
+        if lexeme == "(" and dots and before.isidentifier():
+            refuse("a call of a method is not allowed", "see docs/security/policies.md for what is")
+        before = lexeme
         if dots > 1:
             refuse(
                 "an attribute has no attributes of its own",
