@@ -31,7 +31,7 @@ from omnibase.errors import (
     SandboxUnavailable,
 )
 from omnibase.inputs import Capabilities, capability_set, registry_location
-from omnibase.registries import Loaded, load, open_registry
+from omnibase.registries import Loaded, load, open_existing
 
 __all__ = [
     "ComponentPlan",
@@ -52,7 +52,8 @@ class ComponentPlan:
         grants: What its policy says to what is asked for.
         plan: The run; ``None`` if it would be refused or runs without a sandbox.
         refused: Its policy denies something, and it was not to go on without that.
-        unsandboxed: It would run without a sandbox.
+        unsandboxed: It is to run without a sandbox.
+        reason: Why it may not run without one; ``None`` if it may, or is not to.
     """
 
     component: Component
@@ -60,6 +61,7 @@ class ComponentPlan:
     plan: Plan | None
     refused: bool
     unsandboxed: bool
+    reason: str | None
 
 
 def run_component(
@@ -205,9 +207,13 @@ class _Wanted:
         options, asked = _memory_is_asked_for(options)
         grants = self._decide(loaded, asked)
         unsandboxed = self._unsandboxed
+        reason = None
         if unsandboxed:
-            self._host_permits(loaded)
-        refused = bool(grants.denied) and (unsandboxed or not self._degrade)
+            try:
+                self._host_permits(loaded)
+            except CapabilityDenied as error:
+                reason = error.message
+        refused = reason is not None or (bool(grants.denied) and (unsandboxed or not self._degrade))
         plan = None if refused or unsandboxed else self._call(loaded, grants, options).plan()
         return ComponentPlan(
             component=loaded.component,
@@ -215,6 +221,7 @@ class _Wanted:
             plan=plan,
             refused=refused,
             unsandboxed=unsandboxed,
+            reason=reason,
         )
 
     def execute(self, options: Options, cancel: Cancel) -> RunResult:
@@ -231,7 +238,9 @@ class _Wanted:
             _tell(emitter, grants, loaded.policy_version)
             # Without a sandbox nothing holds it to what it is denied.
             if grants.denied and (self._unsandboxed or not self._degrade):
-                raise refusal(grants.denied, loaded.component.uuid)
+                raise refusal(
+                    grants.denied, loaded.component.uuid, may_degrade=not self._unsandboxed
+                )
             permits = self._host_permits(loaded) if self._unsandboxed else ()
         except CapabilityDenied as error:
             if "capability" in error.details:  # else told already, one by one
@@ -256,7 +265,7 @@ class _Wanted:
     def _load(self) -> Loaded:
         if isinstance(self._registry, RegistryStore):
             return load(self._registry, self._reference)
-        with contextlib.closing(open_registry(self._registry)) as store:
+        with contextlib.closing(open_existing(self._registry)) as store:
             return load(store, self._reference)
 
     def _decide(self, loaded: Loaded, asked: CapabilitySet) -> Grants:

@@ -177,13 +177,32 @@ def test_options_stand_anywhere(cli: Cli) -> None:
 # --- which policy ------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("command", ["lint", "show"])
+def test_no_policy_is_nothing_to_look_at(cli: Cli, report: OneComponent, command: str) -> None:
+    said = cli(command, "report")
+    assert said.code == 2 and "`report@1.0.0` has no policy" in said.err
+    assert f"omnibase policy import {report.uuid} FILE" in said.err
+
+
+def test_no_policy_denies_and_says_what_would_permit(cli: Cli, report: OneComponent) -> None:
+    said = cli("check", "report", "FILE_READ:/data/x")
+    assert said.code == 120 and "by report@1.0.0, which has no policy" in said.text
+    told = cli("explain", "report", "FILE_READ:/data/**")
+    assert told.code == 0 and told.err == ""
+    (line,) = [one for one in lines(told) if "permit(" in one]
+    assert f'Component::"{report.uuid}"' in line
+    Path("first.cedar").write_text(line)
+    assert cli("diff", "report", "./first.cedar").code == 1
+    assert cli("import", "report", "./first.cedar").code == 0
+    assert cli("check", "report", "FILE_READ:/data/**").code == 0
+
+
 @pytest.mark.parametrize("command", ["lint", "check", "show", "explain", "diff"])
 @pytest.mark.parametrize(
     ("reference", "told"),
     [
         ("nobody", "no component in use is called `nobody`"),
         (str(TWO), f"there is no component `{TWO}`"),
-        ("report", "`report@1.0.0` has no policy"),
         ("report#1", "`report@1.0.0` has no policy"),
         ("report#x", "`report#x` names no version of a policy"),
         ("report#0", "`report@1.0.0` has no policy"),

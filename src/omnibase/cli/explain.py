@@ -166,7 +166,7 @@ def show(plan: dict[str, Any]) -> None:
         ("rw scratch", f"{_SCRATCH}, {console.size(quotas['scratch_bytes'])}, noexec, not kept"),
     )
     if plan["masks"]:
-        section("masks (covered by an empty directory)")
+        section("masks (nothing of it can be seen)")
         rows(*((mask["path"], mask["reason"]) for mask in plan["masks"]))
     section("network")
     rows(("none", "no interface but the guest's own loopback"))

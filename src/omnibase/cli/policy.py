@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
-from omnibase.errors import ConfigurationError, OmniBaseError
-
 if TYPE_CHECKING:
     from omnibase.cli.commands import Invocation, Parser
 
@@ -37,14 +35,10 @@ def execute(invocation: Invocation) -> int:
         OmniBaseError: What the command ends with; with ``--json`` it has been printed,
             unless it is the command line's.
     """
-    try:
-        return int(_module(invocation.name).execute(invocation))
-    except OmniBaseError as error:
-        if invocation.options.json and not isinstance(error, ConfigurationError):
-            from omnibase.cli.report import print_json
+    from omnibase.cli.report import errors_as_json
 
-            print_json({"error": error.to_dict()})
-        raise
+    with errors_as_json(invocation.options.json):
+        return int(_module(invocation.name).execute(invocation))
 
 
 def _module(name: str) -> Any:

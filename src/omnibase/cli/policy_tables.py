@@ -79,7 +79,9 @@ def execute(invocation: Invocation) -> int:
     from omnibase.cli.stores import named_policies
 
     options = invocation.options
-    other = None if options.policy is None else named_policies(options, options.policy)[0]
+    other = (
+        None if options.policy is None else named_policies(options, options.policy, or_none=True)[0]
+    )
     found: list[tuple[_Pair, tuple[CaseResult, ...] | OmniBaseError]] = []
     for path in options.paths:
         pairs = tried(partial(_pairs, path, other is not None))

@@ -31,7 +31,6 @@ __all__ = [
     "named_policies",
     "named_policy",
     "no_policy",
-    "opened",
     "read_file",
     "read_policy",
 ]
@@ -148,15 +147,6 @@ def author_of(options: Any) -> str:
 
 
 @contextlib.contextmanager
-def opened(options: Any) -> Iterator[RegistryStore]:
-    """Opens the registry that the command line names."""
-    from omnibase.registries import open_registry
-
-    with contextlib.closing(open_registry(options.registry)) as store:
-        yield store
-
-
-@contextlib.contextmanager
 def existing(options: Any, *, or_new: bool = False) -> Iterator[RegistryStore]:
     """Opens the registry that the command line names, and that must be there already.
 
@@ -169,47 +159,11 @@ def existing(options: Any, *, or_new: bool = False) -> Iterator[RegistryStore]:
     Raises:
         ConfigurationError: There is none.
     """
-    from omnibase.inputs import registry_location
+    from omnibase.registries import open_existing, open_registry
 
-    location = registry_location(options.registry)
-    from omnibase.core.locations import sqlite_file
-
-    file = sqlite_file(location) if "://" in location else location
-    if file == location and os.path.isfile(location):
-        raise ConfigurationError(
-            f"the registry `{location}` is a file",
-            hint=f"name a directory; a database is named as `sqlite:///{os.path.abspath(location)}`",
-        )
-    if file is not None and not or_new and not _holds_registry(file):
-        raise ConfigurationError(
-            f"there is no registry at `{os.path.abspath(file)}`",
-            hint="name one with `--registry`; `omnibase registry add` makes one",
-        )
-    with opened(options) as store:
-        if "://" in location and not or_new and _is_empty(store):
-            raise ConfigurationError(  # the URL may hold a password: it is not repeated
-                "there is no registry in the database",
-                hint="name one with `--registry`; `omnibase registry add` makes one",
-            )
+    open_ = open_registry if or_new else open_existing
+    with contextlib.closing(open_(options.registry)) as store:
         yield store
-
-
-def _is_empty(store: RegistryStore) -> bool:
-    try:
-        return not store.head().entries
-    except RegistryError:  # there is one, and its log is broken
-        return False
-
-
-def _holds_registry(path: str) -> bool:
-    # In doubt there is one, and the store says what is wrong with it.
-    try:
-        names = os.listdir(path)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return not {"log", "components", ".journal"}.isdisjoint(names)
 
 
 def read_file(path: str, limit: int, what: str) -> bytes:
@@ -303,20 +257,25 @@ def is_file(reference: str) -> bool:
     return "/" in reference or reference.endswith(_FILE_SUFFIXES)
 
 
-def named_policies(options: Any, *references: str) -> tuple[NamedPolicy, ...]:
+def named_policies(
+    options: Any, *references: str, or_none: bool = False
+) -> tuple[NamedPolicy, ...]:
     """Finds policies as `named_policy` does; files alone need no registry."""
     if all(map(is_file, references)):
         return tuple(map(read_policy, references))
     with existing(options) as store:
-        return tuple(named_policy(reference, store) for reference in references)
+        return tuple(named_policy(one, store, or_none=or_none) for one in references)
 
 
-def named_policy(reference: str, store: RegistryStore | None) -> NamedPolicy:
+def named_policy(
+    reference: str, store: RegistryStore | None, *, or_none: bool = False
+) -> NamedPolicy:
     """Finds a policy: a file, or a component's, ``#3`` for an older version of it.
 
     Args:
         reference: What has a slash or ends in ``.json`` or ``.cedar`` is a file.
         store: The registry; ``None`` if only a file will do.
+        or_none: A component without a policy has one that permits nothing.
 
     Raises:
         ConfigurationError, PolicyError, RegistryError: It cannot be had.
@@ -336,7 +295,14 @@ def named_policy(reference: str, store: RegistryStore | None) -> NamedPolicy:
     component = store.find(name)
     policy, found = policy_of(store, component, version if component.policy else None)
     if found is None:
-        raise no_policy(component)
+        if mark or not or_none:
+            raise no_policy(component)
+        return NamedPolicy(
+            policy=policy,
+            document=policy.to_json(),
+            source=f"{component.reference}, which has no policy",
+            component=component,
+        )
     return NamedPolicy(
         policy=policy,
         document=found.document,
