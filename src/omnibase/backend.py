@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from omnibase.core.context import ExecutionContext
-from omnibase.core.locations import directory_of
+from omnibase.core.locations import directory_of, holds_registry
 from omnibase.core.sandbox import _runsc, compile, image, platforms, state
 from omnibase.core.sandbox.cgroup import Hierarchy
 from omnibase.core.sandbox.runner import GVisorRunner
@@ -66,13 +66,9 @@ def _registries(used: str | None) -> tuple[str, ...]:
     with contextlib.suppress(FileNotFoundError):  # the working directory itself may be gone
         directory = directory_of(registry_location())
         # The implied one counts where it exists; a named one before it does.
-        if directory is not None and (named or _is_registry(directory)):
+        if directory is not None and (named or holds_registry(directory)):
             found[directory] = None
     return tuple(found)
-
-
-def _is_registry(directory: str) -> bool:
-    return any(os.path.lexists(f"{directory}/{name}") for name in ("components", "policies"))
 
 
 def _own_files() -> tuple[str, ...]:

@@ -79,7 +79,12 @@ class Options:
     ) -> None:
         if isinstance(args, str):
             raise ConfigurationError("`args` is a string", hint=f"pass a list: `[{args[:80]!r}]`")
-        self.args = tuple(args)
+        try:
+            self.args = tuple(args)
+        except TypeError:
+            raise ConfigurationError(
+                f"`args` is a `{type(args).__name__}`", hint="pass a list of strings"
+            ) from None
         for text in self.args:
             check_argument(text)
         if not isinstance(stdin, bytes | bytearray):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from omnibase.core.locations import sqlite_file
+from omnibase.core.locations import holds_registry, sqlite_file
 from omnibase.core.registry import Component, Lifecycle, RegistryStore, open_store
 from omnibase.core.security.decision import PolicyContext
 from omnibase.core.security.policy import Policy
@@ -83,7 +83,7 @@ def open_existing(location: str | os.PathLike[str] | None = None) -> RegistrySto
     text = registry_location(location)
     store = open_registry(text)
     file = sqlite_file(text) if "://" in text else text
-    if file is not None and not _holds_registry(file):
+    if file is not None and not holds_registry(file):
         store.close()
         raise ConfigurationError(
             f"there is no registry at `{os.path.abspath(file)}`", hint=_NAME_ONE
@@ -100,17 +100,6 @@ def _is_empty(store: RegistryStore) -> bool:
         return not store.head().entries
     except RegistryError:  # there is one, and its log is broken
         return False
-
-
-def _holds_registry(path: str) -> bool:
-    # In doubt there is one, and the store says what is wrong with it.
-    try:
-        names = os.listdir(path)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return not {"log", "components", ".journal"}.isdisjoint(names)
 
 
 def _check_is_no_file(location: str) -> None:

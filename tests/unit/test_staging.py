@@ -418,10 +418,18 @@ class TestViews:
     def test_too_many_neighbours_are_refused(
         self, top: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(views, "MAX_VIEW_ENTRIES", 1)
+        monkeypatch.setattr(covers, "MAX_VIEW_ENTRIES", 1)
         with pytest.raises(CapabilityError, match="more than 1 entries") as caught:
             self.seen(top, "a.txt")
+        assert f"without `{top}/a.txt` (x)" in caught.value.message
         assert "one by one" in str(caught.value.hint)
+
+    def test_neighbours_that_come_in_between_are_refused_too(
+        self, top: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(views, "MAX_VIEW_ENTRIES", 1)
+        with pytest.raises(CapabilityError, match="more than 1 entries"):
+            self.seen(top, "a.txt")
 
 
 def in_namespaces(work: Callable[[], T]) -> T:

@@ -258,6 +258,11 @@ class TestCovers:
             assert attempt is not None and attempt.capability == f"FILE_READ:{path}"
             assert attempt.reason == f"{reason}; the host replaced its cover"
 
+    @pytest.mark.parametrize("flags", [WRITE, CREATE])
+    def test_writing_there_is_told_as_such(self, flags: int) -> None:
+        attempt = self.judge().judge(opened("/srv/work/d/key", 0, flags=flags))
+        assert attempt is not None and attempt.capability == "FILE_WRITE:/srv/work/d/key"
+
     @pytest.mark.parametrize("path", ["/srv/work/d", "/srv/work/x", "/srv/work/df", "/tmp/d/key"])
     def test_the_cover_itself_and_all_else_is_none(self, path: str) -> None:
         for message in (opened(path, 0), changed_to(path, 0)):

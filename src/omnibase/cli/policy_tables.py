@@ -191,6 +191,10 @@ def _files(directory: str) -> list[str]:
     found: list[str] = []
     for place, inside, names in os.walk(directory, onerror=refuse):
         inside.sort()
+        if "components" in inside and "log" in names:
+            note(f"`{place}` is a registry, and not looked into", "test its policies by `--policy`")
+            inside.clear()
+            continue
         for name in inside:
             path = os.path.join(place, name)
             if os.path.islink(path):

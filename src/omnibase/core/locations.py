@@ -6,7 +6,7 @@ import os
 
 from omnibase.errors import ConfigurationError
 
-__all__ = ["check_location", "directory_of", "sqlite_file"]
+__all__ = ["check_location", "directory_of", "holds_registry", "sqlite_file"]
 
 
 def check_location(location: object) -> str:
@@ -51,3 +51,17 @@ def directory_of(location: str) -> str | None:
         return os.path.realpath(location)
     file = sqlite_file(location)
     return None if file is None else os.path.dirname(os.path.realpath(file))
+
+
+def holds_registry(path: str) -> bool:
+    """Says whether a directory holds a registry, or a path is something else that may be one.
+
+    In doubt there is one, and opening it says what is wrong with it.
+    """
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return not {"log", "components", "policies", ".journal"}.isdisjoint(names)

@@ -25,6 +25,7 @@ from omnibase.core.registry.store import (
     Finding,
     FindingCode,
     Tampered,
+    Unsettled,
     Validator,
 )
 from omnibase.core.registry.view import (
@@ -97,9 +98,17 @@ class FileStore(ChainedStore):
     @contextmanager
     def _settled(self) -> Iterator[View]:
         tree = self._view.tree
-        with _io(self.root), tree.locked(LOCK, self._lock_seconds, make=False) as writable:
-            self._view.recover(writable=writable)
-            yield self._view
+        with _io(self.root), tree.locked(LOCK, self._lock_seconds, make=False) as lock:
+            try:
+                self._view.recover(writable=lock.writable)
+                yield self._view
+            except Tampered as error:
+                if lock.held:
+                    raise
+                raise Unsettled(error.finding) from None
+
+    def _may_lock(self) -> bool:
+        return self._view.tree.may_open(LOCK)
 
     @contextmanager
     def _writing(self) -> Iterator[Transaction]:
@@ -194,7 +203,7 @@ class _FileView:
         for name in sorted(self.tree.names(())):
             if name not in (*_FOLDERS, LOG_FILE, LOCK, journal.JOURNAL, _DRAFT):
                 yield _extra(name)
-        if self.tree.size((LOCK,)):
+        if self.tree.size_unread(LOCK):
             yield Finding(file=LOCK, code=FindingCode.CHANGED, message="it is not empty")
         for folder, names in wanted.items():
             try:

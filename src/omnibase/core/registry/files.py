@@ -13,7 +13,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from omnibase.core.registry.store import FindingCode, Tampered
 from omnibase.errors import RegistryError
@@ -27,6 +27,18 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH | stat.S_ISUID | stat.S_ISGID
 _POLL_SECONDS = 0.002
 
 Path = tuple[str, ...]
+
+
+class Lock(NamedTuple):
+    """What a caller has of the registry's lock.
+
+    Attributes:
+        held: Nobody else writes; else the caller may not take the lock.
+        writable: The caller may write.
+    """
+
+    held: bool
+    writable: bool
 
 
 class Tree:
@@ -71,6 +83,18 @@ class Tree:
         """Returns a file's size, 0 if it is not there."""
         with self._opened(path) as fd:
             return 0 if fd is None else self._checked(path, fd)
+
+    def size_unread(self, name: str) -> int:
+        """Returns the size of a file of the root that the caller may not open."""
+        try:
+            return os.lstat(os.path.join(self.root, name)).st_size
+        except FileNotFoundError:
+            return 0
+
+    def may_open(self, name: str) -> bool:
+        """Says whether the caller may open a file of the root, or there is none."""
+        path = os.path.join(self.root, name)
+        return not os.path.lexists(path) or os.access(path, os.R_OK, effective_ids=True)
 
     def chunks(self, path: Path, size: int) -> Iterator[bytes]:
         """Yields a file in parts of a size; the last may be shorter."""
@@ -147,8 +171,8 @@ class Tree:
                 self._sync(folder)
 
     @contextlib.contextmanager
-    def locked(self, name: str, seconds: float, *, make: bool) -> Iterator[bool]:
-        """Holds the lock on a file of the root; yields whether it allows writing.
+    def locked(self, name: str, seconds: float, *, make: bool) -> Iterator[Lock]:
+        """Holds the lock on a file of the root, if the caller may; yields what it has.
 
         A lock whose holder dies is free again.
 
@@ -163,17 +187,17 @@ class Tree:
         while True:
             with self._directory((), make=make) as folder:
                 if folder is None:
-                    yield False
+                    yield Lock(held=True, writable=False)  # there is nothing to lock
                     return
                 fd, writable = self._open_lock(folder, name, make)
                 if fd is None:
-                    yield False
+                    yield Lock(held=False, writable=False)
                     return
                 try:
                     _wait(fd, writable, deadline, seconds)
                     # Somebody may have removed the file that this is the lock of.
                     if self._is_current(folder, name, fd):
-                        yield writable
+                        yield Lock(held=True, writable=writable)
                         return
                 finally:
                     os.close(fd)

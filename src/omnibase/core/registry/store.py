@@ -117,6 +117,13 @@ class Tampered(Exception):
         )
 
 
+class Unsettled(Tampered):
+    """What looks tampered with, to a caller who may not lock: perhaps a write under way."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.file, finding.code, finding.message)
+
+
 def missing(message: str, hint: str | None = None, **details: Any) -> NoReturn:
     """Raises the error for what is not there."""
     raise RegistryError(message, details={"reason": "missing", **details}, hint=hint)

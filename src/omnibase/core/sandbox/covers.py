@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 
 from omnibase.core.sandbox.resolving import StagedMount, walk
 from omnibase.core.sandbox.spec import FileGrant, SandboxSpec
+from omnibase.core.sandbox.views import MAX_VIEW_ENTRIES
 from omnibase.errors import CapabilityError
 
 __all__ = ["Covers", "resolve_masks"]
@@ -58,11 +60,33 @@ def resolve_masks(spec: SandboxSpec, mounts: tuple[StagedMount, ...]) -> Covers:
             if all(above != mount.path for mount in mounts):  # else it is one already
                 pinned.add(above)
             above = os.path.dirname(above)
+    for top in mounts:
+        if top.path in left_out:
+            _check_size(top, left_out[top.path], spec)
     return Covers(
         covered=tuple(covered),
         pinned=tuple(sorted(pinned, key=lambda path: (path.count("/"), path))),
         left_out={path: tuple(below) for path, below in left_out.items()},
     )
+
+
+def _check_size(top: StagedMount, left_out: list[str], spec: SandboxSpec) -> None:
+    """Refuses what a view would be too large for, before anything is made of it."""
+    above = {"/".join(names[:n]) for names in (b.split("/") for b in left_out)
+             for n in range(len(names))}  # fmt: skip
+    count = 0
+    for directory in sorted(above):
+        with contextlib.suppress(OSError):
+            count += len(os.listdir(os.path.join(top.path, directory)))
+        if count > MAX_VIEW_ENTRIES:
+            path = f"{top.path}/{left_out[0]}"
+            reason = next(mask.reason for mask in spec.masks if mask.path == path)
+            raise CapabilityError(
+                f"`{top.capability}` cannot be granted without `{path}` ({reason}): the "
+                f"directories above it hold more than {MAX_VIEW_ENTRIES} entries",
+                details={"capability": top.capability, "mask": path},
+                hint="grant the parts of the tree beside it, one by one",
+            )
 
 
 def _kind_of(path: str, tops: list[StagedMount]) -> bool | None:

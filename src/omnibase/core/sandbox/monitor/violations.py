@@ -177,7 +177,9 @@ class Judge:
             if mask is None or mask.path not in self._covered:
                 continue
             if seen != mask.path or not self._covered[mask.path]:
-                attempt = _attempt(message, f"FILE_READ:{path}", _NAMES[message.type], path)
+                writing = message.flags & _WRITING or message.sysno == _CREAT_SYSNO
+                kind = "FILE_WRITE" if writing else "FILE_READ"
+                attempt = _attempt(message, f"{kind}:{path}", _NAMES[message.type], path)
                 return replace(attempt, reason=f"{mask.reason}; the host replaced its cover")
         return None
 
