@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
 from omnibase.call import Authority, Call, OnOutput, Options, Plan, in_thread
@@ -228,9 +229,7 @@ class _Wanted:
         """Runs it; whatever keeps it from running is an event first."""
         emitter = events.Emitter(options.bus, subject=self._reference or "component")
         try:
-            loaded = self._load()
-            emitter.componentid = str(loaded.component.uuid)
-            emitter.subject = loaded.component.reference
+            loaded = self._load(partial(_name, emitter))
             if loaded.policy_version is not None:
                 emitter.policydigest = f"sha256:{loaded.policy.sha256}"
             options, asked = _memory_is_asked_for(options)
@@ -264,11 +263,11 @@ class _Wanted:
             _tell_refused(emitter, error)
             raise
 
-    def _load(self) -> Loaded:
+    def _load(self, found: Callable[[Component], None] = lambda component: None) -> Loaded:
         if isinstance(self._registry, RegistryStore):
-            return load(self._registry, self._reference)
+            return load(self._registry, self._reference, found)
         with contextlib.closing(open_existing(self._registry)) as store:
-            return load(store, self._reference)
+            return load(store, self._reference, found)
 
     def _decide(self, loaded: Loaded, asked: CapabilitySet) -> Grants:
         return effective_grants(
@@ -322,6 +321,11 @@ def _memory_is_asked_for(options: Options) -> tuple[Options, CapabilitySet]:
         return options, CapabilitySet()
     context = replace(options.context, default_memory_bytes=most)
     return options.with_context(context), CapabilitySet.parse([f"MEMORY:{wanted}B"])
+
+
+def _name(emitter: events.Emitter, component: Component) -> None:
+    emitter.componentid = str(component.uuid)
+    emitter.subject = component.reference
 
 
 def _tell(emitter: events.Emitter, grants: Grants, policy_version: int | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -132,12 +133,17 @@ def policy_of(
     return Policy.parse(document.document, source, component.uuid), document
 
 
-def load(store: RegistryStore, reference: str) -> Loaded:
+def load(
+    store: RegistryStore,
+    reference: str,
+    found: Callable[[Component], None] = lambda component: None,
+) -> Loaded:
     """Finds a component and reads its script and policy, all verified.
 
     Args:
         store: The registry.
         reference: A uuid, ``name``, ``name@version`` or ``name@constraint``.
+        found: Called with the component before its script and policy are read.
 
     Raises:
         RegistryError: There is none, it has no script, it is retired, or something
@@ -146,6 +152,7 @@ def load(store: RegistryStore, reference: str) -> Loaded:
     """
     for _ in range(_TRIES):
         component = store.find(reference)
+        found(component)
         _check_runnable(component)
         try:
             script = store.load_entrypoint(component)

@@ -202,6 +202,7 @@ class TestRefusals:
         (event,) = events_of(log)
         assert isinstance(event.data, RunRefused)
         assert event.data.file == f"policies/{report.uuid}.cedar.json"
+        assert (event.componentid, event.subject) == (str(report.uuid), "report@1.0.0")
 
 
 class TestUnsandboxed:
