@@ -90,7 +90,7 @@ lock: ## requirements.lock, made anew from pyproject.toml
 	@[ -x .venv-lock/bin/pip-compile ] || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet pip-tools; }
 	CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/pip-compile --quiet --upgrade --allow-unsafe \
 	  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --extra dev --extra sql --output-file requirements.lock pyproject.toml
+	  --extra dev --extra keyring --extra sql --output-file requirements.lock pyproject.toml
 	@! grep -nE '://|^-|file:' requirements.lock || { echo "make: requirements.lock names a place" >&2; exit 1; }
 
 clean: ## remove what the targets made, the virtual environment included

@@ -36,6 +36,7 @@ def compile_grants(
     *,
     masks: tuple[Mask, ...] = (),
     registry: str | None = None,
+    hidden: tuple[str, ...] = (),
 ) -> SandboxSpec:
     """Compiles as `run` does, with the same areas out of reach; starts nothing.
 
@@ -46,13 +47,14 @@ def compile_grants(
         env: The script's environment variables.
         masks: What a policy takes out of granted trees.
         registry: The registry that decided, besides the one that is implied.
+        hidden: Directories of secrets.
     """
     return compile.compile_spec(
         grants,
         context,
         root,
         environment=env,
-        refused_areas=(os.path.realpath(state.state_dir()),),
+        refused_areas=(os.path.realpath(state.state_dir()), *hidden),
         read_only_areas=(*_registries(registry), *_own_files()),
         masks=masks,
     )

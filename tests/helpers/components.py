@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omnibase.registries import open_registry
 from omnibase.core.registry import Component, RegistryStore
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.core.security.policy import Policy
+from omnibase.registries import open_registry
 from tests.helpers.policies import cedar_of
 
 

@@ -18,10 +18,10 @@ from uuid import UUID
 import pytest
 
 from omnibase.cli import main
-from omnibase.registries import open_registry
 from omnibase.core.registry import Component, FileStore, RegistryStore
 from omnibase.core.registry.store import MAX_SCRIPT_BYTES
 from omnibase.errors import RegistryError
+from omnibase.registries import open_registry
 from tests.helpers.cli import COMMAND, Said, omnibase, started
 
 ONE = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")

@@ -23,6 +23,7 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.FILE_READ: "read-only bind mount of exactly what is named",
     CapabilityType.FILE_WRITE: "read-write bind mount of exactly what is named",
     CapabilityType.MEMORY: "memory limit of the run's cgroup",
+    CapabilityType.SECRET_ACCESS: "file in a tmpfs of the guest, for the script's user alone",
 }
 """How each capability type is enforced; a type that is not here is refused."""
 
@@ -30,7 +31,9 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
 _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 # The guest's own world: a tree mounted over one of these would break the guest.
 _GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
-_GUEST_INTERNAL: Final = ("/guest", "/grants", GUEST_PREFIX, "/run/script", "/.lookup")
+_GUEST_INTERNAL: Final = (
+    "/guest", "/grants", GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup",
+)  # fmt: skip
 
 _OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/proc/", "/run/script/",
                  "/sys/", "/tmp/")  # fmt: skip
@@ -88,6 +91,7 @@ def compile_spec(
         ConfigurationError: The environment is malformed.
     """
     files: list[FileGrant] = []
+    secrets: set[str] = set()
     covered = list(masks)
     memory = 0
     for grant in grants:
@@ -99,6 +103,9 @@ def compile_spec(
             )
         if grant.type is CapabilityType.MEMORY:
             memory = max(memory, _memory(grant, context))
+            continue
+        if grant.type is CapabilityType.SECRET_ACCESS:
+            secrets.add(_secret(grant))
             continue
         file = _file_grant(grant)
         covered += _check_areas(file, refused_areas, _HIDDEN)
@@ -113,6 +120,7 @@ def compile_spec(
         image_digest=image.digest,
         python=image.python,
         files=tuple(files),
+        secrets=tuple(sorted(secrets)),
         masks=tuple(sorted(set(covered), key=lambda mask: mask.path)),
         environment=_environment(environment or {}, image),
         memory_bytes=memory,
@@ -146,6 +154,18 @@ def _memory(grant: Capability, context: ExecutionContext) -> int:
             hint="ask for less, or raise `memory_bytes` in the ExecutionContext (`--memory`)",
         )
     return size
+
+
+def _secret(grant: Capability) -> str:
+    name, at, host = grant.resource.partition("@")
+    if at:
+        raise CapabilityError(
+            f"`{grant}` cannot be enforced: a value that the script must not see would have to be "
+            f"put into its connection to `{host}`, and TLS keeps everyone from doing that",
+            details={"capability": str(grant)},
+            hint=f"grant `SECRET_ACCESS:{name}`, and no connection but to that host",
+        )
+    return name
 
 
 def _file_grant(grant: Capability) -> FileGrant:

@@ -19,6 +19,7 @@ from typing import Final
 
 from omnibase.core.sandbox import _runsc, bundle, staging
 from omnibase.core.sandbox.cgroup import Cgroup, CgroupStats
+from omnibase.core.sandbox.monitor.reads import SECRETS
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Granted, Judge, Violation
 from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
@@ -26,6 +27,7 @@ from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, 
 from omnibase.core.sandbox.spec import Mask
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Output, Pipes
+from omnibase.core.secrets import Scrubber
 from omnibase.errors import SandboxError, SandboxStartError
 
 __all__ = ["Run"]
@@ -53,10 +55,12 @@ class Run:
         self._began = time.monotonic()
         self._cause = "exit"
         self._fault: SandboxError | None = None
+        self._scrubber = Scrubber(request.secrets)
         self._output = Output(
             limit=self._spec.output_bytes,
             truncate=self._spec.truncate_output,
             sink=observer.on_output,
+            scrubber=self._scrubber,
         )
         self._pending: dict[str, memoryview] = {"stdin": memoryview(request.stdin)}
         self._scratch_fd = -1
@@ -92,14 +96,25 @@ class Run:
             Granted(path=target, tree=is_directory, writable=writable)
             for _, target, is_directory, writable in rows
         )
-        judge = Judge(
-            self._spec.watch, granted, self._spec.masks, os.path.lexists, uncovered, _resolve
+        secrets = self._spec.secrets
+        granted += tuple(
+            Granted(path=f"{SECRETS}/{name}", tree=False, writable=False) for name in secrets
         )
+        judge = Judge(
+            self._spec.watch, granted, self._spec.masks, os.path.lexists, uncovered, _resolve,
+            secrets,
+        )  # fmt: skip
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
             stack.callback(pipes.close_all)
             try:
-                trace = TraceServer(_endpoint(path), judge, self._on_violation)
+                trace = TraceServer(
+                    _endpoint(path),
+                    judge,
+                    self._on_violation,
+                    on_secret_read=self._observer.on_secret_read,
+                    scrub=self._scrubber.text,
+                )
                 stack.callback(trace.close)
                 pipes.open()
             except OSError as error:
@@ -118,6 +133,7 @@ class Run:
             self._drain(pipes)
             trace.drain()
             trace.finish()
+            self._output.finish(cut=self._cause != "exit")
             return self._ended(directory.run_id, status, trace, cgroup.stats())
 
     def _prepare(self, path: Path) -> tuple[list[tuple[str, str, bool, bool]], tuple[Mask, ...]]:
@@ -142,6 +158,7 @@ class Run:
                 mounts=rows,
                 masks=masks,
                 pinned=pinned,
+                secrets=self._request.secrets,
             )
         )
         config = bundle.oci_config(
