@@ -138,8 +138,9 @@ def add_secrets_option(group: Any) -> None:
 
     group.add_argument(
         "--secrets", action=Once, default="env", metavar="env|dir:PATH|keyring",
-        help="where the values of SECRET_ACCESS grants are: the environment (OMNIBASE_SECRET_NAME), "
-        "a directory of files that are yours alone, or the system's keyring (default: env)",
+        help="where the values of SECRET_ACCESS grants are: in the environment "
+        "(OMNIBASE_SECRET_NAME), in a directory of files that are yours alone, or in the "
+        "system's keyring (default: env)",
     )  # fmt: skip
 
 

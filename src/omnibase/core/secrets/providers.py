@@ -47,7 +47,7 @@ class MappingSecrets:
     areas = ()
 
     def __init__(self, values: Mapping[str, str | bytes]) -> None:
-        self._values = dict(values)
+        self._values = values
 
     def __repr__(self) -> str:
         return f"MappingSecrets of {sorted(self._values)}"

@@ -139,7 +139,8 @@ def forms(value: bytes) -> tuple[bytes, ...]:
     ):
         found += (percent, _ESCAPE.sub(lambda escape: escape[0].lower(), percent))
     for text64 in (*_base64(core), base64.b64encode(value), base64.b64encode(core)):
-        found += (text64, text64.translate(bytes.maketrans(b"+/", b"-_")))
+        for padded in (text64, text64.rstrip(b"=")):
+            found += (padded, padded.translate(bytes.maketrans(b"+/", b"-_")))
     return tuple(form for form in dict.fromkeys(found) if len(form) >= MIN_SECRET_BYTES)
 
 
