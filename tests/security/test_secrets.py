@@ -16,7 +16,7 @@ from omnibase import CapabilityError, EventBus, ExecutionContext, RunResult, Sec
 from omnibase.core import events
 from omnibase.core.secrets import Secret
 from omnibase.core.secrets.scrub import forms
-from tests.security.harness import SCRIPTS, Outcome, SandboxFixture, observed
+from tests.security.harness import SCRIPTS, Outcome, observed
 from tests.security.leaks import processes_of
 
 VALUE = "Zq7/k+t0ken=Yw"  # at most 15 bytes: the name of a process holds it
@@ -238,11 +238,13 @@ class TestHidden:
 
 
 class TestLeaks:
-    def test_inside_it_is_in_its_file_and_nowhere_else(self, sandbox: SandboxFixture) -> None:
+    @pytest.mark.parametrize("times", [1, 40, 4_000])
+    def test_inside_it_is_in_its_file_and_nowhere_else(self, times: int) -> None:
         path = "/run/secrets/TOKEN"
+        value = VALUE * times
         outcome = run(
             script("hunt_secret"), GRANT, args=[path, VALUE[:7], VALUE[7:]],
-            on_violation="record", env={"MODE": "x"},
+            on_violation="record", env={"MODE": "x"}, secrets={"TOKEN": value},
         )  # fmt: skip
 
         report = outcome.report
@@ -253,7 +255,7 @@ class TestLeaks:
         assert (report["environment"], report["argv"]) == (False, [])
         assert (report["files"], report["memory"]) == ([], [])
         assert report["listed"] == ["TOKEN"]
-        assert report["status"] == ["0o100400", 65534, 65534, 65534, len(VALUE)]
+        assert report["status"] == ["0o100400", 65534, 65534, 65534, len(value)]
         assert report["mounts"] == ["tmpfs"]
 
     def test_on_the_host_it_is_nowhere(self, state_dir: Path) -> None:

@@ -64,13 +64,16 @@ def in_memory():
     return found, size
 
 
+# First of all: whatever was left there would soon be written over.
+memory, memory_read = in_memory()
 report = {
+    "memory": memory,
+    "memory read": memory_read,
     "environment": any(holds(f"{k}={v}".encode()) for k, v in os.environ.items()),
     "argv": [argument for argument in sys.argv if holds(argument.encode())],
     "listed": sorted(os.listdir("/run/secrets")),
 }
 report["files"], report["files read"] = in_files()
-report["memory"], report["memory read"] = in_memory()
 status = os.stat(sys.argv[1])
 report["status"] = [oct(status.st_mode), status.st_uid, status.st_gid, os.getuid(), status.st_size]
 with open(sys.argv[1], "rb") as file:
