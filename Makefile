@@ -14,10 +14,12 @@ CLOSING := ^=+ .* in [0-9.]+s.* =+$$
 
 # The modules that decide: every branch of them is tested.
 DECIDING := $(wildcard \
+  src/omnibase/core/secrets/*.py \
   src/omnibase/core/security/*.py \
   src/omnibase/core/sandbox/compile.py \
   src/omnibase/core/sandbox/seccomp.py \
   src/omnibase/core/sandbox/monitor/ledger.py \
+  src/omnibase/core/sandbox/monitor/reads.py \
   src/omnibase/core/sandbox/monitor/tally.py \
   src/omnibase/core/sandbox/monitor/violations.py \
   src/omnibase/core/sandbox/monitor/wire.py)
