@@ -113,7 +113,7 @@ def store_of(secrets: Secrets) -> SecretStore:
         return secret_store(secrets)
     if isinstance(secrets, Mapping):
         return MappingSecrets(secrets)
-    if not callable(getattr(secrets, "get", None)):
+    if not all(hasattr(secrets, name) for name in ("areas", "get", "hint")):
         raise ConfigurationError(
             f"`secrets` is a {type(secrets).__name__}, not a store of secrets",
             hint="pass `env`, `dir:/path`, `keyring`, a mapping, or a SecretStore",

@@ -175,7 +175,7 @@ def test_policies_can_be_read_and_not_written() -> None:
 
 def test_what_a_tree_merely_contains_is_masked() -> None:
     assert compiled("FILE_READ:/var/lib/**", **AREAS).masks == (
-        Mask(path=STATE, reason="the sandbox's own state is never visible"),
+        Mask(path=STATE, reason="the sandbox's own state and stores of secrets are never visible"),
     )
     assert compiled("FILE_READ:/srv/**", **AREAS).masks == ()
     (mask,) = compiled("FILE_WRITE:/srv/**", **AREAS).masks

@@ -50,7 +50,7 @@ _PROBES: Final = frozenset(
         "/var/lib/libuuid/clock.txt",
     }
 )
-_HIDDEN: Final = "the sandbox's own state is never visible"
+_HIDDEN: Final = "the sandbox's own state and stores of secrets are never visible"
 _NOT_WRITABLE: Final = "what OmniBase decides and runs from is not to be had with a right to write"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _BASE_ENVIRONMENT: Final = {
@@ -192,8 +192,9 @@ def _check_areas(grant: FileGrant, refused: tuple[str, ...], reason: str) -> lis
             raise CapabilityError(
                 f"`{grant.capability}` reaches `{area}`, which no grant may",
                 details={"capability": grant.capability, "area": area},
-                hint="copy what is needed elsewhere and grant that",
-            )
+                hint="grant `SECRET_ACCESS:NAME`" if area == "/run/secrets"
+                else "copy what is needed elsewhere and grant that",
+            )  # fmt: skip
     if grant.kind != "tree":
         return []
     if grant.path == "/" or grant.path in _GUEST_OWN:

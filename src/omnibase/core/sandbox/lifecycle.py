@@ -133,7 +133,8 @@ class Run:
             self._drain(pipes)
             trace.drain()
             trace.finish()
-            self._output.finish(cut=self._cause != "exit")
+            ended = trace.script_status
+            self._output.finish(cut=self._cause != "exit" or ended is None or ended & 0x7F != 0)
             return self._ended(directory.run_id, status, trace, cgroup.stats())
 
     def _prepare(self, path: Path) -> tuple[list[tuple[str, str, bool, bool]], tuple[Mask, ...]]:
