@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from omnibase.core.context import ExecutionContext
+from omnibase.core.locations import directory_of, holds_registry
 from omnibase.core.sandbox import _runsc, compile, image, platforms, state
 from omnibase.core.sandbox.cgroup import Hierarchy
 from omnibase.core.sandbox.runner import GVisorRunner
@@ -46,7 +47,7 @@ def compile_grants(
         root: The guest's image.
         env: The script's environment variables.
         masks: What a policy takes out of granted trees.
-        registry: The registry that decided, besides the one that is implied.
+        registry: Directory of the registry that decided, besides the implied one.
         hidden: Directories of secrets.
     """
     return compile.compile_spec(
@@ -63,28 +64,13 @@ def compile_grants(
 def _registries(used: str | None) -> tuple[str, ...]:
     """Directories of registries: a script that wrote there could grant itself anything."""
     named = os.environ.get("OMNIBASE_REGISTRY")
-    found: dict[str, None] = {}
-    for location in (used, registry_location()):
+    found = {} if used is None else {used: None}
+    with contextlib.suppress(FileNotFoundError):  # the working directory itself may be gone
+        directory = directory_of(registry_location())
         # The implied one counts where it exists; a named one before it does.
-        directory = _directory_of(location) if location else None
-        if directory and (location in (used, named) or _is_registry(directory)):
+        if directory is not None and (named or holds_registry(directory)):
             found[directory] = None
     return tuple(found)
-
-
-def _is_registry(directory: str) -> bool:
-    return any(os.path.lexists(f"{directory}/{name}") for name in ("components", "policies"))
-
-
-def _directory_of(location: str) -> str | None:
-    scheme, separator, rest = location.partition("://")
-    with contextlib.suppress(FileNotFoundError):  # the working directory itself may be gone
-        if not separator:
-            return os.path.realpath(location)
-        file = rest.partition("?")[0].removeprefix("/")
-        if scheme.startswith("sqlite") and file and file != ":memory:":
-            return os.path.dirname(os.path.realpath(file))
-    return None
 
 
 def _own_files() -> tuple[str, ...]:

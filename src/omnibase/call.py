@@ -53,7 +53,7 @@ class Authority:
     Attributes:
         masks: What a policy takes out of granted trees.
         denied: Capabilities that were asked for and are not granted.
-        registry: Where the component is kept: no grant may write there.
+        registry: Directory of the registry that decided: no grant may write there.
     """
 
     masks: tuple[Mask, ...] = ()
@@ -90,7 +90,12 @@ class Options:
     ) -> None:
         if isinstance(args, str):
             raise ConfigurationError("`args` is a string", hint=f"pass a list: `[{args[:80]!r}]`")
-        self.args = tuple(args)
+        try:
+            self.args = tuple(args)
+        except TypeError:
+            raise ConfigurationError(
+                f"`args` is a `{type(args).__name__}`", hint="pass a list of strings"
+            ) from None
         for text in self.args:
             check_argument(text)
         if not isinstance(stdin, bytes | bytearray):
@@ -101,6 +106,8 @@ class Options:
                 "`context` is not an ExecutionContext", hint="`ExecutionContext(cpus=1)`"
             )
         self.context = context or ExecutionContext()
+        if env is not None and not isinstance(env, Mapping):
+            raise ConfigurationError("`env` is no mapping", hint="pass e.g. `{'MODE': 'fast'}`")
         self.env = env
         self.secrets = store_of(secrets)
         if on_output is not None and not callable(on_output):
@@ -109,6 +116,13 @@ class Options:
         self.bus = bus or events.default_bus()
         if self.bus.closed:
             raise ConfigurationError("the event bus is closed", hint="pass an open one")
+
+    def with_context(self, context: ExecutionContext) -> Options:
+        """Returns the same with another context."""
+        return Options(
+            args=self.args, stdin=self.stdin, context=context, env=self.env,
+            on_output=self.on_output, bus=self.bus,
+        )  # fmt: skip
 
 
 def check_argument(text: object) -> None:
@@ -197,6 +211,7 @@ def perform(
     emitter: events.Emitter,
     cancel: Cancel,
     denied: tuple[str, ...] = (),
+    check: Callable[[], None] = lambda: None,
 ) -> RunResult:
     """Runs a request and puts it on record.
 
@@ -208,11 +223,12 @@ def perform(
         emitter: Of the run.
         cancel: Ends it early.
         denied: What was asked for and is not granted, for the result.
+        check: Called once the start is on the bus; what it raises keeps it from starting.
 
     Raises:
         SandboxViolationError, SandboxError: As `omnibase.run`.
     """
-    recorder = record.Recorder(emitter, request, started, on_output=options.on_output)
+    recorder = record.Recorder(emitter, request, started, on_output=options.on_output, check=check)
     try:
         ended = runner.run(request, recorder, cancel)
     except BaseException as cut_short:

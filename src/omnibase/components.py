@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from uuid import UUID
 
 from omnibase.call import Authority, Call, OnOutput, Options, Plan, in_thread
 from omnibase.core import events
@@ -22,9 +23,15 @@ from omnibase.core.security.grants import (
     refusal,
     unsandboxed_permits,
 )
-from omnibase.errors import CapabilityDenied, OmniBaseError
-from omnibase.inputs import Capabilities, Secrets, capability_set
-from omnibase.registries import Loaded, load, open_registry
+from omnibase.errors import (
+    CapabilityDenied,
+    ConfigurationError,
+    OmniBaseError,
+    SandboxStartError,
+    SandboxUnavailable,
+)
+from omnibase.inputs import Capabilities, Secrets, capability_set, registry_location
+from omnibase.registries import Loaded, load, open_existing
 
 __all__ = [
     "ComponentPlan",
@@ -45,7 +52,8 @@ class ComponentPlan:
         grants: What its policy says to what is asked for.
         plan: The run; ``None`` if it would be refused or runs without a sandbox.
         refused: Its policy denies something, and it was not to go on without that.
-        unsandboxed: It would run without a sandbox.
+        unsandboxed: It is to run without a sandbox.
+        reason: Why it may not run without one; ``None`` if it may, or is not to.
     """
 
     component: Component
@@ -53,6 +61,7 @@ class ComponentPlan:
     plan: Plan | None
     refused: bool
     unsandboxed: bool
+    reason: str | None
 
 
 def run_component(
@@ -186,21 +195,33 @@ class _Wanted:
         degrade: bool,
         unsandboxed: bool,
     ) -> None:
+        if not isinstance(reference, str | UUID):
+            raise ConfigurationError(
+                f"a component is named by no `{type(reference).__name__}`",
+                hint="pass a uuid, a name, or `name@version`",
+            )
         self._reference = str(reference)
+        if not isinstance(registry, RegistryStore):
+            registry_location(registry)  # refused before anything is read
         self._registry = registry
         self._overrides = overrides
-        PolicyContext(environment=environment)  # refused before anything is read
+        PolicyContext(environment=environment)  # likewise
         self._environment = environment
         self._degrade = degrade
         self._unsandboxed = unsandboxed
 
     def plan(self, options: Options) -> ComponentPlan:
         loaded = self._load()
-        grants = self._decide(loaded)
+        options, asked = _memory_is_asked_for(options)
+        grants = self._decide(loaded, asked)
         unsandboxed = self._unsandboxed
+        reason = None
         if unsandboxed:
-            self._host_permits(loaded)
-        refused = bool(grants.denied) and not self._degrade
+            try:
+                self._host_permits(loaded)
+            except CapabilityDenied as error:
+                reason = error.message
+        refused = reason is not None or (bool(grants.denied) and (unsandboxed or not self._degrade))
         plan = None if refused or unsandboxed else self._call(loaded, grants, options).plan()
         return ComponentPlan(
             component=loaded.component,
@@ -208,6 +229,7 @@ class _Wanted:
             plan=plan,
             refused=refused,
             unsandboxed=unsandboxed,
+            reason=reason,
         )
 
     def execute(self, options: Options, cancel: Cancel) -> RunResult:
@@ -219,10 +241,14 @@ class _Wanted:
             emitter.subject = loaded.component.reference
             if loaded.policy_version is not None:
                 emitter.policydigest = f"sha256:{loaded.policy.sha256}"
-            grants = self._decide(loaded)
+            options, asked = _memory_is_asked_for(options)
+            grants = self._decide(loaded, asked)
             _tell(emitter, grants, loaded.policy_version)
-            if grants.denied and not self._degrade:
-                raise refusal(grants.denied, loaded.component.uuid)
+            # Without a sandbox nothing holds it to what it is denied.
+            if grants.denied and (self._unsandboxed or not self._degrade):
+                raise refusal(
+                    grants.denied, loaded.component.uuid, may_degrade=not self._unsandboxed
+                )
             permits = self._host_permits(loaded) if self._unsandboxed else ()
         except CapabilityDenied as error:
             if "capability" in error.details:  # else told already, one by one
@@ -230,28 +256,30 @@ class _Wanted:
                 emitter.emit(events.CapabilityDenied(capability=capability, reason=reason))
             raise
         except OmniBaseError as error:
-            emitter.emit(
-                events.RunRefused(
-                    code=error.code, reason=error.message, file=error.details.get("file")
-                )
-            )
+            _tell_refused(emitter, error)
             raise
-        if self._unsandboxed:
-            from omnibase.unsandboxed import run_on_host
+        try:
+            if self._unsandboxed:
+                from omnibase.unsandboxed import run_on_host
 
-            return run_on_host(loaded.name, loaded.script, permits, options, emitter, cancel)
-        return self._call(loaded, grants, options).execute(cancel, emitter)
+                return run_on_host(
+                    loaded.name, loaded.script, permits, grants.granted, options, emitter, cancel
+                )
+            return self._call(loaded, grants, options).execute(cancel, emitter)
+        except (ConfigurationError, SandboxStartError, SandboxUnavailable) as error:
+            _tell_refused(emitter, error)
+            raise
 
     def _load(self) -> Loaded:
-        if not isinstance(self._registry, str | os.PathLike | None):
+        if isinstance(self._registry, RegistryStore):
             return load(self._registry, self._reference)
-        with contextlib.closing(open_registry(self._registry)) as store:
+        with contextlib.closing(open_existing(self._registry)) as store:
             return load(store, self._reference)
 
-    def _decide(self, loaded: Loaded) -> Grants:
+    def _decide(self, loaded: Loaded, asked: CapabilitySet) -> Grants:
         return effective_grants(
             loaded.component.capabilities_required,
-            self._overrides,
+            self._overrides | asked,
             loaded.policy,
             loaded.component.uuid,
             loaded.context(self._environment),
@@ -267,7 +295,6 @@ class _Wanted:
         )
 
     def _call(self, loaded: Loaded, grants: Grants, options: Options) -> Call:
-        named = self._registry if isinstance(self._registry, str | os.PathLike) else None
         return Call(
             loaded.name,
             loaded.script,
@@ -276,9 +303,23 @@ class _Wanted:
             Authority(
                 masks=tuple(Mask(path=mask.path, reason=mask.reason) for mask in grants.masks),
                 denied=tuple(str(one.capability) for one in grants.denied),
-                registry=os.fspath(named) if named else None,
+                registry=loaded.directory,
             ),
         )
+
+
+def _tell_refused(emitter: events.Emitter, error: OmniBaseError) -> None:
+    file = error.details.get("file")
+    emitter.emit(events.RunRefused(code=error.code, reason=error.message, file=file))
+
+
+def _memory_is_asked_for(options: Options) -> tuple[Options, CapabilitySet]:
+    """Makes a caller's larger default of memory a request: policy decides on that, too."""
+    most, wanted = ExecutionContext().default_memory_bytes, options.context.default_memory_bytes
+    if wanted <= most:
+        return options, CapabilitySet()
+    context = replace(options.context, default_memory_bytes=most)
+    return options.with_context(context), CapabilitySet.parse([f"MEMORY:{wanted}B"])
 
 
 def _tell(emitter: events.Emitter, grants: Grants, policy_version: int | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from omnibase.core.locations import check_location
 from omnibase.core.secrets import EnvironmentSecrets, MappingSecrets, SecretStore, secret_store
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import ConfigurationError
@@ -90,7 +91,13 @@ def capability_set(capabilities: Capabilities) -> CapabilitySet:
         raise ConfigurationError(
             "`capabilities` is a string", hint=f"pass a list: `[{capabilities[:80]!r}]`"
         )
-    items = tuple(capabilities)
+    try:
+        items = tuple(capabilities)
+    except TypeError:
+        raise ConfigurationError(
+            f"`capabilities` is a `{type(capabilities).__name__}`",
+            hint="pass a list of `TYPE:resource`",
+        ) from None
     for item in items:
         if not isinstance(item, Capability | str):
             raise ConfigurationError(
@@ -125,12 +132,9 @@ def registry_location(location: str | os.PathLike[str] | None = None) -> str:
     """Returns where the registry is: as said, else ``$OMNIBASE_REGISTRY``, else ``registry``.
 
     Raises:
-        ConfigurationError: What is said is empty, as an unset variable makes it.
+        ConfigurationError: What is said is no path and no URL; an unset variable in
+            its place makes it empty.
     """
     if location is None:
-        return os.environ.get("OMNIBASE_REGISTRY") or "registry"
-    if not os.fspath(location):
-        raise ConfigurationError(
-            "the registry's location is empty", hint="name a directory or a database URL"
-        )
-    return os.fspath(location)
+        location = os.environ.get("OMNIBASE_REGISTRY") or "registry"
+    return check_location(location)

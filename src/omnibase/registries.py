@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from omnibase.core.locations import holds_registry, sqlite_file
 from omnibase.core.registry import Component, Lifecycle, RegistryStore, open_store
 from omnibase.core.security.decision import PolicyContext
 from omnibase.core.security.policy import Policy
-from omnibase.errors import RegistryError
+from omnibase.errors import ConfigurationError, RegistryError
 from omnibase.inputs import registry_location
 
 if TYPE_CHECKING:
     from omnibase.core.registry import PolicyDocument
 
-__all__ = ["Loaded", "load", "open_registry", "policy_of"]
+__all__ = ["Loaded", "load", "open_existing", "open_registry", "policy_of"]
 
+_TRIES = 20
+_NAME_ONE = "name one with `--registry`; `omnibase registry add` makes one"
 NO_POLICY = b'{"staticPolicies": {}, "templates": {}, "templateLinks": []}'
 """Stands for the policy of a component that has none: it permits nothing."""
 
@@ -31,12 +34,14 @@ class Loaded:
         script: Its entrypoint's bytes.
         policy: Its policy; one that permits nothing if it has none.
         policy_version: As the registry counts it, or ``None`` if it has none.
+        directory: The registry's own, or ``None`` if it is on a server.
     """
 
     component: Component
     script: bytes
     policy: Policy
     policy_version: int | None
+    directory: str | None
 
     @property
     def name(self) -> str:
@@ -59,10 +64,50 @@ def open_registry(location: str | os.PathLike[str] | None = None) -> RegistrySto
             else ``registry``.
 
     Raises:
-        ConfigurationError: The URL is not of a database that is supported, or the
-            `sql` extra is not installed.
+        ConfigurationError: The location is a file, the URL is not of a database that
+            is supported, or the `sql` extra is not installed.
     """
-    return open_store(registry_location(location), validate=_validate)
+    text = registry_location(location)
+    _check_is_no_file(text)
+    return open_store(text, validate=_validate)
+
+
+def open_existing(location: str | os.PathLike[str] | None = None) -> RegistryStore:
+    """Opens a registry that must be there already.
+
+    A misspelt location would else be an empty registry, in which nothing is wrong.
+
+    Raises:
+        ConfigurationError: There is none, or as `open_registry`.
+    """
+    text = registry_location(location)
+    store = open_registry(text)
+    file = sqlite_file(text) if "://" in text else text
+    if file is not None and not holds_registry(file):
+        store.close()
+        raise ConfigurationError(
+            f"there is no registry at `{os.path.abspath(file)}`", hint=_NAME_ONE
+        )
+    if "://" in text and _is_empty(store):
+        store.close()
+        # The URL may hold a password: it is not repeated.
+        raise ConfigurationError("there is no registry in the database", hint=_NAME_ONE)
+    return store
+
+
+def _is_empty(store: RegistryStore) -> bool:
+    try:
+        return not store.head().entries
+    except RegistryError:  # there is one, and its log is broken
+        return False
+
+
+def _check_is_no_file(location: str) -> None:
+    if "://" not in location and os.path.isfile(location):
+        raise ConfigurationError(
+            f"the registry `{location}` is a file",
+            hint=f"name a directory; a database is named as `sqlite:///{os.path.abspath(location)}`",
+        )
 
 
 def _validate(uuid: UUID, data: bytes) -> None:
@@ -99,7 +144,33 @@ def load(store: RegistryStore, reference: str) -> Loaded:
             was tampered with.
         PolicyError: Its policy was tampered with.
     """
-    component = store.find(reference)
+    for _ in range(_TRIES):
+        component = store.find(reference)
+        _check_runnable(component)
+        try:
+            script = store.load_entrypoint(component)
+        except RegistryError as error:
+            if error.details.get("reason") != "conflict":
+                raise
+            continue
+        policy, document = policy_of(store, component)
+        # What was read must be of one moment: trust, grants and code of one revision.
+        if store.get(component.uuid) == component:
+            return Loaded(
+                component=component,
+                script=script,
+                policy=policy,
+                policy_version=document.version if document else None,
+                directory=store.directory,
+            )
+    raise RegistryError(
+        f"`{reference}` changes faster than it can be read",
+        details={"reason": "busy"},
+        hint="run it again",
+    )
+
+
+def _check_runnable(component: Component) -> None:
     if component.lifecycle is Lifecycle.RETIRED:
         raise RegistryError(
             f"`{component.reference}` is retired: it does not run",
@@ -112,10 +183,3 @@ def load(store: RegistryStore, reference: str) -> Loaded:
             details={"reason": "missing", "uuid": str(component.uuid)},
             hint=f"add one: `omnibase registry update {component.uuid} --script main.py`",
         )
-    policy, document = policy_of(store, component)
-    return Loaded(
-        component=component,
-        script=store.load_entrypoint(component),
-        policy=policy,
-        policy_version=document.version if document else None,
-    )

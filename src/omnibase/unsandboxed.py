@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 from omnibase.backend import compile_grants, require_root
@@ -15,7 +16,8 @@ from omnibase.core.sandbox.host import HostRunner
 from omnibase.core.sandbox.image import Image
 from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.runner import Cancel, RunRequest
-from omnibase.core.security.capabilities import CapabilitySet
+from omnibase.core.security.capabilities import CapabilitySet, CapabilityType
+from omnibase.errors import SandboxStartError
 
 __all__ = ["run_on_host"]
 
@@ -26,6 +28,7 @@ def run_on_host(
     name: str,
     source: bytes,
     permits: tuple[str, ...],
+    granted: CapabilitySet,
     options: Options,
     emitter: events.Emitter,
     cancel: Cancel,
@@ -36,18 +39,21 @@ def run_on_host(
         name: The script's file name.
         source: The script.
         permits: Ids of the policies that permit it, for the record.
+        granted: What it was granted; of that, memory counts.
         options: Of the caller; of its context, the quotas hold.
         emitter: Of the run.
         cancel: Ends it early.
 
     Raises:
+        SandboxStartError: Its start cannot be put on record.
         SandboxError: As `omnibase.run`.
     """
     require_root()
     directory = state.state_dir()
     state.sweep(directory)
     runner = HostRunner(state=directory, hierarchy=Hierarchy.detect())
-    spec = compile_grants(CapabilitySet(), options.context, _NO_IMAGE, options.env)
+    memory = CapabilitySet(c for c in granted if c.type is CapabilityType.MEMORY)
+    spec = compile_grants(memory, options.context, _NO_IMAGE, options.env)
     request = RunRequest(
         # Not the guest's variables, which name places in its image.
         spec=replace(spec, environment=tuple((options.env or {}).items())),
@@ -63,4 +69,22 @@ def run_on_host(
         python=sys.executable,
         policies=permits,
     )
-    return perform(runner, request, (started,), options, emitter, cancel)
+    check = _recorded(options.bus)
+    return perform(runner, request, (started,), options, emitter, cancel, check=check)
+
+
+def _recorded(bus: events.EventBus) -> Callable[[], None]:
+    """Makes a check that nothing of what was emitted since is lost."""
+    before = sum(failure.lost for failure in bus.failures)
+
+    def check() -> None:
+        kept = bus.flush()
+        lost = sum(failure.lost for failure in bus.failures) - before
+        if lost or not kept:
+            raise SandboxStartError(
+                "its start without a sandbox could not be put on record: it was not started",
+                details={"lost": lost},
+                hint="see to the sinks of the event bus, or run it in a sandbox",
+            )
+
+    return check

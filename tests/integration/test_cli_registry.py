@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,8 +20,11 @@ from uuid import UUID
 import pytest
 
 from omnibase.cli import main
-from omnibase.core.registry import Component, FileStore, RegistryStore
+from omnibase.core.registry import Component, FileStore, RegistryStore, journal
+from omnibase.core.registry.chain import LINE_BYTES, LogLine
+from omnibase.core.registry.rehearsal import rehearse
 from omnibase.core.registry.store import MAX_SCRIPT_BYTES
+from omnibase.core.registry.view import Change
 from omnibase.errors import RegistryError
 from omnibase.registries import open_registry
 from tests.helpers.cli import COMMAND, Said, omnibase, started
@@ -168,6 +173,13 @@ class TestAdd:
         assert loaded(cli("add", *flags))["uuid"] == str(ONE)
         other = "aaaaaaaa-0000-4000-8000-000000000001"
         refused(cli("add", *flags, "--uuid", other), "`policy.json`", str(ONE), code=120)
+
+    def test_a_policy_that_names_nobody_is_for_a_new_uuid(self, cli: Cli) -> None:
+        Path("p.json").write_text('{"staticPolicies": {}, "templates": {}, "templateLinks": []}')
+        uuid = UUID(cli("add", *BASICS, "--policy", "p.json").text.split()[0])
+        assert uuid.version == 4
+        assert store().get(uuid).policy_version == 1
+        assert re.search("script +none", cli("show", "report").text)
 
     def test_a_policy_in_cedars_own_syntax(self, cli: Cli) -> None:
         Path("p.cedar").write_text(
@@ -388,6 +400,19 @@ class TestList:
         assert (said.code, said.out) == (120, b"")
         assert said.err.count("omnibase: error: `log`") == 20
         assert "4 more like it" in said.err
+
+    def test_a_store_that_fails_is_not_asked_again(
+        self, cli: Cli, report: Component, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store().add(Component.new(name="report", version="2.0.0", owner="x"))
+
+        def busy(*_: object) -> Component:
+            raise RegistryError("the disk is gone", details={"reason": "unavailable"})
+
+        monkeypatch.setattr(FileStore, "get", busy)
+        said = cli("list", "--json")
+        assert said.code == 125
+        assert [one["message"] for one in loaded(said)["errors"]] == ["the disk is gone"]
 
     def test_rows_are_printed_as_they_are_read(
         self, cli: Cli, report: Component, monkeypatch: pytest.MonkeyPatch
@@ -624,6 +649,32 @@ class TestUpdate:
         assert cli("update", "report", "--owner", "me").code == 0
         assert store().get(ONE).description == "revision 4 was seen"
 
+    def test_a_script_alone_is_stored_and_the_other_change_told(
+        self, cli: Cli, report: Component, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Path("other.py").write_text("1\n")
+        add_script = FileStore.add_script
+
+        def late(self: FileStore, uuid: UUID, *rest: Any, **record: str) -> Component:
+            self.update(replace(self.get(uuid), owner="somebody"))
+            return add_script(self, uuid, *rest, **record)
+
+        monkeypatch.setattr(FileStore, "add_script", late)
+        said = cli("update", "report", "--script", "other.py")
+        assert said.code == 0
+        assert "somebody else changed it at the same time" in said.err
+        assert re.search("owner +data team → somebody", said.text)
+        assert store().load_entrypoint(store().get(ONE)) == b"1\n"
+
+    def test_very_many_changes_are_cut_for_people_alone(self, cli: Cli, report: Component) -> None:
+        wanted = [f"FILE_READ:/data/{number}" for number in range(250)]
+        Path("caps.json").write_text(json.dumps(wanted))
+        said = cli("update", "report", "--capabilities", "caps.json", "--dry-run")
+        assert len(said.text.splitlines()) == 202
+        assert "… and 50 more; `--json` has all" in said.text
+        said = cli("update", "report", "--capabilities", "caps.json", "--json")
+        assert sorted(loaded(said)["changes"][0]["new"]) == sorted(wanted)
+
     def test_a_retired_component_no_longer_changes(self, cli: Cli, report: Component) -> None:
         assert cli("retire", "report").code == 0
         for extra in ((), ("--dry-run",)):
@@ -688,6 +739,12 @@ class TestHistory:
         assert second["changes"] == [{"field": "policy", "old": None, "new": policy}]
         assert [change["field"] for change in third["changes"]] == ["script"]
 
+    def test_other_artifacts(self, cli: Cli, report: Component) -> None:
+        digest = "0" * 64
+        store().update(replace(report, artifacts={**report.artifacts, "model": digest}))
+        assert re.search(rf"model +None → {digest}", cli("history", ONE).text)
+        assert f"model        sha256:{digest}" in cli("show", ONE).text
+
     def test_a_retired_one_has_a_history(self, cli: Cli, report: Component) -> None:
         cli("retire", "report")
         assert "draft → retired" in cli("history", "report@1.0.0").text
@@ -698,6 +755,58 @@ class TestHistory:
         said = cli("history", "report")
         refused(said, f"`{file}`", code=120)
         assert said.out == b""
+
+
+class TestRehearsal:
+    """Dry runs, and what `add` and `update` try before they write."""
+
+    def test_steps_see_what_those_before_them_wrote(self, report: Component) -> None:
+        before = tree(Path("registry"))
+        with pytest.raises(RegistryError) as caught:
+            rehearse(store(), _two_of_one_name)
+        assert caught.value.details["reason"] == "conflict"
+        assert rehearse(store(), lambda on: on.retire(ONE)).revision_number == 4
+        assert tree(Path("registry")) == before
+
+    def test_what_looks_broken_is_looked_at_again_when_no_write_is_under_way(
+        self, report: Component
+    ) -> None:
+        """A write that died half way is finished first, as by any other reader."""
+        one = store()
+        wanted = replace(report, owner="me")
+        saved = tree(Path("registry"))
+        one.update(wanted)
+        done = tree(Path("registry"))
+        change = journal.encode(_change_of(done))
+        Path("registry/log").write_bytes(done["log"])
+        Path(f"registry/components/{ONE}.json").write_bytes(saved[f"components/{ONE}.json"])
+        Path("registry/.journal").write_bytes(change)
+        found = rehearse(store(), lambda on: on.retire(ONE))
+        assert (found.owner, found.revision_number) == ("me", 5)
+        assert tree(Path("registry")) == done
+
+    def test_what_is_broken_is_told(self, cli: Cli, report: Component) -> None:
+        store().add(Component.new(name="other", version="1.0.0", owner="x"))
+        log = Path("registry/log")
+        log.write_bytes(log.read_bytes()[:-2] + b"x\n")
+        for extra in ((), ("--dry-run",)):
+            refused(cli("update", "report", "--owner", "me", *extra), "`log`", code=120)
+
+    def test_only_on_what_has_the_stores_rules(self) -> None:
+        with pytest.raises(TypeError, match="object"):
+            rehearse(object(), lambda on: None)  # type: ignore[arg-type]
+
+
+def _two_of_one_name(on: RegistryStore) -> Component:
+    on.add(Component.new(name="new", version="1.0.0", owner="a"))
+    return on.add(Component.new(name="new", version="1.0.0+linux", owner="b"))
+
+
+def _change_of(files: dict[str, bytes]) -> Change:
+    record = files[f"components/{ONE}.json"]
+    line = LogLine.decode(files["log"][-LINE_BYTES:])
+    assert line is not None
+    return Change(component=Component.from_json(record), record=record, line=line)
 
 
 class TestVerify:
@@ -732,6 +841,15 @@ class TestVerify:
         assert [one["code"] for one in document["findings"]] == ["extra", "changed", "permissions"]
         assert set(document["findings"][0]) == {"file", "code", "message"}
         assert document["head"]["entries"] == 3
+
+    def test_a_store_that_fails_is_no_finding(
+        self, cli: Cli, report: Component, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def busy(*_: object) -> Component:
+            raise RegistryError("locked", details={"reason": "busy"}, hint="try again")
+
+        monkeypatch.setattr(FileStore, "head", busy)
+        refused(cli("verify"), "locked", code=125)
 
     def test_only_permissions_have_their_own_remedy(self, cli: Cli, report: Component) -> None:
         os.chmod("registry/log", 0o666)
@@ -776,6 +894,18 @@ class TestWhere:
         refused(cli(*arguments, "--registry", named), "there is no registry at", "`--registry`")
         assert tree(here) == before
         assert sorted(path.name for path in here.iterdir()) == ["empty", "main.py", "policy.json"]
+
+    def test_a_database_without_one_is_no_empty_one(self, cli: Cli, here: Path) -> None:
+        sqlite3.connect("r.db").execute("CREATE TABLE t (x)").connection.close()
+        for arguments in (("list",), ("verify",), ("update", "a")):
+            said = cli(*arguments, "--registry", f"sqlite:///{here}/r.db")
+            refused(said, "there is no registry in the database")
+        location = ("--registry", f"sqlite:///{here}/r.db")
+        assert cli("add", *BASICS, *location).code == 0
+        with contextlib.closing(sqlite3.connect("r.db")) as database:
+            database.execute("DELETE FROM omnibase_log")
+            database.commit()
+        refused(cli("verify", *location), "1 finding", code=1)
 
     def test_one_whose_log_was_removed_is_there(self, cli: Cli, report: Component) -> None:
         Path("registry/log").unlink()

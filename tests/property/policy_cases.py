@@ -83,7 +83,7 @@ PATHS = (
 )
 
 FILES = Family(
-    kinds=(READ, READ, READ, WRITE),
+    kinds=(READ, READ, WRITE),
     everything=Test("resource", "path", "like", ("/", None)),
     universe=PATHS,
     condition=random_condition,
@@ -180,6 +180,8 @@ SIZES = Family(
 )
 
 FAMILIES = (FILES, NAMED, ENDPOINTS, SECRETS, SIZES)
+MIXED = (FILES, FILES, FILES, *FAMILIES)
+"""Files, which alone have masks, come more often."""
 
 
 # --- cases ---------------------------------------------------------------------------------
@@ -238,7 +240,7 @@ def _condition(source: random.Random, family: Family) -> Condition:
     condition: Condition = True
     while isinstance(condition, bool):  # `x || !x` has folded
         condition = family.condition(source)
-    if source.random() < 0.15:
+    if source.random() < 0.25:
         trust = Test("context", "trust", "==", source.choice(("trusted", "untrusted")))
         join = all_of if source.random() < 0.7 else any_of
         return join((condition, trust if source.random() < 0.7 else negate(trust)))
@@ -259,6 +261,20 @@ def _entries(source: random.Random, family: Family, most: int) -> tuple[Entry, .
     return tuple(found)
 
 
+def _with_masks(source: random.Random, family: Family) -> tuple[Capability, tuple[Entry, ...]]:
+    """Draws a tree, and policies that leave out parts of it which can be mounted over."""
+    top = source.choice(("", "/a", "/b", "/ab"))
+    found: list[Entry] = [("permit", kind, family.everything) for kind in (READ, WRITE)]
+    kinds = source.choice(((READ,), (WRITE,), (READ, WRITE)))
+    for _ in range(source.randint(1, 3)):
+        below = source.choice((top, top, random_path(source))) + random_path(source)
+        tree = source.random() < 0.6
+        test = Test("resource", "path", "like", (below + "/", None))
+        one = test if tree else Test("resource", "path", "==", below)
+        found.append(("forbid", source.choice(kinds), one))
+    return Capability(source.choice((READ, WRITE)), top + "/**"), tuple(found)
+
+
 def _part(source: random.Random, family: Family, whole: Capability) -> Capability:
     members = [one for one in family.universe if whole.matches(one)]
     if members and source.random() < 0.3:
@@ -274,17 +290,24 @@ def drawn(seed: int, families: tuple[Family, ...] = FAMILIES, most: int = 4) -> 
     """Returns the case of a number."""
     source = random.Random(seed)
     family = source.choice(families)
-    asked = Capability(source.choice(family.kinds), family.resource(source))
+    others = [
+        Capability(source.choice(family.kinds), family.resource(source))
+        for _ in range(source.randint(0, 3))
+    ]
+    if family is FILES and source.random() < 0.35:
+        asked, entries = _with_masks(source, family)
+        if source.random() < 0.5:  # to read what may be left out for writing
+            others.append(Capability(READ, asked.resource))
+    else:
+        asked = Capability(source.choice(family.kinds), family.resource(source))
+        entries = _entries(source, family, most)
     return Case(
-        entries=_entries(source, family, most),
+        entries=entries,
         replaced=_entries(source, family, most),
         more=_condition(source, family),
         asked=asked,
         part=_part(source, family, asked),
-        others=tuple(
-            Capability(source.choice(family.kinds), family.resource(source))
-            for _ in range(source.randint(0, 3))
-        ),
+        others=tuple(others),
         context=PolicyContext(trust=source.choice(("untrusted", "trusted"))),
         seed=source.getrandbits(32),
         family=family,

@@ -12,8 +12,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from omnibase.core.sandbox.resolving import resolve_grants
 from omnibase.core.sandbox.spec import FileGrant, SandboxSpec
-from omnibase.core.sandbox.staging import resolve_grants
 from omnibase.errors import CapabilityError
 from tests.helpers.specs import compiled
 

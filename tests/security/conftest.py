@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -24,6 +25,7 @@ def state_dir(state_directory: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module", autouse=True)
 def nothing_left_by_module(state_dir: Path) -> Iterator[None]:
     """No module leaves anything of a run behind."""
+    gc.collect()  # what earlier tests dropped is theirs
     before = leaks.Snapshot.take(state_dir)
     yield
     leaks.Snapshot.settle(state_dir, before)

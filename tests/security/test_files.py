@@ -12,8 +12,8 @@ import pytest
 from omnibase import Capability, CapabilityError, CapabilitySet, ExecutionContext
 from omnibase.core.sandbox import _runsc, _sys, image, state
 from omnibase.core.sandbox.compile import compile_spec
+from omnibase.core.sandbox.resolving import MAX_GLOB_MATCHES
 from omnibase.core.sandbox.spec import Mask
-from omnibase.core.sandbox.staging import MAX_GLOB_MATCHES
 from tests.security.harness import Outcome, SandboxFixture
 
 _REFUSED = {"EACCES", "ENOENT", "EPERM", "EXDEV", "ENOTDIR", "ELOOP"}
@@ -189,7 +189,7 @@ def test_a_tree_around_the_state_directory_is_masked(
 
     outcome = sandbox(
         "read_files",
-        [f"FILE_WRITE:{area}/**"],
+        [f"FILE_READ:{area}/**"],
         args=[f"{area}/secret.txt", f"{inner}/platform.json", f"{inner}/runs/x"],
         on_violation="record",
     )

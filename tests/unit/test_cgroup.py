@@ -105,7 +105,8 @@ class TestVersion2:
         assert not own.exists()
 
     def test_removal_gives_up_in_time(self, v2: Hierarchy, tree: Path) -> None:
-        (tree / "omnibase-a" / "stuck").mkdir(parents=True)
+        (tree / "omnibase-a").mkdir()
+        (tree / "omnibase-a" / "stuck").write_text("")
         assert not Cgroup(v2, "a").remove(timeout_seconds=0.01)
         assert (tree / "omnibase-a").exists()
 
@@ -248,6 +249,27 @@ class TestThisMachine:
             assert process.wait(30) == -9
         assert not any(Path(path).exists() for path in cgroup.paths)
         assert cgroup.remove()  # twice is once
+
+    def test_what_a_process_made_below_goes_too(self, machine: Hierarchy) -> None:
+        cgroup = Cgroup(machine, "f" * 32)
+        cgroup.create(memory_bytes=200_000_000, cpus=1, host_pids=20)
+        code = (
+            "import os, sys, time\n"
+            "for path in sys.argv[1:]:\n"
+            "    inner = os.path.dirname(path) + '/inner/most'\n"
+            "    os.makedirs(inner)\n"
+            "    open(inner + '/' + os.path.basename(path), 'w').write('0')\n"
+            "print('ready', flush=True)\n"
+            "time.sleep(600)\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-I", "-c", code, *cgroup.join_files], stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            assert cgroup.remove(timeout_seconds=30)
+            assert process.wait(30) == -9
+        assert not any(Path(path).exists() for path in cgroup.paths)
 
     def test_processes_beyond_the_limit_are_counted(self, machine: Hierarchy) -> None:
         cgroup = Cgroup(machine, "c" * 32)

@@ -173,14 +173,20 @@ def test_policies_can_be_read_and_not_written() -> None:
     assert compiled("FILE_WRITE:/srv/reg*/policies/x", **AREAS).read_only_areas == (POLICIES,)
 
 
-def test_what_a_tree_merely_contains_is_masked() -> None:
+def test_what_a_tree_to_be_read_merely_contains_is_masked() -> None:
     assert compiled("FILE_READ:/var/lib/**", **AREAS).masks == (
         Mask(path=STATE, reason="the sandbox's own state and stores of secrets are never visible"),
     )
     assert compiled("FILE_READ:/srv/**", **AREAS).masks == ()
-    (mask,) = compiled("FILE_WRITE:/srv/**", **AREAS).masks
-    assert mask.path == POLICIES
     assert compiled("FILE_READ:/var/libs/**", **AREAS).masks == ()
+
+
+@pytest.mark.parametrize(("tree", "area"), [("/srv", POLICIES), ("/var/lib", STATE)])
+def test_a_tree_to_be_written_must_not_contain_it(tree: str, area: str) -> None:
+    with pytest.raises(CapabilityError, match=f"contains `{area}`") as caught:
+        compiled(f"FILE_WRITE:{tree}/**", **AREAS)
+    assert "beside it" in str(caught.value.hint)
+    assert compiled(f"FILE_WRITE:{tree}s/**", **AREAS).masks == ()
 
 
 def test_masks_of_a_policy_are_kept_once_and_sorted() -> None:

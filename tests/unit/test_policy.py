@@ -191,7 +191,7 @@ def test_a_mask_that_would_hide_another_grant_is_refused() -> None:
 def test_a_clash_that_stays_open_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     found = policy(DATA, SECRET)
     case = deciding.Case(found.conditions(PLAIN))
-    verdicts = [verdict(found, "FILE_READ:/data/**"), verdict(found, "FILE_READ:/data/b")]
+    verdicts = [verdict(found, "FILE_READ:/data/**"), verdict(found, "FILE_READ:/data/secrets")]
 
     def give_up(*_: Any) -> None:
         raise deciding.Undecided("no")
@@ -273,10 +273,31 @@ def test_what_is_too_complex_is_denied(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_permits_are_named_as_far_as_they_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     meter = deciding.Meter
-    monkeypatch.setattr(deciding, "Meter", lambda left=0: meter(left))
+    monkeypatch.setattr(deciding, "Meter", lambda left=0, whole=None: meter(left, whole))
     found = verdict(policy(DATA), "FILE_READ:/data/**")
     assert found.outcome is Outcome.GRANTED and found.permits == ()
     assert found.message == "permitted by several policies"
+
+
+def test_a_request_has_a_bound_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = CapabilitySet.parse([f"FILE_READ:/data/{n}*" for n in range(20)])
+    whole = policy(DATA).decide(COMPONENT, request, PLAIN)
+    assert whole.denied == ()
+    monkeypatch.setattr(deciding, "MAX_CASE_STEPS", 200)
+    found = policy(DATA, SECRET).decide(COMPONENT, request, PLAIN)
+    assert 0 < len(found.denied) < 20
+    assert all("too complex" in one.message for one in found.denied)
+
+
+def test_many_masked_trees_are_compared_in_time() -> None:
+    request = CapabilitySet.parse([f"FILE_READ:/data/{n}/**" for n in range(400)])
+    texts = [
+        f'@id("f{n}") forbid FileRead when {{ resource.path like "/data/{n}/x/*" }}'
+        for n in range(400)
+    ]
+    found = policy(DATA, *texts).decide(COMPONENT, request, PLAIN)
+    assert found.denied == ()
+    assert all(one.outcome is Outcome.MASKED for one in found.verdicts)
 
 
 def broken(found: Policy) -> Policy:

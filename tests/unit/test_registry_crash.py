@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -218,3 +220,36 @@ def test_a_writer_does_not_wait_for_ever(tmp_path: Path) -> None:
         assert caught.value.details["reason"] == "busy"
         # Readers wait for nobody.
         assert impatient.get(current.uuid) == current
+
+
+def test_a_reader_who_may_not_lock_raises_no_false_alarm() -> None:
+    """It cannot keep a writer from writing, so it looks again before it speaks of tampering."""
+    root = Path(tempfile.mkdtemp(prefix="ob-readers-", dir="/tmp"))
+    root.chmod(0o755)
+    try:
+        store = FileStore(root / "r", durable=False)
+        made = store.add(Component.new(name="one", version="1.0.0", owner="ann"))
+        assert store.verify() == [] and store.find("one") == made
+        assert (root / "r" / ".lock").stat().st_mode & 0o777 == 0o600
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+                for _ in range(400):
+                    store.find("one")
+                code = 2 if store.verify() else 0
+            finally:
+                os._exit(code)
+        done = None
+        for number in range(100_000):
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                done = os.waitstatus_to_exitcode(status)
+                break
+            made = store.update(replace(made, owner=f"owner {number}"))
+        assert done == 0
+    finally:
+        shutil.rmtree(root)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from omnibase.core.registry import Component, FindingCode, RegistryStore, Version, open_store
-from omnibase.errors import OmniBaseError, PolicyError
+from omnibase.errors import ConfigurationError, OmniBaseError, PolicyError, RegistryError
 
 C = FindingCode
 
@@ -45,7 +47,8 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
     def make(name: str) -> Component:
         added = store.add(Component.new(name=name, version="1.0.0", owner="ann"))
         store.add_script(added.uuid, "main.py", b"print(1)\n")
-        return store.put_policy(added.uuid, b'{"old": 1}', expected_version=0)
+        policy = b'{"old of %s": 1}' % name.encode()
+        return store.put_policy(added.uuid, policy, expected_version=0)
 
     one, two = make("one"), make("two")
     old = one
@@ -72,7 +75,10 @@ CASES = [
     ("UPDATE omnibase_policies SET document = CAST('{}' AS BLOB) WHERE uuid = :one",
      "policies/{one}.cedar.json", C.CHANGED, True),
     ("UPDATE omnibase_policies SET document = (SELECT document FROM omnibase_policies"
-     " WHERE uuid = :two) WHERE uuid = :one", "policies/{one}.cedar.json", C.ROLLBACK, True),
+     " WHERE uuid = :two) WHERE uuid = :one", "policies/{one}.cedar.json", C.CHANGED, True),
+    ("UPDATE omnibase_policies SET document = (SELECT policy FROM omnibase_history"
+     " WHERE uuid = :one AND revision = 3) WHERE uuid = :one",
+     "policies/{one}.cedar.json", C.ROLLBACK, True),
     ("UPDATE omnibase_policies SET document = zeroblob(1048577) WHERE uuid = :one",
      "policies/{one}.cedar.json", C.TOO_LARGE, True),
     ("DELETE FROM omnibase_policies WHERE uuid = :one",
@@ -139,3 +145,98 @@ def test_columns_for_people_are_not_believed(registry: Registry) -> None:
     registry.run("UPDATE omnibase_components SET lifecycle = 'active', owner = 'eve'")
     assert registry.store.get(registry.one.uuid) == registry.one
     assert list(registry.store.list(owner="eve")) == []
+
+
+class TestTheFile:
+    """The database is refused unread if others may have had a hand in it."""
+
+    def refused(self, registry: Registry, code: FindingCode, file: str = "registry.db") -> None:
+        for ask in (
+            lambda: registry.store.get(registry.one.uuid),
+            lambda: open_store(f"sqlite:///{registry.path}").close(),
+        ):
+            with pytest.raises(OmniBaseError) as caught:
+                ask()
+            assert caught.value.details["reason"] == "tampered"
+            assert (caught.value.details["file"], caught.value.details["code"]) == (file, code)
+
+    def test_of_somebody_else(self, registry: Registry) -> None:
+        os.chown(registry.path, 1234, -1)
+        self.refused(registry, C.PERMISSIONS)
+
+    @pytest.mark.parametrize("mode", [0o664, 0o646])
+    def test_that_others_may_write(self, registry: Registry, mode: int) -> None:
+        registry.path.chmod(mode)
+        self.refused(registry, C.PERMISSIONS)
+        registry.path.chmod(0o644)
+        assert registry.store.get(registry.one.uuid) == registry.one
+
+    def test_in_a_directory_that_others_may_write(self, registry: Registry) -> None:
+        registry.path.parent.chmod(0o777)
+        self.refused(registry, C.PERMISSIONS, registry.path.parent.name)
+        registry.path.parent.chmod(0o1777)
+        self.refused(registry, C.PERMISSIONS, registry.path.parent.name)
+        registry.path.parent.chmod(0o755)
+        assert registry.store.get(registry.one.uuid) == registry.one
+
+    def test_that_is_a_link_or_has_two_names(self, registry: Registry) -> None:
+        os.link(registry.path, registry.path.with_name("second"))
+        self.refused(registry, C.LINK)
+        registry.path.with_name("second").unlink()
+        registry.path.rename(registry.path.with_name("real"))
+        registry.path.symlink_to("real")
+        self.refused(registry, C.LINK)
+
+    def test_that_is_no_file(self, registry: Registry) -> None:
+        for name in (".db-wal", ".db-shm"):
+            registry.path.with_suffix(name).unlink(missing_ok=True)
+        registry.path.unlink()
+        os.mkfifo(registry.path)
+        self.refused(registry, C.NOT_REGULAR)
+
+    def test_what_is_beside_it_counts(self, registry: Registry) -> None:
+        beside = registry.path.with_name("registry.db-journal")
+        beside.write_bytes(b"")
+        beside.chmod(0o666)
+        self.refused(registry, C.PERMISSIONS, beside.name)
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "CREATE TRIGGER t AFTER INSERT ON omnibase_log BEGIN "
+            "DELETE FROM omnibase_policies; END",
+            "CREATE VIEW omnibase_more AS SELECT 1",
+        ],
+    )
+    def test_what_acts_by_itself_is_refused(self, registry: Registry, statement: str) -> None:
+        registry.run(statement)
+        with pytest.raises(OmniBaseError) as caught:
+            open_store(f"sqlite:///{registry.path}")
+        assert caught.value.details["code"] == C.EXTRA
+
+    def test_a_new_one_is_the_owners_alone_whatever_the_umask(self, tmp_path: Path) -> None:
+        before = os.umask(0)
+        try:
+            store = open_store(f"sqlite:///{tmp_path}/new.db")
+            assert list(store.uuids()) == [] and not (tmp_path / "new.db").exists()
+            made = store.add(Component.new(name="one", version="1.0.0", owner="ann"))
+        finally:
+            os.umask(before)
+        assert (tmp_path / "new.db").stat().st_mode & 0o777 == 0o644
+        assert store.get(made.uuid) == made
+        store.close()
+
+
+def test_a_uri_that_names_another_file_is_refused() -> None:
+    for url in ("sqlite:///file:/tmp/x.db?uri=true", "sqlite:////tmp/x.db?timeout=a"):
+        with pytest.raises(ConfigurationError, match="named by its file alone"):
+            open_store(url)
+
+
+def test_a_server_that_stays_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("omnibase.core.registry.sql_schema.CONNECT_SECONDS", 2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(RegistryError) as caught:
+            open_store(f"postgresql://u@127.0.0.1:{port}/x")
+    assert caught.value.details["reason"] == "unavailable"

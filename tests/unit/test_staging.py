@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import stat
 from collections.abc import Callable
@@ -14,9 +15,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from omnibase.core.sandbox import _runsc, _sys, staging
+from omnibase.core.sandbox import _runsc, _sys, covers, resolving, staging, views
+from omnibase.core.sandbox.covers import Covers
+from omnibase.core.sandbox.resolving import MAX_GLOB_MATCHES, StagedMount, resolve_grants
 from omnibase.core.sandbox.spec import FileGrant, Mask
-from omnibase.core.sandbox.staging import MAX_GLOB_MATCHES, StagedMount, resolve_grants
 from omnibase.errors import CapabilityError
 from tests.helpers.specs import compiled
 
@@ -212,7 +214,7 @@ class TestGlobs:
         assert error.hint
 
     def test_the_search_is_bounded(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(staging, "_MAX_GLOB_ENTRIES", 3)
+        monkeypatch.setattr(resolving, "_MAX_GLOB_ENTRIES", 3)
         error = refusal(f"FILE_READ:{top}/*.nothing")
         assert "has more than 3 candidates" in error.message
         assert error.hint
@@ -260,7 +262,7 @@ class TestSetId:
         assert resolved(f"FILE_WRITE:{top}/dir/**")
 
     def test_the_search_is_bounded(self, top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(staging, "_MAX_TREE_ENTRIES", 3)
+        monkeypatch.setattr(resolving, "_MAX_TREE_ENTRIES", 3)
         error = refusal(f"FILE_WRITE:{top}/**")
         assert "too many to check" in error.message
         assert error.hint
@@ -309,37 +311,125 @@ class TestKernelFileSystems:
 
 
 class TestMasks:
-    def masked(self, top: Path, *names: str, kind: str = "READ") -> tuple[Any, Any]:
+    def masked(self, top: Path, *names: str, kind: str = "READ") -> Covers:
         masks = tuple(Mask(path=f"{top}/{name}", reason="x") for name in names)
         spec = compiled(f"FILE_{kind}:{top}/**", masks=masks)
         with resolve_grants(spec) as mounts:
-            return staging.resolve_masks(spec, mounts)
+            return covers.resolve_masks(spec, mounts)
 
-    def test_directories_and_files(self, top: Path) -> None:
-        assert self.masked(top, "dir", "a.txt") == (
-            [(f"{top}/a.txt", False), (f"{top}/dir", True)], (),
-        )  # fmt: skip
+    def test_in_a_tree_that_is_only_read_they_are_left_out(self, top: Path) -> None:
+        assert self.masked(top, "dir/deep", "a.txt") == Covers(
+            left_out={str(top): ("a.txt", "dir/deep")}
+        )
 
-    def test_what_is_above_is_pinned(self, top: Path) -> None:
-        masks, pinned = self.masked(top, "dir/deep/y.txt", "dir/x.txt")
-        assert masks == [(f"{top}/dir/deep/y.txt", False), (f"{top}/dir/x.txt", False)]
-        assert pinned == (f"{top}/dir", f"{top}/dir/deep")
+    def test_in_a_tree_that_is_written_they_are_covered_and_what_is_above_pinned(
+        self, top: Path
+    ) -> None:
+        assert self.masked(top, "dir/deep/y.txt", "dir/x.txt", "a.txt", kind="WRITE") == Covers(
+            covered=(
+                (f"{top}/a.txt", False),
+                (f"{top}/dir/deep/y.txt", False),
+                (f"{top}/dir/x.txt", False),
+            ),
+            pinned=(f"{top}/dir", f"{top}/dir/deep"),
+        )
+        assert self.masked(top, "dir", kind="WRITE").covered == ((f"{top}/dir", True),)
 
-    def test_outside_every_tree_there_is_nothing_to_cover(self, top: Path) -> None:
+    def test_the_innermost_tree_decides(self, top: Path) -> None:
+        masks = (Mask(path=f"{top}/dir/deep/y.txt", reason="x"),)
+        spec = compiled(f"FILE_READ:{top}/**", f"FILE_WRITE:{top}/dir/**", masks=masks)
+        with resolve_grants(spec) as mounts:
+            found = covers.resolve_masks(spec, mounts)
+        assert found.covered == ((f"{top}/dir/deep/y.txt", False),)
+        assert found.left_out == {str(top): ("dir/deep/y.txt",)}
+
+    def test_outside_every_tree_there_is_nothing_to_do(self, top: Path) -> None:
         masks = (Mask(path=f"{top}/dir", reason="x"),)
         spec = compiled(f"FILE_READ:{top}/a.txt", masks=masks)
         with resolve_grants(spec) as mounts:
-            assert staging.resolve_masks(spec, mounts) == ([], ())
+            assert covers.resolve_masks(spec, mounts) == Covers()
 
-    def test_a_missing_one_matters_only_where_it_could_be_made(self, top: Path) -> None:
-        assert self.masked(top, "none", "none/x", "a.txt/x") == ([], ())
+    def test_a_missing_one_is_left_out_all_the_same(self, top: Path) -> None:
+        assert self.masked(top, "none", "none/x", "a.txt/x").left_out == {
+            str(top): ("a.txt/x", "none", "none/x")
+        }
         with pytest.raises(CapabilityError, match="does not exist"):
             self.masked(top, "none", kind="WRITE")
 
-    def test_a_link_cannot_be_covered(self, top: Path) -> None:
+    @pytest.mark.parametrize("kind", ["READ", "WRITE"])
+    def test_a_link_cannot_be_masked(self, top: Path, kind: str) -> None:
         (top / "link").symlink_to("dir")
         with pytest.raises(CapabilityError, match="is a symbolic link"):
-            self.masked(top, "link")
+            self.masked(top, "link", kind=kind)
+
+
+class TestViews:
+    """A tree that is only read, with parts left out, as the host's kernel shows it."""
+
+    def seen(self, top: Path, *names: str, then: Callable[[], object] = lambda: None) -> Path:
+        """Stages a view, lets something happen, and copies what is seen."""
+        masks = tuple(Mask(path=f"{top}/{name}", reason="x") for name in names)
+        spec = compiled(f"FILE_READ:{top}/**", masks=masks)
+        grants, copy = (top.parent / f"{top.name}-{name}" for name in ("grants", "copy"))
+        grants.mkdir()
+
+        def work() -> None:
+            with resolve_grants(spec) as mounts:
+                masked = covers.resolve_masks(spec, mounts)
+                staging.stage(mounts, str(grants), masked.left_out)
+            then()
+            shutil.copytree(grants / "0", copy, symlinks=True)
+            with pytest.raises(OSError, match="Read-only"):
+                (grants / "0" / "new").touch()
+            with pytest.raises(OSError, match="Read-only"):
+                (grants / "0" / "dir" / "new").touch()
+
+        in_namespaces(work)
+        return copy
+
+    def test_all_but_the_mask_is_there(self, top: Path) -> None:
+        (top / "link").symlink_to("dir/x.txt")
+        os.chmod(top / "dir", 0o751)
+        copy = self.seen(top, "dir/deep")
+        assert (copy / "a.txt").read_text() == (top / "a.txt").read_text()
+        assert (copy / "dir" / "x.txt").read_text() == (top / "dir" / "x.txt").read_text()
+        assert os.readlink(copy / "link") == "dir/x.txt"
+        assert os.listdir(copy / "dir" / "deep") == []
+        assert stat.S_IMODE((copy / "dir").stat().st_mode) == 0o751
+
+    def test_a_masked_file_is_empty_and_closed(self, top: Path) -> None:
+        copy = self.seen(top, "a.txt")
+        assert (copy / "a.txt").read_bytes() == b""
+        assert stat.S_IMODE((copy / "a.txt").stat().st_mode) == 0
+
+    def test_what_the_host_puts_in_its_place_does_not_show(self, top: Path) -> None:
+        def replace() -> None:
+            (top / ".new").write_text("in clear")
+            os.rename(top / ".new", top / "a.txt")
+            os.rename(top / "dir", top / "old")
+            shutil.copytree(top / "old", top / "dir")
+            (top / "late").write_text("in clear")
+
+        copy = self.seen(top, "a.txt", "dir/deep", "late", then=replace)
+        assert (copy / "a.txt").read_bytes() == b""
+        assert os.listdir(copy / "dir" / "deep") == []
+        assert not (copy / "late").exists()
+
+    def test_too_many_neighbours_are_refused(
+        self, top: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(covers, "MAX_VIEW_ENTRIES", 1)
+        with pytest.raises(CapabilityError, match="more than 1 entries") as caught:
+            self.seen(top, "a.txt")
+        assert f"without `{top}/a.txt` (x)" in caught.value.message
+        assert "one by one" in str(caught.value.hint)
+
+    def test_neighbours_that_come_in_between_are_refused_too(
+        self, top: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(views, "MAX_VIEW_ENTRIES", 1)
+        with pytest.raises(CapabilityError, match="more than 1 entries"):
+            self.seen(top, "a.txt")
 
 
 def in_namespaces(work: Callable[[], T]) -> T:

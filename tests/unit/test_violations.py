@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno as errors
 import json
 import os
+from typing import Final
 
 import pytest
 
@@ -232,17 +233,44 @@ def test_a_link_that_leads_below_a_mask_is_an_attempt() -> None:
     assert subject.judge(opened("/srv/tree/absent", ABSENT)) is None
 
 
-@pytest.mark.parametrize("path", ["/srv/tree/secret", "/srv/tree/secret/key"])
-def test_what_appears_below_a_mask_is_an_attempt_though_it_succeeds(path: str) -> None:
-    subject = Judge(RULES, GRANTED, MASKS, uncovered=MASKS)
-    for message in (opened(path, 0), changed_to(path, 0)):
-        attempt = subject.judge(message)
-        assert attempt is not None and attempt.capability == f"FILE_READ:{path}"
-        assert attempt.reason == "policy says so; it appeared after the start"
-    for message in (opened("/srv/tree/x", 0), changed_to("/srv/tree", 0)):
-        assert subject.judge(message) is None
-        assert judge().judge(message) is None
-    assert judge().judge(opened(path, 0)) is None
+class TestCovers:
+    """What is covered in a tree that may be written can be opened if the cover is gone."""
+
+    MASKS = (Mask(path="/srv/work/d", reason="of d"), Mask(path="/srv/work/f", reason="of f"))
+    LEADS: Final = {"/srv/work/link": "/srv/work/f"}
+
+    def judge(self) -> Judge:
+        return Judge(
+            RULES,
+            GRANTED,
+            self.MASKS,
+            covered={"/srv/work/d": True, "/srv/work/f": False},
+            resolve=lambda path: self.LEADS.get(path, path),
+        )
+
+    @pytest.mark.parametrize(
+        ("path", "reason"),
+        [("/srv/work/d/key", "of d"), ("/srv/work/f", "of f"), ("/srv/work/link", "of f")],
+    )
+    def test_a_success_below_a_cover_is_an_attempt(self, path: str, reason: str) -> None:
+        for message in (opened(path, 0), changed_to(path, 0)):
+            attempt = self.judge().judge(message)
+            assert attempt is not None and attempt.capability == f"FILE_READ:{path}"
+            assert attempt.reason == f"{reason}; the host replaced its cover"
+
+    @pytest.mark.parametrize("flags", [WRITE, CREATE])
+    def test_writing_there_is_told_as_such(self, flags: int) -> None:
+        attempt = self.judge().judge(opened("/srv/work/d/key", 0, flags=flags))
+        assert attempt is not None and attempt.capability == "FILE_WRITE:/srv/work/d/key"
+
+    @pytest.mark.parametrize("path", ["/srv/work/d", "/srv/work/x", "/srv/work/df", "/tmp/d/key"])
+    def test_the_cover_itself_and_all_else_is_none(self, path: str) -> None:
+        for message in (opened(path, 0), changed_to(path, 0)):
+            assert self.judge().judge(message) is None
+
+    def test_what_is_left_out_by_construction_is_not_asked_for(self) -> None:
+        assert judge().judge(opened("/srv/tree/secret/key", 0)) is None
+        assert judge().judge(changed_to("/srv/tree/secret", 0)) is None
 
 
 class TestLinks:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from omnibase.backend import compile_grants
 from omnibase.core.context import ExecutionContext
-from omnibase.core.sandbox import compile, staging
+from omnibase.core.sandbox import compile, resolving
 from omnibase.core.sandbox.image import Image
 from omnibase.core.secrets import fetch
 from omnibase.core.security.capabilities import Capability, CapabilitySet
@@ -88,7 +88,7 @@ def unresolved(spec: SandboxSpec) -> list[tuple[str, CapabilityError]]:
     problems = []
     for grant in spec.files:
         try:
-            with staging.resolve_grants(replace(spec, files=(grant,))):
+            with resolving.resolve_grants(replace(spec, files=(grant,))):
                 pass
         except CapabilityError as error:
             problems.append((grant.capability, error))

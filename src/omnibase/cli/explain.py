@@ -71,7 +71,7 @@ def describe(plan: Plan) -> dict[str, Any]:
     from dataclasses import replace
 
     from omnibase.cli.enforce import unresolved
-    from omnibase.core.sandbox import bundle, staging
+    from omnibase.core.sandbox import bundle, covers, resolving
     from omnibase.core.sandbox.monitor.reads import SECRETS
     from omnibase.core.sandbox.syscalls import NATIVE
     from omnibase.errors import CapabilityError
@@ -83,7 +83,7 @@ def describe(plan: Plan) -> dict[str, Any]:
     sound = replace(spec, files=tuple(f for f in spec.files if f.capability not in broken))
     mounts: list[dict[str, Any]] = []
     try:
-        with staging.resolve_grants(sound) as found:
+        with resolving.resolve_grants(sound) as found:
             mounts = [
                 {
                     "source": mount.path,
@@ -94,7 +94,7 @@ def describe(plan: Plan) -> dict[str, Any]:
                 }
                 for mount in found
             ]
-            staging.resolve_masks(sound, found)
+            covers.resolve_masks(sound, found)
     except CapabilityError as error:  # each can be mounted, but not all together
         problems.append({"capability": error.details.get("capability"), **error.to_dict()})
     oci = bundle.oci_config(
@@ -169,7 +169,7 @@ def show(plan: dict[str, Any]) -> None:
         ("rw scratch", f"{_SCRATCH}, {console.size(quotas['scratch_bytes'])}, noexec, not kept"),
     )
     if plan["masks"]:
-        section("masks (covered by an empty directory)")
+        section("masks (nothing of it can be seen)")
         rows(*((mask["path"], mask["reason"]) for mask in plan["masks"]))
     if plan["secrets"]:
         section("secrets (each a file for the script's user alone; kept out of its output)")

@@ -29,8 +29,16 @@ def add_arguments(parser: Parser, name: str) -> None:
 
 
 def execute(invocation: Invocation) -> int:
-    """Runs one command and returns its exit code."""
-    return int(_module(invocation.name).execute(invocation))
+    """Runs one command and returns its exit code.
+
+    Raises:
+        OmniBaseError: What the command ends with; with ``--json`` it has been printed,
+            unless it is the command line's.
+    """
+    from omnibase.cli.report import errors_as_json
+
+    with errors_as_json(invocation.options.json):
+        return int(_module(invocation.name).execute(invocation))
 
 
 def _module(name: str) -> Any:

@@ -88,7 +88,7 @@ def _check(options: Any) -> int:
     from omnibase.cli.stores import context_of, named_policies
 
     asked = _asked(options)
-    (named,) = named_policies(options, options.policy)
+    (named,) = named_policies(options, options.policy, or_none=True)
     request = _required(named) if asked is None else asked
     context = context_of(options, named.component)
     warn_of_nobody(named)
@@ -164,7 +164,7 @@ def _explain(options: Any) -> int:
     from omnibase.core.security.policy_explain import explain
 
     capability = Capability.parse(options.capability)
-    (named,) = named_policies(options, options.policy)
+    (named,) = named_policies(options, options.policy, or_none=True)
     context = context_of(options, named.component)
     warn_of_nobody(named)
     found = explain(named.policy, named.policy.principal, capability, context)

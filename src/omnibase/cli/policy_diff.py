@@ -89,7 +89,7 @@ def _named(options: Any) -> tuple[NamedPolicy, NamedPolicy]:
     """Returns both policies; a file that names nobody is the other one's component's."""
     from omnibase.cli.stores import named_policies, read_policy
 
-    old, new = named_policies(options, options.old, options.new)
+    old, new = named_policies(options, options.old, options.new, or_none=True)
     if old.names_nobody:
         old = read_policy(options.old, new.policy.principal)
     elif new.names_nobody:

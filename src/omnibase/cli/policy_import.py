@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.cli import exits, report
 from omnibase.cli.policy_words import add_json_option, note, say
-from omnibase.errors import ConfigurationError, RegistryError
+from omnibase.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from omnibase.cli.commands import Invocation, Parser
@@ -52,7 +53,9 @@ def add_arguments(parser: Parser, _name: str) -> None:
 
 def execute(invocation: Invocation) -> int:
     """Stores the policy and prints what that changes."""
+    from omnibase.cli.registry_view import in_words_of_the_command
     from omnibase.cli.stores import existing, read_policy
+    from omnibase.core.registry.rehearsal import rehearse
     from omnibase.core.security.policy_lint import lint
     from omnibase.registries import policy_of
 
@@ -62,13 +65,17 @@ def execute(invocation: Invocation) -> int:
         component = store.find(options.component)
         named = read_policy(options.file, component.uuid)
         old, _ = policy_of(store, component)
-        _check(component, expected)
+        at = component.policy_version if expected is None else expected
+        steps = partial(_put, component, named, at, options)
+        with in_words_of_the_command():
+            rehearse(store, steps)
         same = component.policy_sha256 == named.policy.sha256
         findings = lint(named.policy)
         changes = _compared(old, named)
         written = None
         if not same and not options.dry_run:
-            written = _put(store, component, named, options)
+            with in_words_of_the_command():
+                written = steps(store)
     version = (written or component).policy_version + (0 if same or written else 1)
     for finding in findings:
         note(f"{finding.code}, policy `{finding.policy}`: {finding.message}")
@@ -100,25 +107,6 @@ def _number(text: str | None) -> int | None:
     return int(text)
 
 
-def _check(component: Component, expected: int | None) -> None:
-    """Refuses what the store would refuse, for a dry run as well."""
-    from omnibase.core.registry import Lifecycle
-
-    current = component.policy_version
-    if component.lifecycle is Lifecycle.RETIRED:
-        raise RegistryError(
-            f"`{component.reference}` is retired and no longer changes",
-            details={"reason": "conflict", "uuid": str(component.uuid)},
-            hint="name another version; see `omnibase registry list`",
-        )
-    if expected not in (None, current):
-        raise RegistryError(
-            f"the policy of `{component.reference}` is at version {current}, not {expected}",
-            details={"reason": "conflict", "uuid": str(component.uuid), "version": current},
-            hint=f"see what changed: `omnibase policy history {component.uuid}`",
-        )
-
-
 def _compared(old: Any, named: NamedPolicy) -> Comparison | None:
     from omnibase.cli.policy_changes import compare
 
@@ -129,13 +117,15 @@ def _compared(old: Any, named: NamedPolicy) -> Comparison | None:
         return None
 
 
-def _put(store: RegistryStore, component: Component, named: NamedPolicy, options: Any) -> Component:
+def _put(
+    component: Component, named: NamedPolicy, version: int, options: Any, store: RegistryStore
+) -> Component:
     from omnibase.cli.stores import author_of
 
     return store.put_policy(
         component.uuid,
         named.document,
-        expected_version=component.policy_version,
+        expected_version=version,
         author=author_of(options),
         comment=options.comment or "",
     )

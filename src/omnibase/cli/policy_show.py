@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.cli import console, exits, report
-from omnibase.cli.policy_words import POLICY, add_json_option, aligned, note, say
+from omnibase.cli.policy_words import POLICY, add_json_option, aligned, say
 from omnibase.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "execute"]
 
+# A carriage return may stand between the words of JSON: it would hide what is before it.
+_ESCAPES: Final = {**console.TERMINAL_ESCAPES, ord("\r"): "\\r"}
 _SHOW_EPILOG: Final = """\
 The document alone is on standard output: JSON byte for byte as it is kept, or Cedar.
-On a terminal, control characters in it are shown as escapes such as \\x1b.
+On a terminal, control characters in it are shown as escapes such as \\r.
 
 examples:
   omnibase policy show report > report.cedar.json
@@ -68,7 +70,7 @@ def _show(options: Any) -> int:
         return exits.OK
     data = named.policy.to_cedar().encode() if options.cedar else named.document
     if os.isatty(1):
-        data = data.decode().translate(console.TERMINAL_ESCAPES).encode()
+        data = data.decode().translate(_ESCAPES).encode()
     console.write(1, data)
     return exits.OK
 
@@ -94,13 +96,12 @@ def _history(options: Any) -> int:
         return exits.OK
     for line in aligned(
         (
-            "*" if one.version == current else " ", str(one.version), one.time, one.author or "-",
-            one.sha256, one.comment,
+            "current" if one.version == current else "", f"#{one.version}", one.time,
+            one.author or "-", one.sha256, one.comment,
         )
         for one in versions
     ):  # fmt: skip
         say(line)
-    note(f"`*` is the current policy of {component.reference}")
     return exits.OK
 
 

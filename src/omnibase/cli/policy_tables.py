@@ -14,6 +14,7 @@ from omnibase.cli.policy_words import (
     add_json_option,
     counted,
     first_error,
+    note,
     say,
     say_rows,
     tried,
@@ -78,7 +79,9 @@ def execute(invocation: Invocation) -> int:
     from omnibase.cli.stores import named_policies
 
     options = invocation.options
-    other = None if options.policy is None else named_policies(options, options.policy)[0]
+    other = (
+        None if options.policy is None else named_policies(options, options.policy, or_none=True)[0]
+    )
     found: list[tuple[_Pair, tuple[CaseResult, ...] | OmniBaseError]] = []
     for path in options.paths:
         pairs = tried(partial(_pairs, path, other is not None))
@@ -188,6 +191,14 @@ def _files(directory: str) -> list[str]:
     found: list[str] = []
     for place, inside, names in os.walk(directory, onerror=refuse):
         inside.sort()
+        if "components" in inside and "log" in names:
+            note(f"`{place}` is a registry, and not looked into", "test its policies by `--policy`")
+            inside.clear()
+            continue
+        for name in inside:
+            path = os.path.join(place, name)
+            if os.path.islink(path):
+                note(f"`{path}` is a link, and not looked into", "name it by itself")
         found += [os.path.join(place, n) for n in sorted(names) if n.endswith((_TABLE, *_POLICIES))]
         if len(found) > MAX_FILES:
             _missing(f"`{directory}` has more than {MAX_FILES} files", "name the parts one by one")

@@ -12,7 +12,6 @@ from omnibase.errors import ConfigurationError, OmniBaseError, RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
-    from uuid import UUID
 
     from omnibase.cli.commands import Invocation, Parser
     from omnibase.core.registry import Component, Head, RegistryStore
@@ -203,29 +202,16 @@ def _readable(
 ) -> Iterator[Component]:
     """Yields each component that can be read, and tells of each that cannot."""
     try:
-        for uuid in _uuids(store, name):
+        for uuid in store.uuids(name):
             try:
                 yield store.get(uuid)
             except OmniBaseError as error:
                 told(error)
-                if error.details.get("reason") in ("busy", "unavailable"):
+                one = "file" in error.details
+                if not one and error.details.get("reason") in ("busy", "unavailable"):
                     return  # so are all others
     except OmniBaseError as error:
         told(_told(error))
-
-
-def _uuids(store: RegistryStore, name: str | None) -> Iterator[UUID]:
-    """Yields the uuids that there are, or those that ever had a version of a name."""
-    from omnibase.core.registry.chained import ChainedStore
-
-    if name is None or not isinstance(store, ChainedStore):
-        yield from store.uuids()
-        return
-    from omnibase.core.registry.checks import check_name
-    from omnibase.core.registry.references import holders
-
-    check_name(name)
-    yield from sorted(store._read(lambda view: set(holders(view, name).values())), key=str)
 
 
 def _list_table(found: Iterator[Component]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from omnibase.cli import console
@@ -12,7 +13,17 @@ from omnibase.errors import RegistryError
 if TYPE_CHECKING:
     from omnibase.core.registry import Component
 
-__all__ = ["Change", "changes", "describe", "header", "in_words", "row", "show_changes", "stamp"]
+__all__ = [
+    "Change",
+    "changes",
+    "describe",
+    "header",
+    "in_words",
+    "in_words_of_the_command",
+    "row",
+    "show_changes",
+    "stamp",
+]
 
 _FLAGS: Final = {
     "capabilities_required": "--capabilities",
@@ -58,6 +69,15 @@ def in_words(error: RegistryError) -> RegistryError:
         if f"`{typed}`" not in message:
             message = f"`{typed}`: {message}"
     return RegistryError(message, details=details, hint=hint)
+
+
+@contextlib.contextmanager
+def in_words_of_the_command() -> Iterator[None]:
+    """Tells the store's errors as `in_words` does."""
+    try:
+        yield
+    except RegistryError as error:
+        raise in_words(error) from None
 
 
 def script_of(component: Component) -> dict[str, str] | None:

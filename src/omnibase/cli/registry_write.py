@@ -70,7 +70,7 @@ def add_arguments(parser: Parser, command: str) -> None:
 
 def _add(options: Any) -> int:
     from omnibase.cli import registry_input, stores
-    from omnibase.cli.rehearsal import rehearse
+    from omnibase.core.registry.rehearsal import rehearse
 
     component, policy = registry_input.new_component(options)
     script = registry_input.read_script(options.script)
@@ -97,7 +97,7 @@ def _add(options: Any) -> int:
 
 def _update(options: Any) -> int:
     from omnibase.cli import registry_input, stores
-    from omnibase.cli.rehearsal import rehearse
+    from omnibase.core.registry.rehearsal import rehearse
 
     script = registry_input.read_script(options.script)
     edits = registry_input.Edits.read(options)
@@ -115,15 +115,21 @@ def _update(options: Any) -> int:
                 done.append(store.add_script(current.uuid, script[0], script[1], **record))
             return done[-1]
 
-        made = rehearse(store, steps)
+        made = tried = rehearse(store, steps)
         if not options.dry_run and made != current:
             made = _taken(steps, store, done)
+    if made.revision_number != tried.revision_number:
+        # A script is stored whatever was there; a record is not.
+        _note(
+            "somebody else changed it at the same time",
+            f"see `omnibase registry history {made.uuid}`",
+        )
     return _tell_changed(current, made, options)
 
 
 def _retire(options: Any) -> int:
     from omnibase.cli import stores
-    from omnibase.cli.rehearsal import rehearse
+    from omnibase.core.registry.rehearsal import rehearse
 
     record = _on_record(options)
     with stores.existing(options) as store:

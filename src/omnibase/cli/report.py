@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.cli import console
-from omnibase.errors import ResourceLimitExceeded, SandboxTimeout, SandboxViolationError
+from omnibase.errors import (
+    ConfigurationError,
+    OmniBaseError,
+    ResourceLimitExceeded,
+    SandboxTimeout,
+    SandboxViolationError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from omnibase.cli.engine import Outcome
     from omnibase.core.context import ExecutionContext
     from omnibase.core.sandbox.monitor.violations import Violation
     from omnibase.core.sandbox.result import RunResult
 
-__all__ = ["list_denied", "print_json", "summarise", "times"]
+__all__ = ["errors_as_json", "list_denied", "print_json", "summarise", "times"]
 
 _SHOWN: Final = 20
 _LIMITS: Final[dict[str, tuple[str, str, str]]] = {
@@ -35,6 +42,20 @@ _LIMITS: Final[dict[str, tuple[str, str, str]]] = {
 def print_json(document: dict[str, Any]) -> None:
     """Prints one JSON object; ASCII, so that nothing in it can act on a terminal."""
     console.out(json.dumps(document, indent=2, ensure_ascii=True) + "\n")
+
+
+@contextlib.contextmanager
+def errors_as_json(wanted: bool) -> Iterator[None]:
+    """Prints an error as a JSON object before it is raised on.
+
+    What is wrong with the command line is for people alone.
+    """
+    try:
+        yield
+    except OmniBaseError as error:
+        if wanted and not isinstance(error, ConfigurationError):
+            print_json({"error": error.to_dict()})
+        raise
 
 
 def summarise(outcome: Outcome, context: ExecutionContext, *, brief: bool = False) -> None:

@@ -105,7 +105,8 @@ def _dry_run(options: Any, inputs: Inputs) -> int:
     from omnibase.cli.engine import await_image
 
     await_image()
-    found = components.plan_component(options.component, **_terms(options), **inputs.keywords())
+    with report.errors_as_json(options.json):
+        found = components.plan_component(options.component, **_terms(options), **inputs.keywords())
     plan = None if found.plan is None else explain.describe(found.plan)
     if options.json:
         report.print_json({**_describe(found), "plan": plan})
@@ -115,9 +116,10 @@ def _dry_run(options: Any, inputs: Inputs) -> int:
             explain.show(plan)
     if found.refused:
         console.error(
-            "the policy denies what is marked so: nothing would run",
+            found.reason or "the policy denies what is marked so: nothing would run",
+            "run it in a sandbox" if found.unsandboxed else
             "see `omnibase policy explain`, or run it without that: `--degrade`",
-        )
+        )  # fmt: skip
         return exits.DENIED
     return exits.OK if plan is None else explain.tell_problems(plan)
 
@@ -134,6 +136,7 @@ def _describe(found: ComponentPlan) -> dict[str, Any]:
         },
         "unsandboxed": found.unsandboxed,
         "refused": found.refused,
+        "reason": found.reason,
         "grants": found.grants.to_dict(),
         "decision": found.grants.decision.to_dict(),
     }

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from omnibase.core.security.patterns import quoted
 from omnibase.errors import ConfigurationError, PolicyError, RegistryError
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ __all__ = [
     "named_policies",
     "named_policy",
     "no_policy",
-    "opened",
     "read_file",
     "read_policy",
 ]
@@ -149,15 +147,6 @@ def author_of(options: Any) -> str:
 
 
 @contextlib.contextmanager
-def opened(options: Any) -> Iterator[RegistryStore]:
-    """Opens the registry that the command line names."""
-    from omnibase.registries import open_registry
-
-    with contextlib.closing(open_registry(options.registry)) as store:
-        yield store
-
-
-@contextlib.contextmanager
 def existing(options: Any, *, or_new: bool = False) -> Iterator[RegistryStore]:
     """Opens the registry that the command line names, and that must be there already.
 
@@ -170,45 +159,11 @@ def existing(options: Any, *, or_new: bool = False) -> Iterator[RegistryStore]:
     Raises:
         ConfigurationError: There is none.
     """
-    from omnibase.inputs import registry_location
+    from omnibase.registries import open_existing, open_registry
 
-    location = registry_location(options.registry)
-    file = _sqlite_file(location) if "://" in location else location
-    if file == location and os.path.isfile(location):
-        raise ConfigurationError(
-            f"the registry `{location}` is a file",
-            hint=f"name a directory; a database is named as `sqlite:///{os.path.abspath(location)}`",
-        )
-    if file is not None and not or_new and not _holds_registry(Path(file)):
-        raise ConfigurationError(
-            f"there is no registry at `{os.path.abspath(file)}`",
-            hint="name one with `--registry`; `omnibase registry add` makes one",
-        )
-    with opened(options) as store:
+    open_ = open_registry if or_new else open_existing
+    with contextlib.closing(open_(options.registry)) as store:
         yield store
-
-
-def _sqlite_file(url: str) -> str | None:
-    """Returns the file of an SQLite URL that names one."""
-    # What is wrong with it, opening it says.
-    try:
-        from sqlalchemy.engine import make_url
-        from sqlalchemy.exc import ArgumentError
-    except ImportError:
-        return None
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        return None
-    named = parsed.database if parsed.get_backend_name() == "sqlite" else None
-    return None if named in (None, "", ":memory:") else named
-
-
-def _holds_registry(path: Path) -> bool:
-    # In doubt it is there: the store says what is wrong with it.
-    if not path.is_dir():
-        return os.path.lexists(path)
-    return any(os.path.lexists(path / name) for name in ("log", "components", ".journal"))
 
 
 def read_file(path: str, limit: int, what: str) -> bytes:
@@ -253,12 +208,15 @@ def read_policy(path: str, principal: UUID | None = None) -> NamedPolicy:
             hint='to permit nothing, write `{"staticPolicies": {}, "templates": {}, '
             '"templateLinks": []}`',
         )
-    if not _is_json(path, document):
-        from omnibase.core.security.policy_text import json_of
+    if _is_json(path, document):
+        principal = principal or _principal_of(path, document)
+        policy = Policy.parse(document, path, principal)
+        return NamedPolicy(policy=policy, document=document, source=path)
+    from omnibase.core.security.policy_text import json_of
 
-        document = json_of(_text(path, document), path)
-    principal = principal or _principal_of(path, document)
-    policy = Policy.parse(document, path, principal)
+    text = _text(path, document)
+    document = json_of(text, path)
+    policy = Policy.from_cedar(text, path, principal or _principal_of(path, document))
     return NamedPolicy(policy=policy, document=document, source=path)
 
 
@@ -270,6 +228,8 @@ def _is_json(path: str, data: bytes) -> bool:
 
 
 def _text(path: str, data: bytes) -> str:
+    from omnibase.core.security.patterns import quoted
+
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -297,20 +257,25 @@ def is_file(reference: str) -> bool:
     return "/" in reference or reference.endswith(_FILE_SUFFIXES)
 
 
-def named_policies(options: Any, *references: str) -> tuple[NamedPolicy, ...]:
+def named_policies(
+    options: Any, *references: str, or_none: bool = False
+) -> tuple[NamedPolicy, ...]:
     """Finds policies as `named_policy` does; files alone need no registry."""
     if all(map(is_file, references)):
         return tuple(map(read_policy, references))
     with existing(options) as store:
-        return tuple(named_policy(reference, store) for reference in references)
+        return tuple(named_policy(one, store, or_none=or_none) for one in references)
 
 
-def named_policy(reference: str, store: RegistryStore | None) -> NamedPolicy:
+def named_policy(
+    reference: str, store: RegistryStore | None, *, or_none: bool = False
+) -> NamedPolicy:
     """Finds a policy: a file, or a component's, ``#3`` for an older version of it.
 
     Args:
         reference: What has a slash or ends in ``.json`` or ``.cedar`` is a file.
         store: The registry; ``None`` if only a file will do.
+        or_none: A component without a policy has one that permits nothing.
 
     Raises:
         ConfigurationError, PolicyError, RegistryError: It cannot be had.
@@ -328,9 +293,16 @@ def named_policy(reference: str, store: RegistryStore | None) -> NamedPolicy:
             )
         version = int(number)
     component = store.find(name)
-    policy, found = policy_of(store, component, version)
+    policy, found = policy_of(store, component, version if component.policy else None)
     if found is None:
-        raise no_policy(component)
+        if mark or not or_none:
+            raise no_policy(component)
+        return NamedPolicy(
+            policy=policy,
+            document=policy.to_json(),
+            source=f"{component.reference}, which has no policy",
+            component=component,
+        )
     return NamedPolicy(
         policy=policy,
         document=found.document,

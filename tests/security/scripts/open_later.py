@@ -1,19 +1,20 @@
-"""Waits until a path appears, then reads it; says what became of it."""
+"""Tries to read a path again and again, for a number of times; says what became of it."""
 
 import errno
 import json
 import sys
 import time
 
-path = sys.argv[1]
+path, times = sys.argv[1], int(sys.argv[2])
 print("ready", flush=True)
-for _ in range(400):
+got = None
+for _ in range(times):
     try:
         with open(path) as file:
-            print(json.dumps({"read": file.read()}))
+            got = file.read()
             break
     except OSError as error:
-        last = errno.errorcode[error.errno]
+        got = errno.errorcode[error.errno]
         time.sleep(0.02)
-else:
-    print(json.dumps({"read": last}))
+time.sleep(0.5)
+print(json.dumps({"read": got}))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from omnibase.core.locations import check_location
 from omnibase.core.registry.file_store import FileStore
 from omnibase.core.registry.model import (
     TRANSITIONS,
@@ -60,10 +61,10 @@ def open_store(
     """Opens a registry: a directory, or a database URL such as ``sqlite:////var/lib/r.db``.
 
     Raises:
-        ConfigurationError: The URL is not of a database that is supported, or the
-            `sql` extra is not installed.
+        ConfigurationError: The location is malformed, the URL is not of a database
+            that is supported, or the `sql` extra is not installed.
     """
-    text = os.fspath(location)
+    text = check_location(location)
     if "://" in text:
         from omnibase.core.registry.sql_store import SqlStore
 

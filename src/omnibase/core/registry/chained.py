@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -46,6 +47,7 @@ from omnibase.core.registry.store import (
     Head,
     PolicyDocument,
     Tampered,
+    Unsettled,
     Validator,
     conflict,
     missing,
@@ -70,6 +72,12 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+_PATIENCE_SECONDS = 5.0
+"""How long a caller who may not lock looks again before it takes a write for tampering."""
+_AGAIN_SECONDS = 0.02
+_ROUNDS = 5
+
+
 class ChainedStore(ABC):
     """A `RegistryStore` over whatever can offer a `View` and a `Transaction`."""
 
@@ -91,6 +99,11 @@ class ChainedStore(ABC):
     def _writing(self) -> AbstractContextManager[Transaction]:
         """Gives a view that nobody else writes to; it commits what is applied."""
 
+    @property
+    @abstractmethod
+    def directory(self) -> str | None:
+        """See `RegistryStore.directory`."""
+
     @abstractmethod
     def close(self) -> None:
         """Lets go of what the store holds open."""
@@ -103,11 +116,17 @@ class ChainedStore(ABC):
                 return ask(view)
         except Tampered:
             pass
-        try:
-            with self._settled() as view:
-                return ask(view)
-        except Tampered as error:
-            raise error.error() from None
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                with self._settled() as view:
+                    return ask(view)
+            except Unsettled as error:
+                if time.monotonic() >= deadline:
+                    raise error.error() from None
+            except Tampered as error:
+                raise error.error() from None
+            time.sleep(_AGAIN_SECONDS)
 
     def get(self, uuid: UUID) -> Component:
         """See `RegistryStore.get`."""
@@ -117,9 +136,15 @@ class ChainedStore(ABC):
         """See `RegistryStore.find`."""
         return self._read(lambda view: find(view, reference))
 
-    def uuids(self) -> Iterator[UUID]:
+    def uuids(self, name: str | None = None) -> Iterator[UUID]:
         """See `RegistryStore.uuids`."""
-        yield from sorted(self._read(lambda view: view.uuids()), key=attrgetter("int"))
+
+        def ask(view: View) -> set[UUID]:
+            return set(view.uuids() if name is None else holders(view, name).values())
+
+        if name is not None:
+            check_name(name)
+        yield from sorted(self._read(ask), key=attrgetter("int"))
 
     def list(
         self,
@@ -129,13 +154,7 @@ class ChainedStore(ABC):
         lifecycle: Lifecycle | None = None,
     ) -> Iterator[Component]:
         """See `RegistryStore.list`."""
-        if name is None:
-            uuids = self.uuids()
-        else:
-            check_name(name)
-            found = self._read(lambda view: set(holders(view, name).values()))
-            uuids = iter(sorted(found, key=str))
-        for uuid in uuids:
+        for uuid in self.uuids(name):
             component = self.get(uuid)
             if owner in (None, component.owner) and lifecycle in (None, component.lifecycle):
                 yield component
@@ -194,9 +213,22 @@ class ChainedStore(ABC):
 
     def verify(self, *, since: Head | None = None) -> builtins.list[Finding]:
         """See `RegistryStore.verify`."""
-        return verification.verify(
+        findings = verification.verify(
             self._reading, self._settled, since=since, validate=self._validate
         )
+        # Without the lock a write under way looks like tampering: that does not last.
+        for _ in range(0 if self._may_lock() else _ROUNDS):
+            if findings:
+                time.sleep(_AGAIN_SECONDS)
+                again = verification.verify(
+                    self._reading, self._settled, since=since, validate=self._validate
+                )
+                findings = sorted(set(findings) & set(again))
+        return findings
+
+    def _may_lock(self) -> bool:
+        """Says whether the caller can keep others from writing while it looks."""
+        return True
 
     def add(self, component: Component, *, author: str = "", comment: str = "") -> Component:
         """See `RegistryStore.add`."""

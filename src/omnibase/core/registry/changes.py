@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from omnibase.core.registry.checks import invalid
-from omnibase.core.registry.model import TRANSITIONS, Component, Lifecycle
-from omnibase.core.registry.store import conflict
-from omnibase.core.registry.view import View
+from dataclasses import replace
 
-__all__ = ["check_alive", "check_free", "check_new", "check_size", "check_update"]
+from omnibase.core.registry.checks import invalid
+from omnibase.core.registry.model import TRANSITIONS, Action, Component, Lifecycle
+from omnibase.core.registry.store import FindingCode, Tampered, conflict
+from omnibase.core.registry.view import View
+from omnibase.errors import RegistryError
+
+__all__ = [
+    "check_alive",
+    "check_free",
+    "check_new",
+    "check_size",
+    "check_step",
+    "check_update",
+]
 
 
 def check_size(data: bytes, what: str, most: int) -> None:
@@ -60,3 +70,34 @@ def check_update(current: Component, wanted: Component) -> None:
     if before is not after and after not in TRANSITIONS[before]:
         allowed = ", ".join(f"`{name}`" for name in sorted(TRANSITIONS[before]))
         conflict(f"`{before}` does not become `{after}`", f"it may become {allowed}")
+
+
+def check_step(before: Component | None, after: Component, file: str) -> None:
+    """Refuses a revision that no change of the one before could have made.
+
+    Raises:
+        Tampered: With ``file``, which holds the later one.
+    """
+    action = after.revision.action if after.revision else None
+    try:
+        if before is None:
+            check_new(replace(after, revision=None))
+            return
+        check_alive(before)
+        if action is Action.UPDATE:
+            check_update(before, after)
+            return
+    except RegistryError as error:
+        message = f"it is no change of the revision before: {error.message}"
+        raise Tampered(file, FindingCode.CHANGED, message) from None
+    may: Component | None = None
+    if action is Action.RETIRE:
+        may = replace(before, lifecycle=Lifecycle.RETIRED)
+    elif action is Action.PUT_POLICY and after.policy_version == before.policy_version + 1:
+        may = replace(before, policy=after.policy)
+    elif action is Action.ADD_SCRIPT and after.entrypoint is not None:
+        artifacts = {**before.artifacts, "entrypoint": after.artifacts["entrypoint"]}
+        may = replace(before, entrypoint=after.entrypoint, artifacts=artifacts)
+    if may is None or after != replace(may, revision=after.revision):
+        message = f"`{action}` cannot have made it of the revision before"
+        raise Tampered(file, FindingCode.CHANGED, message)

@@ -16,6 +16,7 @@ from uuid import UUID
 from omnibase.core.registry import journal
 from omnibase.core.registry.chain import LINE_BYTES, LogLine, digest
 from omnibase.core.registry.chained import ChainedStore
+from omnibase.core.registry.changes import check_free, check_step
 from omnibase.core.registry.checks import MAX_COMPONENT_BYTES, is_uuid
 from omnibase.core.registry.files import Tree
 from omnibase.core.registry.store import (
@@ -24,6 +25,7 @@ from omnibase.core.registry.store import (
     Finding,
     FindingCode,
     Tampered,
+    Unsettled,
     Validator,
 )
 from omnibase.core.registry.view import (
@@ -35,6 +37,7 @@ from omnibase.core.registry.view import (
     View,
     check_line,
     component_file,
+    parse_stored,
     past_file,
     policy_file,
     version_file,
@@ -79,6 +82,11 @@ class FileStore(ChainedStore):
         self._view = _FileView(Tree(self.root, durable=durable))
         self._lock_seconds = lock_seconds
 
+    @property
+    def directory(self) -> str:
+        """See `RegistryStore.directory`."""
+        return self.root
+
     def close(self) -> None:
         """Does nothing: between two calls the store holds nothing open."""
 
@@ -90,9 +98,17 @@ class FileStore(ChainedStore):
     @contextmanager
     def _settled(self) -> Iterator[View]:
         tree = self._view.tree
-        with _io(self.root), tree.locked(LOCK, self._lock_seconds, make=False) as writable:
-            self._view.recover(writable=writable)
-            yield self._view
+        with _io(self.root), tree.locked(LOCK, self._lock_seconds, make=False) as lock:
+            try:
+                self._view.recover(writable=lock.writable)
+                yield self._view
+            except Tampered as error:
+                if lock.held:
+                    raise
+                raise Unsettled(error.finding) from None
+
+    def _may_lock(self) -> bool:
+        return self._view.tree.may_open(LOCK)
 
     @contextmanager
     def _writing(self) -> Iterator[Transaction]:
@@ -187,7 +203,7 @@ class _FileView:
         for name in sorted(self.tree.names(())):
             if name not in (*_FOLDERS, LOG_FILE, LOCK, journal.JOURNAL, _DRAFT):
                 yield _extra(name)
-        if self.tree.size((LOCK,)):
+        if self.tree.size_unread(LOCK):
             yield Finding(file=LOCK, code=FindingCode.CHANGED, message="it is not empty")
         for folder, names in wanted.items():
             try:
@@ -232,10 +248,30 @@ class _FileView:
         if not fits:
             message = "it is not a change that the registry could be in the middle of"
             raise Tampered(journal.JOURNAL, FindingCode.INTERRUPTED, message)
+        self._check_journal(change, current)
         if not writable:
             message = "a write was interrupted; its owner has to open the registry"
             raise Tampered(journal.JOURNAL, FindingCode.INTERRUPTED, message)
         self._carry_out(change)
+
+    def _check_journal(self, change: Change, current: bytes | None) -> None:
+        """Refuses a journal of what no method of the store could have begun."""
+        component = change.component
+        number = component.revision_number
+        if current == change.record:  # all but done
+            current = self.past(component.uuid, number - 1, "component") if number > 1 else None
+        try:
+            before = None if current is None else parse_stored(current, journal.JOURNAL)
+            check_step(before, component, journal.JOURNAL)
+            check_free(self, component)
+        except (RegistryError, Tampered) as error:
+            text = error.message if isinstance(error, RegistryError) else error.finding.message
+            message = f"the registry did not write it: {text}"
+            raise Tampered(journal.JOURNAL, FindingCode.INTERRUPTED, message) from None
+        gone = before.entrypoint if before is not None else None
+        if change.replaced != (gone if gone != component.entrypoint else None):
+            message = "it removes what it does not replace"
+            raise Tampered(journal.JOURNAL, FindingCode.INTERRUPTED, message)
 
     def apply(self, change: Change) -> None:
         """Makes a change: once the journal is there, it will be made whole."""

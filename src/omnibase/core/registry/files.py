@@ -13,7 +13,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from omnibase.core.registry.store import FindingCode, Tampered
 from omnibase.errors import RegistryError
@@ -27,6 +27,18 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH | stat.S_ISUID | stat.S_ISGID
 _POLL_SECONDS = 0.002
 
 Path = tuple[str, ...]
+
+
+class Lock(NamedTuple):
+    """What a caller has of the registry's lock.
+
+    Attributes:
+        held: Nobody else writes; else the caller may not take the lock.
+        writable: The caller may write.
+    """
+
+    held: bool
+    writable: bool
 
 
 class Tree:
@@ -71,6 +83,18 @@ class Tree:
         """Returns a file's size, 0 if it is not there."""
         with self._opened(path) as fd:
             return 0 if fd is None else self._checked(path, fd)
+
+    def size_unread(self, name: str) -> int:
+        """Returns the size of a file of the root that the caller may not open."""
+        try:
+            return os.lstat(os.path.join(self.root, name)).st_size
+        except FileNotFoundError:
+            return 0
+
+    def may_open(self, name: str) -> bool:
+        """Says whether the caller may open a file of the root, or there is none."""
+        path = os.path.join(self.root, name)
+        return not os.path.lexists(path) or os.access(path, os.R_OK, effective_ids=True)
 
     def chunks(self, path: Path, size: int) -> Iterator[bytes]:
         """Yields a file in parts of a size; the last may be shorter."""
@@ -147,8 +171,8 @@ class Tree:
                 self._sync(folder)
 
     @contextlib.contextmanager
-    def locked(self, name: str, seconds: float, *, make: bool) -> Iterator[bool]:
-        """Holds the lock on a file of the root; yields whether it allows writing.
+    def locked(self, name: str, seconds: float, *, make: bool) -> Iterator[Lock]:
+        """Holds the lock on a file of the root, if the caller may; yields what it has.
 
         A lock whose holder dies is free again.
 
@@ -163,17 +187,17 @@ class Tree:
         while True:
             with self._directory((), make=make) as folder:
                 if folder is None:
-                    yield False
+                    yield Lock(held=True, writable=False)  # there is nothing to lock
                     return
                 fd, writable = self._open_lock(folder, name, make)
                 if fd is None:
-                    yield False
+                    yield Lock(held=False, writable=False)
                     return
                 try:
                     _wait(fd, writable, deadline, seconds)
                     # Somebody may have removed the file that this is the lock of.
                     if self._is_current(folder, name, fd):
-                        yield writable
+                        yield Lock(held=True, writable=writable)
                         return
                 finally:
                     os.close(fd)
@@ -181,13 +205,18 @@ class Tree:
     def _open_lock(self, folder: int, name: str, make: bool) -> tuple[int | None, bool]:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
-            return os.open(name, flags, 0o644, dir_fd=folder), True
+            # Whoever can open it can hold up every change.
+            fd = os.open(name, flags, 0o600, dir_fd=folder)
+            if os.fstat(fd).st_mode & 0o077:
+                with contextlib.suppress(OSError):
+                    os.fchmod(fd, 0o600)
+            return fd, True
         except OSError as error:
             if make or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 self._failed((name,), error)
         try:
             return os.open(name, _READ, dir_fd=folder), False
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return None, False
         except OSError as error:
             self._failed((name,), error)
@@ -322,6 +351,13 @@ class Tree:
             raise RegistryError(
                 f"the registry `{self.root}` cannot be used: {(error.strerror or '').lower()}",
                 details={"reason": "unavailable"},
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise RegistryError(
+                f"`{shown}` of the registry `{self.root}` may not be opened: "
+                f"{(error.strerror or '').lower()}",
+                details={"reason": "unavailable", "file": shown},
+                hint="run it as the registry's owner, or as root",
             ) from error
         message = f"it cannot be opened: {(error.strerror or str(error)).lower()}"
         raise Tampered(shown, FindingCode.UNREADABLE, message) from None

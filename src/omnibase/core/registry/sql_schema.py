@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["WRITE", "empty_database", "failed", "make_engine", "make_tables"]
 
+CONNECT_SECONDS = 10
+"""How long a database server may take to answer."""
+
 WRITE = "omnibase_write"
 """The execution option of a connection whose next transaction writes."""
 
@@ -22,7 +26,7 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
     """Returns the engine of a database that is supported; see `SqlStore`."""
     try:
         import sqlalchemy
-        from sqlalchemy.exc import ArgumentError
+        from sqlalchemy.exc import ArgumentError, NoSuchModuleError
     except ImportError as error:
         raise ConfigurationError(
             "a registry in a database needs SQLAlchemy",
@@ -31,7 +35,7 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
     try:
         parsed = sqlalchemy.make_url(url)
         dialect = parsed.get_backend_name()
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         # The URL may hold a password: it is not repeated.
         raise ConfigurationError(
             "the registry's URL is malformed", hint="write e.g. `sqlite:////var/lib/registry.db`"
@@ -46,16 +50,30 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
         raise ConfigurationError(
             "a registry in memory would be lost", hint="write e.g. `sqlite:////var/lib/registry.db`"
         )
+    # An SQLite URI may say anything, another file for example.
+    if dialect == "sqlite" and (parsed.query or str(parsed.database).startswith("file:")):
+        raise ConfigurationError(
+            "a registry in SQLite is named by its file alone",
+            hint="write e.g. `sqlite:////var/lib/registry.db`",
+        )
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     options: dict[str, Any] = {}
     if dialect == "sqlite":
+        # The working directory may change before it connects.
+        file = os.path.abspath(str(parsed.database))
+        parsed = parsed.set(
+            database=os.path.join(os.path.realpath(os.path.dirname(file)), os.path.basename(file))
+        )
         options["connect_args"] = {"timeout": lock_seconds}
+    elif "connect_timeout" not in parsed.query:
+        options["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
     try:
         engine = sqlalchemy.create_engine(parsed, hide_parameters=True, **options)
-    except ImportError as error:
+    except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(
-            f"the driver `{parsed.drivername}` is not installed", hint="install `omnibase[sql]`"
+            f"the driver {quoted(parsed.drivername)} is not installed",
+            hint="install `omnibase[sql]`, and use `sqlite` or `postgresql+psycopg`",
         ) from error
     if dialect == "sqlite":
         sqlalchemy.event.listen(engine, "connect", _set_up_sqlite)

@@ -24,6 +24,7 @@ from omnibase.core.registry.sql_schema import (
     make_engine,
     make_tables,
 )
+from omnibase.core.registry.sqlite_guard import check_file, create_file
 from omnibase.core.registry.store import (
     MAX_POLICY_BYTES,
     MAX_SCRIPT_BYTES,
@@ -44,6 +45,7 @@ from omnibase.core.registry.view import (
     policy_file,
     version_file,
 )
+from omnibase.core.security.patterns import quoted
 from omnibase.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -95,6 +97,15 @@ class SqlStore(ChainedStore):
             self._engine.dispose()
             raise
 
+    @property
+    def _file(self) -> str | None:
+        return self._engine.url.database if self._engine.dialect.name == "sqlite" else None
+
+    @property
+    def directory(self) -> str | None:
+        """See `RegistryStore.directory`."""
+        return None if self._file is None else os.path.dirname(os.path.realpath(self._file))
+
     def close(self) -> None:
         """Closes the connections."""
         self._engine.dispose()
@@ -105,6 +116,8 @@ class SqlStore(ChainedStore):
         from sqlalchemy.exc import SQLAlchemyError
 
         postgres = self._engine.dialect.name == "postgresql"
+        if self._file is not None:
+            self._check_file(self._file, make=write)
         try:
             with self._engine.connect() as connection:
                 connection = connection.execution_options(**{WRITE: write})
@@ -125,19 +138,35 @@ class SqlStore(ChainedStore):
         """Says whether the registry exists; whoever only reads does not make it."""
         from sqlalchemy import inspect
 
-        file = self._engine.url.database
+        file = self._file
         # A directory that is not there is a slip of the pen, and fails below.
         new = (
-            self._engine.dialect.name == "sqlite"
-            and file is not None
+            file is not None
             and not os.path.lexists(file)
             and os.path.isdir(os.path.dirname(file) or ".")
         )
         if not self._made and not new:
             with self._transaction(write=False) as connection:
                 have = set(inspect(connection).get_table_names())
+                if file is not None:
+                    _check_schema(connection)
             self._made = any(table.name in have for table in self._tables.values())
         return self._made
+
+    def _check_file(self, file: str, *, make: bool) -> None:
+        try:
+            if make:
+                create_file(file)
+            check_file(file)
+        except Tampered as error:
+            raise error.error() from None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise RegistryError(
+                f"the registry's database cannot be used: {quoted(reason)}",
+                details={"reason": "unavailable"},
+                hint="check its directory",
+            ) from error
 
     @contextmanager
     def _reading(self) -> Iterator[View]:
@@ -158,6 +187,17 @@ class SqlStore(ChainedStore):
                 self._tables["log"].metadata.create_all(connection)
             yield _SqlView(connection, self._tables)
         self._made = True
+
+
+def _check_schema(connection: Connection) -> None:
+    """Refuses what acts by itself: a view may never end, a trigger changes what is written."""
+    from sqlalchemy import text
+
+    query = "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') LIMIT 1"
+    name = connection.execute(text(query)).scalar()
+    if name is not None:
+        message = f"the database has a view or trigger {quoted(str(name))}"
+        raise Tampered(LOG_FILE, FindingCode.EXTRA, message).error()
 
 
 class _SqlView:

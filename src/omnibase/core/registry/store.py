@@ -117,6 +117,13 @@ class Tampered(Exception):
         )
 
 
+class Unsettled(Tampered):
+    """What looks tampered with, to a caller who may not lock: perhaps a write under way."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.file, finding.code, finding.message)
+
+
 def missing(message: str, hint: str | None = None, **details: Any) -> NoReturn:
     """Raises the error for what is not there."""
     raise RegistryError(message, details={"reason": "missing", **details}, hint=hint)
@@ -137,6 +144,11 @@ class RegistryStore(Protocol):
     verify is returned. A method that writes has written durably when it returns.
     ``author`` and ``comment`` go on the record.
     """
+
+    @property
+    def directory(self) -> str | None:
+        """The host directory that holds its files; ``None`` if a server does."""
+        ...
 
     def add(self, component: Component, *, author: str = "", comment: str = "") -> Component:
         """Stores a new component; returns it with its first revision.
@@ -168,8 +180,11 @@ class RegistryStore(Protocol):
         """Yields components in order of uuid, each read when it is asked for."""
         ...
 
-    def uuids(self) -> Iterator[UUID]:
-        """Yields every uuid, in order, without reading the components."""
+    def uuids(self, name: str | None = None) -> Iterator[UUID]:
+        """Yields every uuid, or those that ever had a name, in order.
+
+        The components are not read: one that was tampered with does not hide the rest.
+        """
         ...
 
     def update(self, component: Component, *, author: str = "", comment: str = "") -> Component:

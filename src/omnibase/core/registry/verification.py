@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from omnibase.core.registry.chain import GENESIS, LogLine, digest
+from omnibase.core.registry.changes import check_step
 from omnibase.core.registry.model import Action, Component
 from omnibase.core.registry.store import Finding, FindingCode, Head, Tampered, Validator
 from omnibase.core.registry.view import (
@@ -26,6 +27,8 @@ from omnibase.core.registry.view import (
 from omnibase.errors import OmniBaseError
 
 __all__ = ["verify"]
+
+MAX_LOG_FINDINGS = 1000
 
 _Opener = Callable[[], AbstractContextManager[View]]
 
@@ -85,6 +88,9 @@ def _read_log(view: View, since: Head | None) -> _Log:
     log = _Log(end=_end(view))
     seal, count = GENESIS, 0
     for count, raw in enumerate(view.lines(), 1):
+        if len(log.findings) >= MAX_LOG_FINDINGS:
+            log.wrong(f"it is not read any further than line {count}")
+            break
         line = LogLine.decode(raw)
         if line is None:
             log.wrong(f"line {count} is not one that the registry writes")
@@ -131,7 +137,10 @@ def _check(
     for number, line in enumerate(lines, 1):
         expected.add(past_file(uuid, number, "component"))
         try:
-            latest = _past(view, uuid, line, previous, current)
+            before, latest = latest, _past(view, uuid, line, previous, current)
+            # What follows a broken revision cannot be compared with it.
+            if (before.revision_number if before else 0) == number - 1:
+                check_step(before, latest, past_file(uuid, number, "component"))
             previous = line.sha256
             names.add((latest.name, latest.version.precedence))
             content = _content(latest)

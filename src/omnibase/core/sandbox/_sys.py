@@ -8,12 +8,19 @@ from typing import Final
 
 __all__ = [
     "CLONE_NEWNS", "CLONE_NEWPID", "MOUNT_ATTR_IDMAP", "MOUNT_ATTR_NODEV", "MOUNT_ATTR_NOEXEC",
-    "MOUNT_ATTR_NOSUID", "MOUNT_ATTR_RDONLY", "MS_PRIVATE", "MS_REC", "MS_SLAVE",
+    "MOUNT_ATTR_NOSUID", "MOUNT_ATTR_RDONLY", "MS_BIND", "MS_NODEV", "MS_NOEXEC", "MS_NOSUID",
+    "MS_PRIVATE", "MS_RDONLY", "MS_REC", "MS_REMOUNT", "MS_SLAVE",
     "mount", "mount_setattr", "move_mount", "open_tree_clone", "unshare",
 ]  # fmt: skip
 
 CLONE_NEWNS: Final = 0x0002_0000
 CLONE_NEWPID: Final = 0x2000_0000
+MS_RDONLY: Final = 0x1
+MS_NOSUID: Final = 0x2
+MS_NODEV: Final = 0x4
+MS_NOEXEC: Final = 0x8
+MS_REMOUNT: Final = 0x20
+MS_BIND: Final = 0x1000
 MS_REC: Final = 0x4000
 MS_PRIVATE: Final = 0x4_0000
 MS_SLAVE: Final = 0x8_0000

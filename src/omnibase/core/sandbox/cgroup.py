@@ -213,19 +213,30 @@ def remove_paths(paths: tuple[str, ...], timeout_seconds: float) -> bool:
     left = [path for path in paths if os.path.basename(path).startswith(PREFIX)]
     while left:
         for path in list(left):
-            try:
-                os.rmdir(path)
-            except FileNotFoundError:
-                pass
-            except OSError:
-                _kill_all(path)
-                continue
-            left.remove(path)
+            if _remove_tree(path):
+                left.remove(path)
         if left:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.002)
     return True
+
+
+def _remove_tree(path: str) -> bool:
+    """Removes a cgroup and whatever a process of it made below; kills what is in the way."""
+    try:
+        os.rmdir(path)
+        return True
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    for directory, _, _ in os.walk(path, topdown=False):
+        try:
+            os.rmdir(directory)
+        except OSError:
+            _kill_all(directory)
+    return not os.path.exists(path)
 
 
 def _kill_all(path: str) -> None:

@@ -51,7 +51,6 @@ _PROBES: Final = frozenset(
     }
 )
 _HIDDEN: Final = "the sandbox's own state and stores of secrets are never visible"
-_NOT_WRITABLE: Final = "what OmniBase decides and runs from is not to be had with a right to write"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _BASE_ENVIRONMENT: Final = {
     "HOME": "/tmp",
@@ -82,8 +81,8 @@ def compile_spec(
         image: The guest's root.
         environment: Variables for the script, besides the fixed ones.
         refused_areas: Canonical host directories that no grant may reach (the
-            runtime's own state); where a granted tree contains one it is masked.
-        read_only_areas: Likewise, but for writing only (the policy directory).
+            runtime's own state); in a tree that is only read it is masked.
+        read_only_areas: Likewise, but for writing only (registries, own code).
         masks: Subtrees that a policy takes out of a granted tree.
 
     Raises:
@@ -108,9 +107,9 @@ def compile_spec(
             secrets.add(_secret(grant))
             continue
         file = _file_grant(grant)
-        covered += _check_areas(file, refused_areas, _HIDDEN)
+        covered += _check_areas(file, refused_areas)
         if file.writable:
-            covered += _check_areas(file, read_only_areas, _NOT_WRITABLE)
+            _check_areas(file, read_only_areas)
         files.append(file)
     # A grant raises the default; it never lowers it.
     memory = max(memory, min(context.default_memory_bytes, context.memory_bytes))
@@ -184,8 +183,8 @@ def _file_grant(grant: Capability) -> FileGrant:
     return FileGrant(path=resource, kind=kind, writable=writable, capability=str(grant))  # type: ignore[arg-type]
 
 
-def _check_areas(grant: FileGrant, refused: tuple[str, ...], reason: str) -> list[Mask]:
-    """Refuses what no grant may reach; returns masks for what a tree merely contains."""
+def _check_areas(grant: FileGrant, refused: tuple[str, ...]) -> list[Mask]:
+    """Refuses what no grant may reach; returns masks for what a tree to be read contains."""
     fixed = _literal_prefix(grant.path)
     for area in (*_FORBIDDEN, *_GUEST_INTERNAL, *refused):
         if fixed == area or fixed.startswith(f"{area}/"):
@@ -203,7 +202,15 @@ def _check_areas(grant: FileGrant, refused: tuple[str, ...], reason: str) -> lis
             details={"capability": grant.capability},
             hint="grant a directory below it",
         )
-    return [Mask(path=area, reason=reason) for area in refused if area.startswith(f"{grant.path}/")]
+    inside = [area for area in refused if area.startswith(f"{grant.path}/")]
+    if inside and grant.writable:
+        # A cover over it goes when the host renames something in its place.
+        raise CapabilityError(
+            f"`{grant.capability}` contains `{inside[0]}`, which no grant may write",
+            details={"capability": grant.capability, "area": inside[0]},
+            hint="grant the directories beside it, one by one",
+        )
+    return [Mask(path=area, reason=_HIDDEN) for area in inside]
 
 
 def _literal_prefix(path: str) -> str:
@@ -218,9 +225,9 @@ def _literal_prefix(path: str) -> str:
 
 def _environment(extra: Mapping[str, str], image: Image) -> tuple[tuple[str, str], ...]:
     for name, value in extra.items():
-        if not _NAME.fullmatch(name):
+        if not _NAME.fullmatch(str(name)) or type(name) is not str:
             raise ConfigurationError(
-                f"`{name[:80]}` is not the name of an environment variable",
+                f"`{str(name)[:80]}` is not the name of an environment variable",
                 hint="use letters, digits and `_`, not a digit first",
             )
         if name.startswith(("PYTHON", "LD_")) or name == "GCONV_PATH":

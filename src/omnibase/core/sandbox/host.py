@@ -21,7 +21,7 @@ from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
 from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
 from omnibase.core.sandbox.runner import Cancel, Ended, Observer, RunRequest, in_run
-from omnibase.core.sandbox.state import RunDirectory
+from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Output, Pipes
 from omnibase.errors import SandboxStartError
 
@@ -29,6 +29,7 @@ __all__ = ["HostRunner"]
 
 _PIPE_CHUNK: Final = 65536
 _POLL_SECONDS: Final = 0.1
+_LAST_SIGNAL: Final = 64
 # PID 1 of a namespace ignores signals that it has no handler for: the script is its child.
 # The search path is set last: what starts the script is not found by the script's own.
 # The shell's own remarks ("Terminated") are not the script's output.
@@ -90,10 +91,17 @@ class _Run:
             cpus=self._spec.cpus,
             host_pids=self._spec.pids + 2,  # the script's init, and a shell on its way in
         )
-        work = directory.path / "work"
-        work.mkdir(mode=0o700)
-        script = directory.path / self._request.name
-        script.write_bytes(self._request.script)
+        # Apart from the run directory's own files, whatever the script is called.
+        work, script = directory.path / "work", directory.path / "script" / self._request.name
+        try:
+            for folder in (work, script.parent):
+                folder.mkdir(mode=0o700)
+            script.write_bytes(self._request.script)
+        except OSError as error:
+            raise SandboxStartError(
+                f"the run could not be set up in `{directory.path}`: {error}",
+                hint=storage_hint(error),
+            ) from error
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
             stack.callback(pipes.close_all)
@@ -206,7 +214,7 @@ class _Run:
         result = RunResult(
             run_id=run_id,
             exit_code=code,
-            signal=code - 128 if code > 128 else None,
+            signal=code - 128 if 128 < code <= 128 + _LAST_SIGNAL else None,
             stdout=self._output.kept("stdout"),
             stderr=self._output.kept("stderr"),
             usage=Usage(

@@ -17,14 +17,13 @@ import time
 from pathlib import Path
 from typing import Final
 
-from omnibase.core.sandbox import _runsc, bundle, staging
+from omnibase.core.sandbox import _runsc, bundle, covers, resolving, staging
 from omnibase.core.sandbox.cgroup import Cgroup, CgroupStats
 from omnibase.core.sandbox.monitor.reads import SECRETS
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Granted, Judge, Violation
 from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest
-from omnibase.core.sandbox.spec import Mask
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Output, Pipes
 from omnibase.core.secrets import Scrubber
@@ -85,7 +84,7 @@ class Run:
             host_pids=_HOST_TASKS + 2 * self._spec.pids,
         )
         try:
-            rows, uncovered = self._prepare(directory.path)
+            rows, masked = self._prepare(directory.path)
         except OSError as error:
             raise SandboxStartError(
                 f"the run could not be set up in `{directory.path}`: {error}",
@@ -101,9 +100,14 @@ class Run:
             Granted(path=f"{SECRETS}/{name}", tree=False, writable=False) for name in secrets
         )
         judge = Judge(
-            self._spec.watch, granted, self._spec.masks, os.path.lexists, uncovered, _resolve,
-            secrets,
-        )  # fmt: skip
+            self._spec.watch,
+            granted,
+            self._spec.masks,
+            on_host=os.path.lexists,
+            covered=dict(masked.covered),
+            resolve=_resolve,
+            secrets=secrets,
+        )
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
             stack.callback(pipes.close_all)
@@ -137,18 +141,14 @@ class Run:
             self._output.finish(cut=self._cause != "exit" or ended is None or ended & 0x7F != 0)
             return self._ended(directory.run_id, status, trace, cgroup.stats())
 
-    def _prepare(self, path: Path) -> tuple[list[tuple[str, str, bool, bool]], tuple[Mask, ...]]:
-        """Enters the namespaces, stages the grants, and writes the bundle.
-
-        Returns:
-            The mounts, and the masks whose path does not exist: there is nothing to cover.
-        """
+    def _prepare(self, path: Path) -> tuple[list[tuple[str, str, bool, bool]], covers.Covers]:
+        """Enters the namespaces, stages the grants, and writes the bundle."""
         for name in ("scratch", "grants", "root"):
             (path / name).mkdir(mode=0o700)
         _runsc.enter_mount_namespace()
-        with staging.resolve_grants(self._spec) as mounts:
-            masks, pinned = staging.resolve_masks(self._spec, mounts)
-            rows = staging.stage(mounts, str(path / "grants"))
+        with resolving.resolve_grants(self._spec) as mounts:
+            masked = covers.resolve_masks(self._spec, mounts)
+            rows = staging.stage(mounts, str(path / "grants"), masked.left_out)
         _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
         self._pending["control"] = memoryview(
             bundle.job_message(
@@ -157,8 +157,8 @@ class Run:
                 script=self._request.script,
                 argv=self._request.argv,
                 mounts=rows,
-                masks=masks,
-                pinned=pinned,
+                masks=list(masked.covered),
+                pinned=masked.pinned,
                 secrets=self._request.secrets,
             )
         )
@@ -170,8 +170,7 @@ class Run:
         endpoint = _endpoint(path)
         (path / "config.json").write_bytes(bundle.to_bytes(config))
         (path / "trace.json").write_bytes(bundle.to_bytes(bundle.trace_config(endpoint)))
-        covered = {target for target, _ in masks}
-        return rows, tuple(mask for mask in self._spec.masks if mask.path not in covered)
+        return rows, masked
 
     def _start(self, path: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
         stdin, stdout, stderr, control = pipes.guest
@@ -348,7 +347,9 @@ class Run:
 
     def _on_violation(self, violation: Violation) -> None:
         self._observer.on_violation(violation)
-        if self._spec.kill_on_violation and self._cause == "exit":
+        # An attempt that succeeded is on something whose cover the host took away.
+        got_through = violation.errno == 0 and violation.reason is not None
+        if (self._spec.kill_on_violation or got_through) and self._cause == "exit":
             self._cause = "violation"
 
     def _drain(self, pipes: Pipes) -> None:

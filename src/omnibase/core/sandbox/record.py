@@ -78,6 +78,7 @@ class Recorder:
         request: The run.
         started: The events that its start makes.
         on_output: Called with output as it comes.
+        check: Called once its start is on the bus; what it raises ends the run.
     """
 
     def __init__(
@@ -87,8 +88,10 @@ class Recorder:
         started: tuple[events.Payload, ...],
         *,
         on_output: Callable[[str, bytes], None] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._emitter = emitter
+        self._check = check
         self._request = request
         self._start = started
         self._on_output = on_output
@@ -99,6 +102,7 @@ class Recorder:
         self._started = time.monotonic()
         for payload in self._start:
             self._emitter.emit(payload)
+        self._check()
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         """See `runner.Observer`."""

@@ -6,6 +6,7 @@ be asked about, and is settled with the answers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from omnibase.core.security.capabilities import Capability, CapabilityType
@@ -37,6 +38,10 @@ MAX_MASKS = 64
 """Masks that one capability may need."""
 MAX_TOTAL_STEPS = 20 * MAX_STEPS
 """Steps that one capability may take in all (some seconds)."""
+MAX_CASE_STEPS = 5 * MAX_TOTAL_STEPS
+"""Steps that all capabilities of a request may take together."""
+_PAIR_STEPS = 50
+"""What it costs to look at two masked capabilities together, beside the search."""
 
 _READ, _WRITE = CapabilityType.FILE_READ, CapabilityType.FILE_WRITE
 
@@ -87,6 +92,7 @@ class Case:
         self.permits: dict[CapabilityType, list[tuple[Rule, Condition]]] = {}
         self.forbids: dict[CapabilityType, list[tuple[Rule, Condition]]] = {}
         self.refs: dict[str, PolicyRef] = {}
+        self._meter = Meter(MAX_CASE_STEPS)
         for rule, condition in found:
             side = self.permits if rule.is_permit else self.forbids
             side.setdefault(rule.type, []).append((rule, condition))
@@ -126,7 +132,7 @@ class Case:
     def _pattern(
         self, asked: Capability, types: tuple[CapabilityType, ...]
     ) -> tuple[Verdict, tuple[Probe, ...]]:
-        meter = Meter(MAX_TOTAL_STEPS)
+        meter = Meter(MAX_TOTAL_STEPS, whole=self._meter)
         masks: dict[str, dict[PolicyRef, None]] = {}
         forbids: dict[PolicyRef, None] = {}
         fatal: list[tuple[_Gap, str]] = []
@@ -232,7 +238,7 @@ class Case:
     ) -> tuple[PolicyRef, ...]:
         """Returns permits that some of the request has, as many as are easily found."""
         found: list[PolicyRef] = []
-        meter = Meter()
+        meter = Meter(whole=self._meter)
         candidates = (entry for kind in types for entry in self.permits.get(kind, ()))
         try:
             for rule, condition in candidates:
@@ -260,6 +266,11 @@ class Case:
                 continue
             if other.capability.type not in (_READ, _WRITE):
                 continue
+            begin = _fixed(other.capability.resource)
+            if not any(
+                mask.path.startswith(begin) or begin.startswith(mask.path) for mask in verdict.masks
+            ):
+                continue  # plainly apart
             hidden = all_of(
                 (
                     any_of(mask_test(mask.pattern) for mask in verdict.masks),
@@ -267,7 +278,8 @@ class Case:
                 )
             )
             try:
-                clash = find(other.capability.type, other.capability.pattern, hidden)
+                self._meter.spend(_PAIR_STEPS)
+                clash = find(other.capability.type, other.capability.pattern, hidden, self._meter)
             except Undecided:
                 clash = other.capability.resource
             if clash is not None:
@@ -280,6 +292,11 @@ class Case:
                     witness=verdict.witness,
                 )
         return verdict
+
+
+def _fixed(pattern: str) -> str:
+    """Returns what every path of a pattern begins with."""
+    return re.split(r"[*?]", pattern, maxsplit=1)[0]
 
 
 def _is_forbid(gap: _Gap) -> bool:

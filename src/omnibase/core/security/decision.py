@@ -39,9 +39,12 @@ class PolicyContext:
                     hint="choose one of " + ", ".join(f"`{one}`" for one in known),
                 )
             object.__setattr__(self, name, value)
-        if not (0 < len(self.environment) <= MAX_ENVIRONMENT and self.environment.isprintable()):
+        named: object = self.environment
+        if not (isinstance(named, str) and 0 < len(named) <= MAX_ENVIRONMENT) or not (
+            named.isprintable()
+        ):
             raise ConfigurationError(
-                f"{quoted(self.environment)} is no name of an environment",
+                f"{quoted(str(named))} is no name of an environment",
                 hint=f"use 1 to {MAX_ENVIRONMENT} printable characters",
             )
 

@@ -154,15 +154,17 @@ def effective_grants(
     )
 
 
-def refusal(denied: tuple[Denied, ...], principal: UUID) -> CapabilityDenied:
+def refusal(
+    denied: tuple[Denied, ...], principal: UUID, *, may_degrade: bool = True
+) -> CapabilityDenied:
     """Returns the error for what is denied, which is at least one capability."""
     first = denied[0]
     more = f" (and {len(denied) - 1} more)" if len(denied) > 1 else ""
     return CapabilityDenied(
         f"`{first.capability}` is denied{more}: {first.reason}",
         details={"principal": str(principal), "denied": [one.to_dict() for one in denied]},
-        hint=f"see `omnibase policy explain {principal} '{first.capability}'`, or run with "
-        "`--degrade` to go on without it",
+        hint=f"see `omnibase policy explain {principal} '{first.capability}'`"
+        + (", or run with `--degrade` to go on without it" if may_degrade else ""),
     )
 
 

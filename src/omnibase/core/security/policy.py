@@ -22,6 +22,7 @@ from omnibase.core.security.decision import Decision, Outcome, PolicyContext, Ve
 from omnibase.core.security.engine import Engine
 from omnibase.core.security.policy_document import Rule, read_policies
 from omnibase.core.security.policy_text import json_of, text_of, written
+from omnibase.errors import PolicyError
 
 __all__ = ["Policy"]
 
@@ -109,7 +110,15 @@ class Policy:
         Raises:
             PolicyError: Cedar cannot read it, or the document is not accepted.
         """
-        return cls.parse(json_of(text, source), source, principal)
+        document = json_of(text, source)
+        try:
+            return cls.parse(document, source, principal)
+        except PolicyError as error:
+            # Line and column are those of the JSON, which nobody has seen.
+            details = dict(error.details)
+            place = f", line {details.pop('line', 0)}, column {details.pop('column', 0)}"
+            message = error.message.replace(place, "", 1)
+            raise PolicyError(message, details=details, hint=error.hint) from None
 
     @property
     def document(self) -> dict[str, Any]:

@@ -114,9 +114,9 @@ def _changes(
     if example is None:
         return
     left = gained
-    # First what changes altogether, then requests that are decided otherwise now.
-    for whole in (True, False):
-        granted = gained if whole else having
+    # First what changes altogether, then requests that are decided otherwise now, then
+    # patterns of which some does.
+    for whole, granted in ((True, gained), (False, having), (False, True)):
         found = [
             (one, witness)
             for one in candidates

@@ -39,7 +39,15 @@ __all__ = [
 # Cedar's parser recurses and has no bound of its own: some sixty brackets in each other, or
 # five hundred operators in a row, end the process in a thread with half a MiB of stack.
 MAX_NESTING = 16
-MAX_LEXEMES = 500
+MAX_SIGNS = 256
+MAX_LEXEMES = 2000
+_SIGNS = frozenset(
+    {"&&", "||", "!", "==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "::", "when", "unless"}
+)
+
+# What the subset has not, refused before Cedar reads it: an attribute of an attribute takes
+# Cedar's parser time and memory that grow with the square of the chain.
+_NOT_IN_SUBSET = frozenset({"has", "if", "then", "else", "in", "contains", "template"})
 
 _LEXEME = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n\r]*|\s+|\w+|&&|\|\||[<>=!]=|::|.', re.DOTALL)
 
@@ -125,16 +133,33 @@ def _check_text(text: str, source: str) -> None:
     def refuse(fault: str, hint: str) -> NoReturn:
         _refuse(source, f"line {text.count(chr(10), 0, found.start()) + 1}: {fault}", hint)
 
-    depth = count = statements = 0
+    depth = count = signs = statements = dots = 0
+    before = ""
     for found in _LEXEME.finditer(text):
         lexeme = found.group()
         if lexeme.isspace() or lexeme.startswith("//"):
             continue
+        if lexeme in _NOT_IN_SUBSET:
+            refuse(f"`{lexeme}` is not allowed", "see docs/security/policies.md for what is")
+        # One dot between two names, as in `resource.path`: `a.b.c` is two without a sign between.
+        if not lexeme.isidentifier() and lexeme != "(":
+            dots = dots + 1 if lexeme == "." else 0
+        if lexeme == "(" and dots and before.isidentifier():
+            refuse("a call of a method is not allowed", "see docs/security/policies.md for what is")
+        before = lexeme
+        if dots > 1:
+            refuse(
+                "an attribute has no attributes of its own",
+                "write e.g. `resource.path` or `context.trust`",
+            )
         if lexeme == '"':
             refuse("a text does not end", "close the quotes")
-        count += 1
-        if count > MAX_LEXEMES:
-            refuse("the policy is too long", f"split it; {MAX_LEXEMES} words and signs are allowed")
+        count, signs = count + 1, signs + (lexeme in _SIGNS)
+        if count > MAX_LEXEMES or signs > MAX_SIGNS:
+            refuse(
+                "the policy is too long",
+                f"split it; at most {MAX_LEXEMES} words and signs, {MAX_SIGNS} of them operators",
+            )
         if lexeme in "([{":
             depth += 1
             if depth > MAX_NESTING:
@@ -142,7 +167,7 @@ def _check_text(text: str, source: str) -> None:
         elif lexeme in ")]}":
             depth -= 1
         elif lexeme == ";":
-            count, statements = 0, statements + 1
+            count, signs, statements = 0, 0, statements + 1
             if statements > MAX_POLICIES:
                 refuse("there are too many policies", f"at most {MAX_POLICIES}")
 

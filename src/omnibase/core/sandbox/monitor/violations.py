@@ -15,7 +15,7 @@ import ipaddress
 import os
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -81,7 +81,7 @@ class Judge:
         granted: tuple[Granted, ...] = (),
         masks: tuple[Mask, ...] = (),
         on_host: Callable[[str], bool] = lambda _path: False,
-        uncovered: tuple[Mask, ...] = (),
+        covered: Mapping[str, bool] | None = None,
         resolve: Callable[[str], str] = str,
         secrets: tuple[str, ...] = (),
     ) -> None:
@@ -95,9 +95,9 @@ class Judge:
             sorted({f"{above}/" for grant in granted for above in _above_in_scratch(grant.path)})
         )
         self._masks = masks
-        # What the host had not, when the run began; should it appear in a granted
-        # tree, the script can open it.
-        self._uncovered = uncovered
+        # Masks in trees that may be written are covered; a cover goes when the host
+        # puts something else in its place. ``path → is directory``.
+        self._covered = dict(covered or {})
         self._lookups: dict[int, str] = {}
         self._refused_ports: dict[int, Attempt] = {}
         self._bound_ports: set[int] = set()
@@ -159,7 +159,7 @@ class Judge:
         if message.errno == 0:
             if self.reads.waiting:
                 self.reads.opened(message, _absolute(message))
-            return self._appeared(message) if self._uncovered else None
+            return self._got_through(message) if self._covered else None
         if not message.path:
             return None
         path = _absolute(message)
@@ -171,20 +171,27 @@ class Judge:
         return self._path_attempt(message, path, writing)
 
     def _chdir(self, message: Message) -> Attempt | None:
-        if message.errno == 0 and self._uncovered:
-            return self._appeared(message)
+        if message.errno == 0 and self._covered:
+            return self._got_through(message)
         if message.errno == 0 or not message.path:
             return None
         return self._path_attempt(message, _absolute(message), False)
 
-    def _appeared(self, message: Message) -> Attempt | None:
-        """A successful open below a mask that could cover nothing at the start."""
+    def _got_through(self, message: Message) -> Attempt | None:
+        """A successful open of what a mask covers; the cover itself is an empty directory."""
         path = _absolute(message)
-        mask = _covering(self._uncovered, path)
-        if mask is None:
+        if not any(grant.tree and grant.holds(path) for grant in self._granted):
             return None
-        attempt = _attempt(message, f"FILE_READ:{path}", _NAMES[message.type], path)
-        return replace(attempt, reason=f"{mask.reason}; it appeared after the start")
+        for seen in dict.fromkeys((path, self._resolve(path))):
+            mask = _covering(self._masks, seen)
+            if mask is None or mask.path not in self._covered:
+                continue
+            if seen != mask.path or not self._covered[mask.path]:
+                writing = message.flags & _WRITING or message.sysno == _CREAT_SYSNO
+                kind = "FILE_WRITE" if writing else "FILE_READ"
+                attempt = _attempt(message, f"{kind}:{path}", _NAMES[message.type], path)
+                return replace(attempt, reason=f"{mask.reason}; the host replaced its cover")
+        return None
 
     def _path_attempt(self, message: Message, path: str, writing: bool) -> Attempt | None:
         number = message.errno

@@ -53,8 +53,13 @@ def rehearse(store: RegistryStore, steps: Callable[[RegistryStore], _T]) -> _T:
 class _Rehearsal(ChainedStore):
     def __init__(self, view: View, store: ChainedStore) -> None:
         super().__init__(validate=store._validate, clock=store._clock)
+        self._store = store
         # It offers all that the methods that write ask for.
         self._view = cast("Transaction", _Overlay(view))
+
+    @property
+    def directory(self) -> str | None:
+        return self._store.directory
 
     def _reading(self) -> AbstractContextManager[View]:
         return contextlib.nullcontext(self._view)
