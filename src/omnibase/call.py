@@ -12,7 +12,7 @@ from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import compile, record
 from omnibase.core.sandbox.image import Image
-from omnibase.core.sandbox.result import RunResult
+from omnibase.core.sandbox.result import ComponentRun, RunResult
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
 from omnibase.core.sandbox.spec import Mask
 from omnibase.core.secrets import fetch
@@ -51,11 +51,13 @@ class Authority:
     """Who a run is for and what was decided for it.
 
     Attributes:
-        masks: What a policy takes out of granted trees.
+        component: What runs, for the result.
+        masks: What its policy takes out of granted trees.
         denied: Capabilities that were asked for and are not granted.
         registry: Directory of the registry that decided: no grant may write there.
     """
 
+    component: ComponentRun | None = None
     masks: tuple[Mask, ...] = ()
     denied: tuple[str, ...] = ()
     registry: str | None = None
@@ -178,7 +180,7 @@ class Call:
                 request, runner.platform, runner.runtime.version, self._enforcement()
             )
             return perform(
-                runner, request, started, self._options, emitter, cancel, self._authority.denied
+                runner, request, started, self._options, emitter, cancel, self._authority
             )
         except (CapabilityError, SecretAccessError) as error:
             capability = str(error.details.get("capability", ""))
@@ -210,7 +212,7 @@ def perform(
     options: Options,
     emitter: events.Emitter,
     cancel: Cancel,
-    denied: tuple[str, ...] = (),
+    authority: Authority | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> RunResult:
     """Runs a request and puts it on record.
@@ -222,7 +224,7 @@ def perform(
         options: Of the caller.
         emitter: Of the run.
         cancel: Ends it early.
-        denied: What was asked for and is not granted, for the result.
+        authority: Whose run it is, for the result.
         check: Called once the start is on the bus; what it raises keeps it from starting.
 
     Raises:
@@ -234,8 +236,8 @@ def perform(
     except BaseException as cut_short:
         recorder.abandoned(cut_short)
         raise
-    if denied:
-        ended = _without(ended, denied)
+    if authority is not None:
+        ended = _signed(ended, authority)
     recorder.ended(ended)
     error = record.verdict(ended, options.context, record.spec_limits(request))
     if error is not None:
@@ -243,8 +245,8 @@ def perform(
     return ended.result
 
 
-def _without(ended: Ended, denied: tuple[str, ...]) -> Ended:
-    result = replace(ended.result, denied=denied)
+def _signed(ended: Ended, authority: Authority) -> Ended:
+    result = replace(ended.result, denied=authority.denied, component=authority.component)
     if ended.fault is not None and ended.fault.result is not None:
         ended.fault.result = result
     return replace(ended, result=result)

@@ -12,7 +12,7 @@ from omnibase.call import Authority, Call, OnOutput, Options, Plan, in_thread
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.registry import Component, RegistryStore
-from omnibase.core.sandbox.result import RunResult
+from omnibase.core.sandbox.result import ComponentRun, RunResult
 from omnibase.core.sandbox.runner import Cancel
 from omnibase.core.sandbox.spec import Mask
 from omnibase.core.security.capabilities import CapabilitySet
@@ -262,9 +262,11 @@ class _Wanted:
             if self._unsandboxed:
                 from omnibase.unsandboxed import run_on_host
 
+                authority = self._authority(loaded, grants)
                 return run_on_host(
-                    loaded.name, loaded.script, permits, grants.granted, options, emitter, cancel
-                )
+                    loaded.name, loaded.script, permits, authority, grants.granted, options,
+                    emitter, cancel,
+                )  # fmt: skip
             return self._call(loaded, grants, options).execute(cancel, emitter)
         except (ConfigurationError, SandboxStartError, SandboxUnavailable) as error:
             _tell_refused(emitter, error)
@@ -295,16 +297,24 @@ class _Wanted:
         )
 
     def _call(self, loaded: Loaded, grants: Grants, options: Options) -> Call:
-        return Call(
-            loaded.name,
-            loaded.script,
-            grants.granted,
-            options,
-            Authority(
-                masks=tuple(Mask(path=mask.path, reason=mask.reason) for mask in grants.masks),
-                denied=tuple(str(one.capability) for one in grants.denied),
-                registry=loaded.directory,
+        authority = self._authority(loaded, grants)
+        return Call(loaded.name, loaded.script, grants.granted, options, authority)
+
+    def _authority(self, loaded: Loaded, grants: Grants) -> Authority:
+        has_policy = loaded.policy_version is not None
+        return Authority(
+            component=ComponentRun(
+                uuid=str(loaded.component.uuid),
+                reference=loaded.component.reference,
+                policy_version=loaded.policy_version,
+                policy_sha256=loaded.policy.sha256 if has_policy else None,
+                environment=self._environment,
+                granted=tuple(map(str, grants.granted)),
+                masks=tuple(mask.path for mask in grants.masks),
             ),
+            masks=tuple(Mask(path=mask.path, reason=mask.reason) for mask in grants.masks),
+            denied=tuple(str(one.capability) for one in grants.denied),
+            registry=loaded.directory,
         )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from omnibase.backend import compile_grants, require_root
-from omnibase.call import Options, perform
+from omnibase.call import Authority, Options, perform
 from omnibase.core import events
 from omnibase.core.sandbox import state
 from omnibase.core.sandbox.cgroup import Hierarchy
@@ -28,6 +28,7 @@ def run_on_host(
     name: str,
     source: bytes,
     permits: tuple[str, ...],
+    authority: Authority,
     granted: CapabilitySet,
     options: Options,
     emitter: events.Emitter,
@@ -39,6 +40,7 @@ def run_on_host(
         name: The script's file name.
         source: The script.
         permits: Ids of the policies that permit it, for the record.
+        authority: Whose run it is.
         granted: What it was granted; of that, memory counts.
         options: Of the caller; of its context, the quotas hold.
         emitter: Of the run.
@@ -70,7 +72,7 @@ def run_on_host(
         policies=permits,
     )
     check = _recorded(options.bus)
-    return perform(runner, request, (started,), options, emitter, cancel, check=check)
+    return perform(runner, request, (started,), options, emitter, cancel, authority, check)
 
 
 def _recorded(bus: events.EventBus) -> Callable[[], None]:

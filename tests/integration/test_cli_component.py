@@ -70,6 +70,40 @@ def test_what_is_kept_back_names_the_policy(report: OneComponent, data: Path) ->
     assert "policy `secret`: for people only" in said.err
     assert "--allow" not in said.err, "it is not to be granted around the policy"
     assert "not for you" not in said.text
+    command = f"omnibase policy explain report FILE_READ:{data}/secret.txt"
+    assert f"see `{command} --registry {report.directory}`" in said.err
+
+
+def test_what_is_beyond_the_record_says_how_to_require_it(report: OneComponent) -> None:
+    said = omnibase("run", "report", "--registry", report.directory, "--", "/etc/hostname")
+    assert said.code == 121 and "--allow" not in said.err
+    command = "omnibase registry update report --require FILE_READ:/etc/hostname"
+    command += f" --registry {report.directory}"
+    assert command in said.err
+    done = omnibase(*command.split(" ")[1:])
+    assert done.code == 0, done.err
+    refused = omnibase("run", "report", "--registry", report.directory)
+    assert refused.code == 120
+    (hint,) = [line for line in refused.err.splitlines() if line.startswith("hint")]
+    explain = hint.partition("`")[2].partition("`")[0].split(" ")
+    assert explain[:3] == ["omnibase", "policy", "explain"]
+    assert omnibase(*explain[1:]).code == 0
+
+
+def test_json_says_what_ran_and_by_which_policy(report: OneComponent, data: Path) -> None:
+    ask = ("--registry", report.directory, "--environment", "ci", "--json")
+    found = json.loads(omnibase("run", "report@^1", *ask, "--", data / "open.txt").out)
+    state = report.component.policy
+    assert state is not None
+    assert found["component"] == {
+        "uuid": str(report.uuid),
+        "reference": "report@1.0.0",
+        "policy_version": 1,
+        "policy_sha256": state.sha256,
+        "environment": "ci",
+        "granted": [f"FILE_READ:{data}/**"],
+        "masks": [f"{data}/secret.txt"],
+    }
 
 
 def test_what_policy_denies_keeps_it_from_starting(report: OneComponent, tmp_path: Path) -> None:

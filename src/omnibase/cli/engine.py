@@ -13,6 +13,7 @@ from omnibase.cli import console, exits
 from omnibase.errors import ConfigurationError, OmniBaseError, SandboxError
 
 if TYPE_CHECKING:
+    from omnibase.cli.report import Asked
     from omnibase.core.context import ExecutionContext
     from omnibase.core.events import EventBus
     from omnibase.core.sandbox.result import RunResult
@@ -84,13 +85,16 @@ def perform(run: Callable[..., RunResult], *, live: bool, bus: EventBus | None) 
     return outcome
 
 
-def tell(outcome: Outcome, context: ExecutionContext, *, json: bool) -> None:
+def tell(
+    outcome: Outcome, context: ExecutionContext, *, json: bool, asked: Asked | None = None
+) -> None:
     """Prints what there is to say after a run; nothing, if all went well.
 
     Args:
         outcome: How it ended.
         context: Its quotas.
         json: Print the outcome as one JSON object.
+        asked: The component that ran, if one did.
     """
     if not json and outcome.plain:
         return
@@ -98,7 +102,7 @@ def tell(outcome: Outcome, context: ExecutionContext, *, json: bool) -> None:
 
     if json:
         report.print_json(outcome.to_dict())
-    report.summarise(outcome, context, brief=json)
+    report.summarise(outcome, context, brief=json, asked=asked)
 
 
 @contextlib.contextmanager

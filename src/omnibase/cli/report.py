@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.cli import console
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from omnibase.core.sandbox.monitor.violations import Violation
     from omnibase.core.sandbox.result import RunResult
 
-__all__ = ["errors_as_json", "list_denied", "print_json", "summarise", "times"]
+__all__ = ["Asked", "errors_as_json", "list_denied", "print_json", "summarise", "times"]
 
 _SHOWN: Final = 20
 _LIMITS: Final[dict[str, tuple[str, str, str]]] = {
@@ -58,13 +59,44 @@ def errors_as_json(wanted: bool) -> Iterator[None]:
         raise
 
 
-def summarise(outcome: Outcome, context: ExecutionContext, *, brief: bool = False) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A component as the command line named it, for hints that can be typed.
+
+    Attributes:
+        component: As it was typed.
+        registry: ``--registry``, if it was given.
+        environment: ``--environment``.
+    """
+
+    component: str
+    registry: str | None
+    environment: str
+
+    def command(self, words: str, *more: str) -> str:
+        """Returns a command on the component, with the options that were given."""
+        parts = ["omnibase", *words.split(" "), self.component, *more]
+        if self.registry is not None:
+            parts += ["--registry", self.registry]
+        if words == "policy explain" and self.environment != "default":
+            parts += ["--environment", self.environment]
+        return shlex.join(parts)
+
+
+def summarise(
+    outcome: Outcome,
+    context: ExecutionContext,
+    *,
+    brief: bool = False,
+    asked: Asked | None = None,
+) -> None:
     """Prints what there is to say on standard error; nothing, if all went well.
 
     Args:
         outcome: How the run ended.
         context: Its quotas.
         brief: The error alone: the rest was printed as JSON.
+        asked: The component that ran, if one did.
     """
     error, result = outcome.error, outcome.result
     violations = result.violations if result is not None else ()
@@ -77,22 +109,35 @@ def summarise(outcome: Outcome, context: ExecutionContext, *, brief: bool = Fals
     elif isinstance(error, ResourceLimitExceeded):
         console.error(_limit(error.kind, context, error.details.get("limit")),
                       _LIMITS[error.kind][2])  # fmt: skip
-    elif error is not None:
-        console.report(error)
+    elif asked is not None and error is not None and error.details.get("denied"):
+        _denied(error, asked)
         if len(error.details.get("denied", ())) > 1 and not brief:
             list_denied(error.details["denied"])
+    elif error is not None:
+        console.report(error)
     elif violations and not brief:
         count = sum(violation.count for violation in violations)
         _note(f"the script tried what it was not granted, {times(count)}")
     if brief:
         return
     if violations:
-        _list(violations)
-    if result is not None and result.denied:
+        _list(violations, asked)
+    if result is not None and result.denied and asked is not None:
         what = ", ".join(result.denied)
-        _note(f"it ran without what its policy denies: {what}", "see `omnibase run --dry-run`")
+        _note(
+            f"it ran without what its policy denies: {what}",
+            f"see `{asked.command('policy explain', result.denied[0])}`",
+        )
     if result is not None:
         _rest(result, context, error)
+
+
+def _denied(error: OmniBaseError, asked: Asked) -> None:
+    first = str(error.details["denied"][0]["capability"])
+    hint = f"see `{asked.command('policy explain', first)}`"
+    if "--degrade" in (error.hint or ""):
+        hint += ", or run it with `--degrade` to go on without it"
+    console.error(error.message, hint)
 
 
 def list_denied(denied: Iterable[Mapping[str, Any]]) -> None:
@@ -135,7 +180,7 @@ def _note(text: str, hint: str | None = None) -> None:
         console.note(f"{console.colour('bold', 'hint:')} {console.printable(hint)}")
 
 
-def _list(violations: Iterable[Violation]) -> None:
+def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
     from omnibase.cli.enforce import enforcement_of, needed
 
     rows: dict[str, list[Violation]] = {}
@@ -146,22 +191,33 @@ def _list(violations: Iterable[Violation]) -> None:
     width = min(60, max(len(console.printable(name, 200)) for name, _ in shown))
     allow: list[str] = []
     never: list[str] = []
+    kept_back: list[str] = []
     for name, group in shown:
         text = console.printable(name, 200)
         console.note(f"  {console.colour('red', 'denied')}  {text:<{width}}  {_how(group)}")
         capability = needed(group[0])
-        if capability is None or group[0].reason is not None:
+        if capability is None:
             continue
-        if enforcement_of(capability, resolve=False).usable:
-            allow.append(f"--allow {shlex.quote(str(capability))}")
+        if group[0].reason is not None:
+            kept_back.append(str(capability))
+        elif enforcement_of(capability, resolve=False).usable:
+            allow.append(str(capability))
         else:
             never.append(str(capability))
     if len(rows) > len(shown):
         console.note(f"  … and {len(rows) - len(shown)} more; `--json` lists all")
     hint = console.colour("bold", "hint:")
-    if allow:
+    if kept_back and asked is not None:
+        command = console.printable(asked.command("policy explain", kept_back[0]), 4000)
+        console.note(f"{hint} policy keeps it back: see `{command}`")
+    if allow and asked is None:
+        words = " ".join(f"--allow {shlex.quote(one)}" for one in allow)
+        console.note(f"{hint} what should be allowed, allow: {console.printable(words, 4000)}")
+    elif allow and asked is not None:
+        flags = (word for one in allow for word in ("--require", one))
+        command = console.printable(asked.command("registry update", *flags), 4000)
         console.note(
-            f"{hint} what should be allowed, allow: {console.printable(' '.join(allow), 4000)}"
+            f"{hint} what should be allowed, it must require, and its policy permit: `{command}`"
         )
     if never:
         console.note(

@@ -10,6 +10,7 @@ from omnibase.cli.options import Inputs, add_run_options, read_inputs
 
 if TYPE_CHECKING:
     from omnibase.cli.commands import Invocation, Parser
+    from omnibase.cli.report import Asked
     from omnibase.components import ComponentPlan
     from omnibase.core.events import Event, EventBus
 
@@ -70,8 +71,17 @@ def execute(invocation: Invocation) -> int:
     with engine.events_to(options.events) as bus:
         with _warned(bus, options.unsandboxed):
             outcome = engine.perform(run, live=not options.json, bus=bus)
-        engine.tell(outcome, inputs.context, json=options.json)
+        engine.tell(outcome, inputs.context, json=options.json, asked=asked(options))
     return outcome.code
+
+
+def asked(options: Any) -> Asked:
+    """Returns the component as it was named, for hints."""
+    from omnibase.cli.report import Asked
+
+    return Asked(
+        component=options.component, registry=options.registry, environment=options.environment
+    )
 
 
 def _terms(options: Any) -> dict[str, Any]:
@@ -115,11 +125,15 @@ def _dry_run(options: Any, inputs: Inputs) -> int:
         if plan is not None:
             explain.show(plan)
     if found.refused:
-        console.error(
-            found.reason or "the policy denies what is marked so: nothing would run",
-            "run it in a sandbox" if found.unsandboxed else
-            "see `omnibase policy explain`, or run it without that: `--degrade`",
-        )  # fmt: skip
+        if found.reason is not None:
+            console.error(found.reason, "run it in a sandbox: leave out `--unsandboxed`")
+        else:
+            first = str(found.grants.denied[0].capability)
+            console.error(
+                "the policy denies what is marked so: nothing would run",
+                f"see `{asked(options).command('policy explain', first)}`, or run it without "
+                "that: `--degrade`",
+            )
         return exits.DENIED
     return exits.OK if plan is None else explain.tell_problems(plan)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from omnibase.core.sandbox.monitor.violations import Violation
 
-__all__ = ["LimitKind", "RunResult", "Usage"]
+__all__ = ["ComponentRun", "LimitKind", "RunResult", "Usage"]
 
 LimitKind = Literal["memory", "cpu", "pids", "output", "time", "disk"]
 
@@ -33,6 +33,41 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentRun:
+    """Which component ran, and what its policy decided.
+
+    Attributes:
+        uuid: The component.
+        reference: ``name@version``.
+        policy_version: As the registry counts it; ``None`` if it has none.
+        policy_sha256: Of the policy's document; likewise.
+        environment: Where it ran, for the policy.
+        granted: Capabilities, each ``TYPE:resource``.
+        masks: What was taken out of granted trees: paths.
+    """
+
+    uuid: str
+    reference: str
+    policy_version: int | None
+    policy_sha256: str | None
+    environment: str
+    granted: tuple[str, ...]
+    masks: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns JSON-ready data."""
+        return {
+            "uuid": self.uuid,
+            "reference": self.reference,
+            "policy_version": self.policy_version,
+            "policy_sha256": self.policy_sha256,
+            "environment": self.environment,
+            "granted": list(self.granted),
+            "masks": list(self.masks),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """A finished run. A non-zero exit code is a result, not an error.
 
@@ -49,6 +84,7 @@ class RunResult:
         trace_dropped: Trace messages that the Sentry could not deliver.
         denied: Requested capabilities that were not granted (``--degrade``).
         sandboxed: False for a trusted component that opted out.
+        component: What ran, if it came from a registry.
     """
 
     run_id: str
@@ -63,6 +99,7 @@ class RunResult:
     trace_dropped: int = 0
     denied: tuple[str, ...] = ()
     sandboxed: bool = True
+    component: ComponentRun | None = None
 
     @property
     def ok(self) -> bool:
@@ -91,4 +128,5 @@ class RunResult:
             "trace_dropped": self.trace_dropped,
             "denied": list(self.denied),
             "sandboxed": self.sandboxed,
+            "component": self.component and self.component.to_dict(),
         }
