@@ -182,6 +182,10 @@ class TestGrants:
         assert isinstance(direct.error, CapabilityError)
         assert "which no grant may" in direct.error.message
 
+        written = run("print('ran')", f"FILE_WRITE:{area}/**", secrets=store)
+        assert isinstance(written.error, CapabilityError)
+        assert f"contains `{directory}`" in written.error.message
+
         around = run(
             f"print(open('{area}/data.txt').read(), len(open('/run/secrets/TOKEN').read()))\n"
             f"import os\nprint(os.listdir('{directory}'))\nopen('{directory}/OTHER')",
