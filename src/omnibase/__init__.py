@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from omnibase.core.events import EventBus, JsonlSink, default_bus
     from omnibase.core.sandbox.monitor.violations import Violation
     from omnibase.core.sandbox.result import RunResult, Usage
+    from omnibase.core.secrets import SecretStore
     from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
     from omnibase.core.security.capability_file import load_capabilities
     from omnibase.errors import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         SandboxTimeout,
         SandboxUnavailable,
         SandboxViolationError,
+        SecretAccessError,
     )
     from omnibase.registries import open_registry
 
@@ -52,6 +54,7 @@ _HOMES = {
     "omnibase.core.events": ("EventBus", "JsonlSink", "default_bus"),
     "omnibase.core.sandbox.monitor.violations": ("Violation",),
     "omnibase.core.sandbox.result": ("RunResult", "Usage"),
+    "omnibase.core.secrets": ("SecretStore",),
     "omnibase.core.security.capabilities": ("Capability", "CapabilitySet", "CapabilityType"),
     "omnibase.core.security.capability_file": ("load_capabilities",),
     "omnibase.errors": (
@@ -67,6 +70,7 @@ _HOMES = {
         "SandboxTimeout",
         "SandboxUnavailable",
         "SandboxViolationError",
+        "SecretAccessError",
     ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -95,6 +99,8 @@ __all__ = [
     "SandboxTimeout",
     "SandboxUnavailable",
     "SandboxViolationError",
+    "SecretAccessError",
+    "SecretStore",
     "Usage",
     "Violation",
     "__version__",

@@ -12,7 +12,7 @@ from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.runner import Cancel
-from omnibase.inputs import Capabilities, Script, capability_set, load_script
+from omnibase.inputs import Capabilities, Script, Secrets, capability_set, load_script, store_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -41,6 +41,7 @@ def run(
     capabilities: Capabilities = None,
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
+    secrets: Secrets = None,
     on_output: OnOutput | None = None,
     bus: events.EventBus | None = None,
 ) -> RunResult:
@@ -54,6 +55,9 @@ def run(
         capabilities: What it may do; nothing by default.
         context: Quotas and what happens on a violation.
         env: Environment variables; the script sees no others of the caller's.
+        secrets: Where the values of ``SECRET_ACCESS`` grants come from: ``env`` (the
+            default: ``OMNIBASE_SECRET_<NAME>``), ``dir:/path``, ``keyring``, a mapping,
+            or a `SecretStore`.
         on_output: Called with ``(stream, bytes)`` as output comes, in the caller's
             thread (a helper thread for `arun`); the run waits for it, but its
             deadline does not. An exception in it ends the run and is raised here.
@@ -68,13 +72,15 @@ def run(
         ResourceLimitExceeded: It reached a quota.
         SandboxTimeout: It took longer than ``context.wall_seconds``.
         CapabilityError: A grant is malformed or cannot be enforced.
+        SecretAccessError: A secret that is granted is missing; nothing was started.
         ConfigurationError: The script or an argument is unusable.
         SandboxUnavailable: This machine cannot run sandboxes; the hint helps.
         SandboxStartError: The sandbox did not come up; nothing of the script ran.
     """
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, on_output=on_output, bus=bus
-    )
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
+        bus=bus,
+    )  # fmt: skip
     call = Call(*load_script(script), capability_set(capabilities), options)
     with contextlib.closing(Cancel()) as cancel:
         return call.execute(cancel)
@@ -88,13 +94,15 @@ async def arun(
     capabilities: Capabilities = None,
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
+    secrets: Secrets = None,
     on_output: OnOutput | None = None,
     bus: events.EventBus | None = None,
 ) -> RunResult:
     """`run`, awaitable: cancelling it ends the run and cleans up before it returns."""
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, on_output=on_output, bus=bus
-    )
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
+        bus=bus,
+    )  # fmt: skip
     call = Call(*load_script(script), capability_set(capabilities), options)
     return await in_thread(call.execute)
 
@@ -107,13 +115,14 @@ def plan(
     capabilities: Capabilities = None,
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
+    secrets: Secrets = None,
 ) -> Plan:
     """Returns what `run` would do, and starts nothing.
 
     Raises:
         CapabilityError, ConfigurationError, SandboxUnavailable: As `run`.
     """
-    options = Options(args=args, stdin=stdin, context=context, env=env)
+    options = Options(args=args, stdin=stdin, context=context, env=env, secrets=secrets)
     return Call(*load_script(script), capability_set(capabilities), options).plan()
 
 
@@ -130,11 +139,13 @@ class Sandbox:
         capabilities: Capabilities = None,
         context: ExecutionContext | None = None,
         env: Mapping[str, str] | None = None,
+        secrets: Secrets = None,
         bus: events.EventBus | None = None,
     ) -> None:
         self.capabilities = capability_set(capabilities)
         self.context = context or ExecutionContext()
         self._env = dict(env or {})
+        self._secrets = store_of(secrets)
         self._bus = bus
 
     def run_sync(
@@ -144,7 +155,7 @@ class Sandbox:
         """See `omnibase.run`."""
         return run(
             script, args=args, stdin=stdin, capabilities=self.capabilities, context=self.context,
-            env=self._env, on_output=on_output, bus=self._bus,
+            env=self._env, secrets=self._secrets, on_output=on_output, bus=self._bus,
         )  # fmt: skip
 
     async def run(
@@ -154,7 +165,7 @@ class Sandbox:
         """See `omnibase.arun`."""
         return await arun(
             script, args=args, stdin=stdin, capabilities=self.capabilities, context=self.context,
-            env=self._env, on_output=on_output, bus=self._bus,
+            env=self._env, secrets=self._secrets, on_output=on_output, bus=self._bus,
         )  # fmt: skip
 
     async def stream(

@@ -37,6 +37,7 @@ def compile_grants(
     *,
     masks: tuple[Mask, ...] = (),
     registry: str | None = None,
+    hidden: tuple[str, ...] = (),
 ) -> SandboxSpec:
     """Compiles as `run` does, with the same areas out of reach; starts nothing.
 
@@ -47,13 +48,14 @@ def compile_grants(
         env: The script's environment variables.
         masks: What a policy takes out of granted trees.
         registry: Directory of the registry that decided, besides the implied one.
+        hidden: Directories of secrets.
     """
     return compile.compile_spec(
         grants,
         context,
         root,
         environment=env,
-        refused_areas=(os.path.realpath(state.state_dir()),),
+        refused_areas=(os.path.realpath(state.state_dir()), *hidden),
         read_only_areas=(*_registries(registry), *_own_files()),
         masks=masks,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from omnibase.backend import backend, compile_grants
 from omnibase.core import events
@@ -15,9 +15,15 @@ from omnibase.core.sandbox.image import Image
 from omnibase.core.sandbox.result import ComponentRun, RunResult
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
 from omnibase.core.sandbox.spec import Mask
+from omnibase.core.secrets import fetch
 from omnibase.core.security.capabilities import CapabilitySet
-from omnibase.errors import CapabilityError, ConfigurationError
-from omnibase.inputs import is_argument
+from omnibase.errors import (
+    CapabilityError,
+    ConfigurationError,
+    OmniBaseError,
+    SecretAccessError,
+)
+from omnibase.inputs import Secrets, is_argument, store_of
 
 __all__ = ["Authority", "Call", "OnOutput", "Options", "Plan", "in_thread", "perform"]
 
@@ -31,10 +37,13 @@ class Plan:
     Attributes:
         request: The script and the frozen spec.
         enforcement: ``capability → how it is enforced``.
+        problems: Why secrets that are granted cannot be had now, by capability. The
+            request has no values.
     """
 
     request: RunRequest
     enforcement: Mapping[str, str]
+    problems: Mapping[str, OmniBaseError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +71,7 @@ class Options:
         stdin: Bytes on its standard input.
         context: Quotas and what happens on a violation.
         env: Its environment variables.
+        secrets: Where secrets are kept.
         on_output: Called with ``(stream, bytes)`` as output comes.
         bus: Where events go.
 
@@ -76,6 +86,7 @@ class Options:
         stdin: bytes = b"",
         context: ExecutionContext | None = None,
         env: Mapping[str, str] | None = None,
+        secrets: Secrets = None,
         on_output: OnOutput | None = None,
         bus: events.EventBus | None = None,
     ) -> None:
@@ -100,6 +111,7 @@ class Options:
         if env is not None and not isinstance(env, Mapping):
             raise ConfigurationError("`env` is no mapping", hint="pass e.g. `{'MODE': 'fast'}`")
         self.env = env
+        self.secrets = store_of(secrets)
         if on_output is not None and not callable(on_output):
             raise ConfigurationError("`on_output` is not callable", hint="pass a function")
         self.on_output = on_output
@@ -147,21 +159,30 @@ class Call:
 
     def plan(self) -> Plan:
         """Returns what `execute` would do."""
-        return Plan(request=self._request(backend().image), enforcement=self._enforcement())
+        request = self._request(backend().image)
+        problems: dict[str, OmniBaseError] = {}
+        for name in request.spec.secrets:
+            try:
+                fetch(self._options.secrets, (name,))
+            except OmniBaseError as error:
+                problems[f"SECRET_ACCESS:{name}"] = error
+        return Plan(request=request, enforcement=self._enforcement(), problems=problems)
 
     def execute(self, cancel: Cancel, emitter: events.Emitter | None = None) -> RunResult:
         """Runs the script; raises what `omnibase.run` documents."""
         emitter = emitter or events.Emitter(self._options.bus, subject=self._name)
         try:
             runner, root = backend()
-            request = replace(self._request(root), run_id=emitter.runid)
+            request = self._request(root)
+            secrets = fetch(self._options.secrets, request.spec.secrets)
+            request = replace(request, run_id=emitter.runid, secrets=secrets)
             started = record.sandbox_start(
                 request, runner.platform, runner.runtime.version, self._enforcement()
             )
             return perform(
                 runner, request, started, self._options, emitter, cancel, self._authority
             )
-        except CapabilityError as error:
+        except (CapabilityError, SecretAccessError) as error:
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
             raise
@@ -172,6 +193,7 @@ class Call:
             spec=compile_grants(
                 self._grants, options.context, root, options.env,
                 masks=authority.masks, registry=authority.registry,
+                hidden=options.secrets.areas,
             ),
             script=self._source,
             name=self._name,

@@ -31,7 +31,7 @@ from omnibase.errors import (
     SandboxStartError,
     SandboxUnavailable,
 )
-from omnibase.inputs import Capabilities, capability_set, registry_location
+from omnibase.inputs import Capabilities, Secrets, capability_set, registry_location
 from omnibase.registries import Loaded, load, open_existing
 
 __all__ = [
@@ -74,6 +74,7 @@ def run_component(
     capabilities: Capabilities = None,
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
+    secrets: Secrets = None,
     environment: str = "default",
     degrade: bool = False,
     unsandboxed: bool = False,
@@ -94,6 +95,9 @@ def run_component(
         capabilities: What to ask for in addition; the policy decides on it, too.
         context: Quotas and what happens on a violation.
         env: Environment variables; the script sees no others of the caller's.
+        secrets: Where the values of ``SECRET_ACCESS`` grants come from: ``env`` (the
+            default: ``OMNIBASE_SECRET_<NAME>``), ``dir:/path``, ``keyring``, a mapping,
+            or a `SecretStore`.
         environment: Where the run happens, for conditions on
             ``context.environment``.
         degrade: Run without what is denied; ``result.denied`` lists it.
@@ -114,8 +118,9 @@ def run_component(
         OmniBaseError: Whatever `omnibase.run` raises.
     """
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, on_output=on_output, bus=bus
-    )
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
+        bus=bus,
+    )  # fmt: skip
     wanted = _Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
     )
@@ -132,6 +137,7 @@ async def arun_component(
     capabilities: Capabilities = None,
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
+    secrets: Secrets = None,
     environment: str = "default",
     degrade: bool = False,
     unsandboxed: bool = False,
@@ -140,8 +146,9 @@ async def arun_component(
 ) -> RunResult:
     """`run_component`, awaitable: cancelling it ends the run and cleans up first."""
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, on_output=on_output, bus=bus
-    )
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
+        bus=bus,
+    )  # fmt: skip
     wanted = _Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
     )
@@ -157,6 +164,7 @@ def plan_component(
     capabilities: Capabilities = None,
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
+    secrets: Secrets = None,
     environment: str = "default",
     degrade: bool = False,
     unsandboxed: bool = False,
@@ -169,7 +177,7 @@ def plan_component(
         RegistryError, PolicyError, CapabilityError, ConfigurationError,
         SandboxUnavailable: As `run_component`.
     """
-    options = Options(args=args, stdin=stdin, context=context, env=env)
+    options = Options(args=args, stdin=stdin, context=context, env=env, secrets=secrets)
     wanted = _Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
     )

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from omnibase.core.locations import check_location
+from omnibase.core.secrets import EnvironmentSecrets, MappingSecrets, SecretStore, secret_store
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import ConfigurationError
 
 __all__ = [
     "Capabilities",
     "Script",
+    "Secrets",
     "capability_set",
     "is_argument",
     "load_script",
     "registry_location",
+    "store_of",
 ]
 
 _MAX_SCRIPT_BYTES: Final = 64 << 20
 
 Script = str | bytes | os.PathLike[str]
 Capabilities = CapabilitySet | Iterable[Capability | str] | None
+Secrets = SecretStore | Mapping[str, str | bytes] | str | None
 
 
 def load_script(script: Script) -> tuple[str, bytes]:
@@ -102,6 +106,26 @@ def capability_set(capabilities: Capabilities) -> CapabilitySet:
     return CapabilitySet(
         item if isinstance(item, Capability) else Capability.parse(item) for item in items
     )
+
+
+def store_of(secrets: Secrets) -> SecretStore:
+    """Returns where secrets are kept; by default, in the environment.
+
+    Raises:
+        ConfigurationError: It is neither a store nor stands for one.
+    """
+    if secrets is None:
+        return EnvironmentSecrets()
+    if isinstance(secrets, str):
+        return secret_store(secrets)
+    if isinstance(secrets, Mapping):
+        return MappingSecrets(secrets)
+    if not all(hasattr(secrets, name) for name in ("areas", "get", "hint")):
+        raise ConfigurationError(
+            f"`secrets` is a {type(secrets).__name__}, not a store of secrets",
+            hint="pass `env`, `dir:/path`, `keyring`, a mapping, or a SecretStore",
+        )
+    return secrets
 
 
 def registry_location(location: str | os.PathLike[str] | None = None) -> str:

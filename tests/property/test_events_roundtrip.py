@@ -17,6 +17,7 @@ from omnibase.core.events import (
     SandboxExit,
     SandboxStart,
     SandboxViolation,
+    SecretRead,
 )
 from omnibase.core.events._fields import MAX_ITEM, MAX_ITEMS, MAX_TEXT, bounded
 from omnibase.core.events.schema import events_schema
@@ -51,6 +52,7 @@ PAYLOAD: st.SearchStrategy[Payload] = st.one_of(
         evidence=st.sampled_from(["kernel", "broker", "agent"]),
     ),
     st.builds(ResourceLimitExceeded, kind=TEXT, limit=NUMBER, unit=TEXT),
+    st.builds(SecretRead, secret=TEXT, operation=TEXT, process_name=st.none() | TEXT),
 )
 VALIDATOR = jsonschema.Draft202012Validator(events_schema())
 

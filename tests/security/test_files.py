@@ -189,7 +189,7 @@ def test_a_tree_around_the_state_directory_is_masked(
 
     outcome = sandbox(
         "read_files",
-        [f"FILE_WRITE:{area}/**"],
+        [f"FILE_READ:{area}/**"],
         args=[f"{area}/secret.txt", f"{inner}/platform.json", f"{inner}/runs/x"],
         on_violation="record",
     )

@@ -138,6 +138,40 @@ class TestArguments:
         with pytest.raises(ConfigurationError, match="not bytes"):
             omnibase.run("print(1)", stdin=stdin)
 
+    def test_secrets(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "kept").mkdir(0o700)
+        (tmp_path / "kept" / "T").write_text("five5")
+        (tmp_path / "kept" / "T").chmod(0o600)
+        monkeypatch.setenv("OMNIBASE_SECRET_T", "fourteen bytes")
+
+        class Store:
+            areas = ()
+
+            def get(self, name: str) -> bytes | None:
+                return name.encode() * 20
+
+            def hint(self, name: str) -> str:
+                raise AssertionError
+
+        code = "print(len(open('/run/secrets/T').read()))"
+        for given, length in (
+            (None, 14), ("env", 14), (f"dir:{tmp_path}/kept", 5), ({"T": "seven77"}, 7),
+            (Store(), 20),
+        ):  # fmt: skip
+            result = omnibase.run(code, capabilities=["SECRET_ACCESS:T"], secrets=given)
+            assert result.stdout == f"{length}\n".encode()
+        sandbox = Sandbox(capabilities=["SECRET_ACCESS:T"], secrets={"T": "seven77"})
+        assert sandbox.run_sync(code).stdout == b"7\n"
+        assert asyncio.run(sandbox.run(code)).stdout == b"7\n"
+
+    @pytest.mark.parametrize("secrets", ["vault", "", 7, ["T"]])
+    def test_what_is_no_store_of_secrets(self, bus: Bus, secrets: Any) -> None:
+        with pytest.raises(ConfigurationError, match="store of secrets"):
+            omnibase.run("print(1)", secrets=secrets, bus=bus)
+        with pytest.raises(ConfigurationError, match="store of secrets"):
+            Sandbox(secrets=secrets)
+        assert bus.names == []
+
     def test_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOST_ONLY", "1")
         result = omnibase.run(

@@ -14,6 +14,7 @@ from omnibase.core.sandbox import syscalls
 from omnibase.core.sandbox.bundle import job_message, oci_config, to_bytes, trace_config
 from omnibase.core.sandbox.seccomp import compile_filter
 from omnibase.core.sandbox.syscalls import SECCOMP
+from omnibase.core.secrets import Secret
 from tests.helpers import agent
 from tests.helpers.specs import compiled
 
@@ -116,6 +117,7 @@ def test_a_job_is_read_back() -> None:
         spec, name="a b.py", script=script, argv=("", "ü", "\udcff", "-x"),
         mounts=[("/grants/0", "/data", True, False), ("/grants/1", "/data/x", False, True)],
         masks=[("/data/secret", True), ("/data/file", False)], pinned=("/data/up",),
+        secrets=(Secret(name="B", value=b"two\0two"), Secret(name="a.b", value=b"\xff" * 9)),
     )  # fmt: skip
     size = int.from_bytes(message[:4], "little")
     assert PARSE(message[4 : 4 + size]) == {
@@ -128,8 +130,9 @@ def test_a_job_is_read_back() -> None:
         "filter": compile_filter(SECCOMP),
         "masks": [("/data/secret", True), ("/data/file", False)],
         "mounts": [("/grants/0", "/data", True, False), ("/grants/1", "/data/x", False, True)],
+        "secrets": [("B", 7), ("a.b", 9)],
     }
-    assert message[4 + size :] == script
+    assert message[4 + size :] == script + b"two\0two" + b"\xff" * 9
 
 
 def test_a_job_with_nothing() -> None:
@@ -138,7 +141,7 @@ def test_a_job_with_nothing() -> None:
     assert (job["argv"], job["granted"], job["pinned"], job["masks"], job["mounts"]) == (
         [], [], [], [], [],
     )  # fmt: skip
-    assert (job["size"], job["cpus"]) == (0, 1)
+    assert (job["size"], job["cpus"], job["secrets"]) == (0, 1, [])
 
 
 class Filter:

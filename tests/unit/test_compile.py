@@ -109,7 +109,25 @@ def test_what_cannot_be_enforced_is_refused(kind: CapabilityType) -> None:
     with pytest.raises(CapabilityError, match="cannot be enforced") as caught:
         compiled(capability)
     assert caught.value.details == {"capability": capability}
-    assert caught.value.hint == "enforced today: FILE_READ, FILE_WRITE, MEMORY"
+    assert caught.value.hint == "enforced today: " + ", ".join(sorted(ENFORCEMENT))
+
+
+def test_secrets_are_names() -> None:
+    spec = compiled("SECRET_ACCESS:b-key", "SECRET_ACCESS:A_TOKEN")
+    assert spec.secrets == ("A_TOKEN", "b-key")
+    assert spec.grants == ("SECRET_ACCESS:A_TOKEN", "SECRET_ACCESS:b-key")
+    assert spec.files == compiled().files
+    assert CapabilityType.SECRET_ACCESS in ENFORCEMENT
+
+
+@pytest.mark.parametrize("host", ["api.example.com", "*.example.com", "10.0.0.1"])
+def test_a_secret_for_a_host_alone_cannot_be_enforced(host: str) -> None:
+    capability = f"SECRET_ACCESS:TOKEN@{host}"
+    with pytest.raises(CapabilityError, match="cannot be enforced") as caught:
+        compiled("SECRET_ACCESS:OTHER", capability)
+    assert "TLS" in caught.value.message
+    assert caught.value.details == {"capability": capability}
+    assert "grant `SECRET_ACCESS:TOKEN`" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +135,7 @@ def test_what_cannot_be_enforced_is_refused(kind: CapabilityType) -> None:
     [
         "/proc/**", "/proc/cpuinfo", "/sys/**", "/dev/null", "/dev/**", "/proc/*/environ",
         "/guest/x", "/grants/**", "/opt/omnibase/**", "/opt/omnibase/lib/x.py", "/run/script/**",
+        "/run/secrets/**", "/run/secrets/TOKEN", "/run/secrets/*",
         "/.lookup/x", STATE + "/**", STATE + "/runs/x", STATE + "/images/*",
     ],
 )  # fmt: skip
@@ -156,7 +175,7 @@ def test_policies_can_be_read_and_not_written() -> None:
 
 def test_what_a_tree_to_be_read_merely_contains_is_masked() -> None:
     assert compiled("FILE_READ:/var/lib/**", **AREAS).masks == (
-        Mask(path=STATE, reason="the sandbox's own state is never visible"),
+        Mask(path=STATE, reason="the sandbox's own state and stores of secrets are never visible"),
     )
     assert compiled("FILE_READ:/srv/**", **AREAS).masks == ()
     assert compiled("FILE_READ:/var/libs/**", **AREAS).masks == ()

@@ -26,6 +26,7 @@ from omnibase.core.events import (
     SandboxExit,
     SandboxStart,
     SandboxViolation,
+    SecretRead,
     UnsandboxedStart,
     utc,
 )
@@ -72,6 +73,7 @@ SAMPLES: tuple[Payload, ...] = (
         process_name="python3",
         evidence="kernel",
     ),
+    SecretRead(secret="API_TOKEN", operation="open", pid=2, process_name="python3"),
     ResourceLimitExceeded(kind="memory", limit=50_000_000, unit="bytes", detail="killed"),
     MonitorGap(dropped=3, reason="the trace's queue was full"),
 )

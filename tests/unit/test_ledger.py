@@ -55,6 +55,26 @@ def test_evidence_is_kept() -> None:
     assert violation.evidence == "broker"
 
 
+def test_what_the_script_chose_is_scrubbed_and_counted_as_one() -> None:
+    ledger = Ledger(lambda text: text.replace("hunter22", "***T***"))
+    chosen = Attempt(
+        capability="FILE_READ:/x/hunter22", operation="open", resource="/x/hunter22", errno=2,
+        process_name="hunter22", reason="hunter22 is the policy's own word",
+    )  # fmt: skip
+    violation = ledger.add(chosen, 1.0)
+    assert violation is not None
+    assert (violation.capability, violation.resource, violation.process_name) == (
+        "FILE_READ:/x/***T***", "/x/***T***", "***T***",
+    )  # fmt: skip
+    assert violation.reason == chosen.reason
+    assert ledger.add(chosen, 2.0) is None
+    assert chosen.key not in ledger
+    assert [v.count for v in ledger.violations()] == [2]
+    unnamed = ledger.add(replace(chosen, capability=None), 3.0)
+    assert unnamed is not None
+    assert unnamed.capability is None
+
+
 def test_beyond_the_bound_there_is_a_number() -> None:
     ledger = Ledger()
     for number in range(MAX_DISTINCT + 10):

@@ -12,6 +12,7 @@ import pytest
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.events import CollectingSink, Emitter, EventBus
+from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.record import Recorder, sandbox_start, spec_limits, verdict
 from omnibase.core.sandbox.result import RunResult, Usage
@@ -213,6 +214,16 @@ def test_violations_are_recorded_at_once_and_counted_at_the_end() -> None:
     assert (total.capability, total.count) == (PASSWD.capability, 7)
     assert isinstance(end, events.SandboxExit)
     assert (end.outcome, end.violations) == ("violation", 8)
+
+
+def test_readings_of_secrets_are_recorded() -> None:
+    recorded = Recorded()
+    recorded.recorder.on_started("id")
+    reading = SecretReading(secret="TOKEN", operation="open", pid=2, process_name="python3")
+    recorded.recorder.on_secret_read(reading)
+    assert recorded.data[-1] == events.SecretRead(
+        secret="TOKEN", operation="open", pid=2, process_name="python3"
+    )
 
 
 def test_limits_and_gaps_are_recorded() -> None:

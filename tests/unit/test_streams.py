@@ -7,6 +7,7 @@ import os
 import pytest
 
 from omnibase.core.sandbox.streams import Output, Pipes
+from omnibase.core.secrets import Scrubber, Secret
 
 MARK = b"\n[output cut at %d bytes]\n"
 
@@ -66,6 +67,44 @@ def test_a_cap_of_nothing() -> None:
     assert sink.seen == []
     assert not output.add("stderr", b"x")
     assert output.kept("stderr") == MARK % 0
+
+
+def hiding(limit: int, sink: Sink, *, truncate: bool = True) -> Output:
+    scrubber = Scrubber([Secret(name="T", value=b"hunter22")])
+    return Output(limit=limit, truncate=truncate, sink=sink, scrubber=scrubber)
+
+
+def test_secrets_are_taken_out_of_each_stream_across_chunks() -> None:
+    sink = Sink()
+    output = hiding(1000, sink)
+    for stream, chunk in (("stdout", b"a hun"), ("stderr", b"hunt"), ("stdout", b"ter22 b"),
+                          ("stderr", b"er"), ("stdout", b" hun")):  # fmt: skip
+        assert output.add(stream, chunk)
+    assert output.kept("stdout") == b"a ***T*** b "
+    output.finish(cut=False)
+    assert (output.kept("stdout"), output.kept("stderr")) == (b"a ***T*** b hun", b"hunter")
+    for stream in ("stdout", "stderr"):
+        assert b"".join(c for s, c in sink.seen if s == stream) == output.kept(stream)
+    assert all(chunk for _, chunk in sink.seen)
+    assert output.total == 22
+
+
+@pytest.mark.parametrize("truncate", [False, True])
+def test_a_secret_that_the_cap_cuts_is_not_begun(truncate: bool) -> None:
+    sink = Sink()
+    output = hiding(10, sink, truncate=truncate)
+    output.add("stderr", b"hunt")
+    assert output.add("stdout", b"a hunter22") is truncate
+    output.finish(cut=False)
+    assert output.kept("stdout") == b"a ***T***" + MARK % 10
+    assert output.kept("stderr") == b"***T***"
+
+
+def test_a_secret_that_the_end_of_the_run_cuts_is_not_begun() -> None:
+    output = hiding(1000, Sink())
+    assert output.add("stdout", b"hunter2")
+    output.finish(cut=True)
+    assert output.kept("stdout") == b"***T***"
 
 
 def test_pipes_are_wired_the_right_way_round_and_close_once() -> None:

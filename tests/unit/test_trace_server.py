@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno as errors
 import os
 import socket
@@ -15,6 +16,7 @@ import pytest
 from omnibase.core.sandbox.monitor import server as module
 from omnibase.core.sandbox.monitor import wire
 from omnibase.core.sandbox.monitor.attempts import Violation
+from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Judge
 from omnibase.core.sandbox.monitor.wire import MessageType
@@ -263,3 +265,57 @@ def test_a_remembered_answer_is_the_same_answer(sentry: Sentry) -> None:
     assert violation.count == 3
     sentry.server.finish()
     assert [v.resource for v in sentry.seen] == ["/x"]
+
+
+def opened(path: str, *, name: bytes = b"python3") -> bytes:
+    context = pb.message((4, 2), (9, name))
+    body = pb.message((1, context), (2, b""), (3, 257), (6, path))
+    return pb.datagram(MessageType.OPEN, body)
+
+
+class TestSecrets:
+    def test_readings_are_told_once_and_scrubbed(self, path: str) -> None:
+        told: list[SecretReading] = []
+        server = TraceServer(
+            path,
+            Judge(RULES, secrets=("KEY", "TOKEN")),
+            print,
+            on_secret_read=told.append,
+            scrub=lambda text: text.replace("hunter22", "***"),
+        )
+        with (
+            contextlib.closing(server),
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sentry,
+        ):
+            sentry.connect(path)
+            assert server.on_readable()
+            for datagram in (
+                wire.HANDSHAKE, START, opened("/run/secrets/TOKEN", name=b"hunter22"),
+                opened("/run/secrets/TOKEN"), denied("/data/hunter22"),
+            ):  # fmt: skip
+                sentry.send(datagram)
+            assert not server.on_readable()
+            assert [(r.secret, r.process_name) for r in told] == [("TOKEN", "***")]
+            assert [v.resource for v in server.ledger.violations()] == ["/data/***"]
+            server.finish()
+            assert [(r.secret, r.operation) for r in told] == [("TOKEN", "open")]
+
+    @pytest.mark.parametrize("how", ["dropped", "hidden"])
+    def test_what_the_trace_lost_counts_as_a_reading(self, path: str, how: str) -> None:
+        told: list[SecretReading] = []
+        server = TraceServer(
+            path, Judge(RULES, secrets=("TOKEN",)), lambda _: None, on_secret_read=told.append
+        )
+        with (
+            contextlib.closing(server),
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sentry,
+        ):
+            sentry.connect(path)
+            assert server.on_readable()
+            lost = denied("/x", dropped=1) if how == "dropped" else refused(257, 0)
+            for datagram in (wire.HANDSHAKE, START, lost):
+                sentry.send(datagram)
+            assert not server.on_readable()
+            assert told == []
+            server.finish()
+            assert [(r.secret, r.operation) for r in told] == [("TOKEN", "withheld")]

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.cli import console, exits
+from omnibase.cli.options import add_secrets_option, secrets_of
 
 if TYPE_CHECKING:
     from omnibase.cli.commands import Invocation, Parser
@@ -32,6 +33,7 @@ def add_arguments(parser: Parser, name: str) -> None:
         parser.epilog = _SCHEMA_EPILOG
         return
     parser.add_argument("file", metavar="FILE", help="capability file (JSON)")
+    add_secrets_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.epilog = _CHECK_EPILOG
 
@@ -44,12 +46,13 @@ def execute(invocation: Invocation) -> int:
         console.out(json.dumps(capability_file_schema(), indent=2) + "\n")
         return exits.OK
     options = invocation.options
+    secrets = secrets_of(options)
     capabilities = load_capabilities(options.file)
     from omnibase.cli.enforce import enforcement_of
 
     rows: list[dict[str, Any]] = []
     for capability in capabilities:
-        found = enforcement_of(capability)
+        found = enforcement_of(capability, secrets=secrets)
         rows.append(
             {
                 "capability": str(capability),

@@ -9,12 +9,14 @@ from omnibase.backend import compile_grants
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import compile, resolving
 from omnibase.core.sandbox.image import Image
+from omnibase.core.secrets import fetch
 from omnibase.core.security.capabilities import Capability, CapabilitySet
-from omnibase.errors import CapabilityDenied, CapabilityError
+from omnibase.errors import CapabilityDenied, CapabilityError, OmniBaseError
 
 if TYPE_CHECKING:
     from omnibase.core.sandbox.monitor.violations import Violation
     from omnibase.core.sandbox.spec import SandboxSpec
+    from omnibase.core.secrets import SecretStore
 
 __all__ = ["Enforcement", "enforcement_of", "needed", "unresolved"]
 
@@ -46,7 +48,11 @@ class Enforcement:
 
 
 def enforcement_of(
-    capability: Capability, context: ExecutionContext | None = None, *, resolve: bool = True
+    capability: Capability,
+    context: ExecutionContext | None = None,
+    *,
+    resolve: bool = True,
+    secrets: SecretStore | None = None,
 ) -> Enforcement:
     """Says what a run would do with this grant, alone, on this machine.
 
@@ -54,12 +60,14 @@ def enforcement_of(
         capability: The grant.
         context: Quotas, for the memory ceiling.
         resolve: Look at the file system too, as the run would.
+        secrets: Look for secrets there, as the run would.
     """
     try:
         # As `run` compiles it, with the same areas out of reach.
         spec = compile_grants(
-            CapabilitySet([capability]), context or ExecutionContext(), _NO_IMAGE, None
-        )
+            CapabilitySet([capability]), context or ExecutionContext(), _NO_IMAGE, None,
+            hidden=() if secrets is None else secrets.areas,
+        )  # fmt: skip
     except CapabilityError as error:
         known = capability.type in compile.ENFORCEMENT
         return Enforcement(known=known, refusal=error.message, hint=error.hint)
@@ -67,6 +75,11 @@ def enforcement_of(
     if resolve:
         for _, found in unresolved(spec):
             return Enforcement(known=True, how=how, problem=found.message, hint=found.hint)
+    if secrets is not None:
+        try:
+            fetch(secrets, spec.secrets)
+        except OmniBaseError as missing:
+            return Enforcement(known=True, how=how, problem=missing.message, hint=missing.hint)
     return Enforcement(known=True, how=how)
 
 

@@ -40,7 +40,11 @@ TABLE: Final[tuple[tuple[str, str], ...]] = (
         "`policy diff`, `registry verify`: something was found",
     ),
     ("2", "usage, or a bad script, file, flag or capability; nothing was started"),
-    ("120", "before the start: a capability was denied, or a record or policy was tampered with"),
+    (
+        "120",
+        "before the start: a capability was denied, a secret is missing, "
+        "or a record or policy was tampered with",
+    ),
     ("121", "violation: the script tried what it was not granted"),
     ("122", "a resource limit was reached: memory, CPU time, processes, output, disk"),
     ("124", "timeout: the run took longer than `--timeout`"),

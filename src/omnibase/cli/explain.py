@@ -72,12 +72,14 @@ def describe(plan: Plan) -> dict[str, Any]:
 
     from omnibase.cli.enforce import unresolved
     from omnibase.core.sandbox import bundle, covers, resolving
+    from omnibase.core.sandbox.monitor.reads import SECRETS
     from omnibase.core.sandbox.syscalls import NATIVE
     from omnibase.errors import CapabilityError
 
     request, spec = plan.request, plan.request.spec
     problems = [{"capability": name, **error.to_dict()} for name, error in unresolved(spec)]
     broken = {problem["capability"] for problem in problems}
+    problems += [{"capability": n, **error.to_dict()} for n, error in plan.problems.items()]
     sound = replace(spec, files=tuple(f for f in spec.files if f.capability not in broken))
     mounts: list[dict[str, Any]] = []
     try:
@@ -117,6 +119,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "grants": dict(plan.enforcement),
         "mounts": mounts,
         "masks": [{"path": mask.path, "reason": mask.reason} for mask in spec.masks],
+        "secrets": [f"{SECRETS}/{name}" for name in spec.secrets],
         "network": "none: no interface but the guest's own loopback",
         "syscalls": {
             "refused_by_kernel": sorted(NATIVE.values()),
@@ -168,6 +171,9 @@ def show(plan: dict[str, Any]) -> None:
     if plan["masks"]:
         section("masks (nothing of it can be seen)")
         rows(*((mask["path"], mask["reason"]) for mask in plan["masks"]))
+    if plan["secrets"]:
+        section("secrets (each a file for the script's user alone; kept out of its output)")
+        rows(*(("ro file", path) for path in plan["secrets"]))
     section("network")
     rows(("none", "no interface but the guest's own loopback"))
     section("system calls that are refused and reported")

@@ -15,8 +15,16 @@ from omnibase.errors import CapabilityError, ConfigurationError
 
 if TYPE_CHECKING:
     from omnibase.cli.commands import Parser
+    from omnibase.core.secrets import SecretStore
 
-__all__ = ["Inputs", "add_run_options", "read_inputs", "read_script"]
+__all__ = [
+    "Inputs",
+    "add_run_options",
+    "add_secrets_option",
+    "read_inputs",
+    "read_script",
+    "secrets_of",
+]
 
 _MAX_SCRIPT_BYTES: Final = 64 << 20
 _MAX_STDIN_BYTES: Final = 256 << 20
@@ -45,6 +53,7 @@ class Inputs:
         capabilities: What it may do.
         context: Its quotas.
         env: Its environment variables.
+        secrets: Where secrets are kept.
     """
 
     args: tuple[str, ...]
@@ -52,12 +61,13 @@ class Inputs:
     capabilities: CapabilitySet
     context: ExecutionContext
     env: dict[str, str]
+    secrets: SecretStore
 
     def keywords(self) -> dict[str, Any]:
         """Returns what `omnibase.run` and `omnibase.run_component` both take."""
         return {
             "args": self.args, "stdin": self.stdin, "env": self.env,
-            "capabilities": self.capabilities, "context": self.context,
+            "capabilities": self.capabilities, "context": self.context, "secrets": self.secrets,
         }  # fmt: skip
 
 
@@ -102,6 +112,7 @@ def add_run_options(parser: Parser, *, component: bool = False) -> None:
         "--stdin", action=Once, metavar="FILE",
         help="its standard input; - passes on ours (default: empty)",
     )  # fmt: skip
+    add_secrets_option(inputs)
     outcome = parser.add_argument_group("what happens")
     if "learn" not in parser.prog:
         outcome.add_argument(
@@ -119,6 +130,32 @@ def add_run_options(parser: Parser, *, component: bool = False) -> None:
     outcome.add_argument(
         "--json", action="store_true", help="one JSON object on standard output, nothing else"
     )
+
+
+def add_secrets_option(group: Any) -> None:
+    """Adds ``--secrets``; `secrets_of` reads it."""
+    from omnibase.cli.commands import Once
+
+    group.add_argument(
+        "--secrets", action=Once, default="env", metavar="env|dir:PATH|keyring",
+        help="where the values of SECRET_ACCESS grants are: in the environment "
+        "(OMNIBASE_SECRET_NAME), in a directory of files that are yours alone, or in the "
+        "system's keyring (default: env)",
+    )  # fmt: skip
+
+
+def secrets_of(options: Any) -> SecretStore:
+    """Returns the store that ``--secrets`` names.
+
+    Raises:
+        ConfigurationError: It names none.
+    """
+    from omnibase.core.secrets import secret_store
+
+    try:
+        return secret_store(options.secrets)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"`--secrets`: {error.message}", hint=error.hint) from None
 
 
 def read_inputs(options: Any, rest: tuple[str, ...], *, dry: bool = False) -> Inputs:
@@ -150,6 +187,7 @@ def read_inputs(options: Any, rest: tuple[str, ...], *, dry: bool = False) -> In
         capabilities=capabilities,
         context=context,
         env=env,
+        secrets=secrets_of(options),
     )
 
 

@@ -16,6 +16,7 @@ from omnibase.core.events.model import (
     SandboxExit,
     SandboxStart,
     SandboxViolation,
+    SecretRead,
     UnsandboxedStart,
 )
 from omnibase.core.events.sinks import CollectingSink, Sink
@@ -38,6 +39,7 @@ __all__ = [
     "SandboxExit",
     "SandboxStart",
     "SandboxViolation",
+    "SecretRead",
     "Sink",
     "SinkFailure",
     "Subscription",

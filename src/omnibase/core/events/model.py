@@ -27,6 +27,7 @@ from omnibase.core.events.payloads import (
     SandboxExit,
     SandboxStart,
     SandboxViolation,
+    SecretRead,
     UnsandboxedStart,
     field_kinds,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "SandboxExit",
     "SandboxStart",
     "SandboxViolation",
+    "SecretRead",
     "UnsandboxedStart",
 ]
 

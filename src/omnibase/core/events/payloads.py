@@ -238,6 +238,27 @@ class SandboxViolation(Payload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRead(Payload):
+    """The script opened a secret that it was granted, or may have: once for each secret.
+
+    Attributes:
+        secret: Its name; the value is in no event.
+        operation: ``open`` if it was seen. Else what kept it from being seen, after
+            which it counts as read: ``symlink`` (the script made one), ``descriptor``
+            (it opened something through ``/proc``), ``withheld`` (a name was kept
+            from the trace).
+        pid: Process inside the sandbox; 0 if unknown.
+        process_name: Its name, chosen by the code itself.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.secret.read.v1"
+    secret: str
+    operation: str
+    pid: int | None = None
+    process_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceLimitExceeded(Payload):
     """A quota was reached.
 
@@ -278,6 +299,7 @@ PAYLOADS: tuple[type[Payload], ...] = (
     RunRefused,
     UnsandboxedStart,
     SandboxViolation,
+    SecretRead,
     ResourceLimitExceeded,
     MonitorGap,
 )

@@ -143,8 +143,10 @@ _START = (
     # Sentry and gofer need more descriptors than a shell's soft limit may allow.
     'ulimit -n "$(ulimit -Hn)"; for f in $1; do echo 0 >"$f" || exit 121; done; shift; '
     "mount -t proc proc /proc && "
-    # Ends with the thread that started it, should this process be killed.
-    'exec setpriv --pdeathsig KILL "$@"'
+    # A limit of one byte keeps the kernel from dumping core into a pipe, too (core(5)):
+    # the Sentry's memory is the guest's. It ends with the thread that started it,
+    # should this process be killed.
+    'exec prlimit --core=1:1 setpriv --pdeathsig KILL "$@"'
 )
 _START_FAILED: Final = "could not enter the cgroup"
 

@@ -23,6 +23,7 @@ from omnibase.core.sandbox.syscalls import (
     PRIVILEGE,
     SENDS,
 )
+from omnibase.core.secrets import Secret
 
 __all__ = ["SCRIPT_DIRECTORY", "job_message", "oci_config", "trace_config"]
 
@@ -151,8 +152,9 @@ def job_message(
     mounts: list[tuple[str, str, bool, bool]],
     masks: list[tuple[str, bool]] | None = None,
     pinned: tuple[str, ...] = (),
+    secrets: tuple[Secret, ...] = (),
 ) -> bytes:
-    """Returns what the agent reads first: a length, NUL-separated fields, then the script.
+    """Returns what the agent reads first: a length, NUL-separated fields, script, secrets.
 
     Args:
         spec: The run.
@@ -162,6 +164,7 @@ def job_message(
         mounts: ``(guest source, guest target, is directory, writable)``.
         masks: ``(guest path, is directory)`` to cover.
         pinned: Directories above a mask, which must not be renamed away from it.
+        secrets: Their values follow the script, one after the other.
     """
     granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts]
     fields = [f"{SCRIPT_DIRECTORY}/{name}", str(len(script)), str(max(1, math.ceil(spec.cpus)))]
@@ -173,8 +176,12 @@ def job_message(
     fields.append(str(len(mounts)))
     for source, target, is_directory, writable in mounts:
         fields += [source, target, "d" if is_directory else "f", "w" if writable else "r"]
+    fields.append(str(len(secrets)))
+    for secret in secrets:
+        fields += [secret.name, str(len(secret.value))]
     head = os.fsencode("\0".join(fields))
-    return len(head).to_bytes(4, "little") + head + script
+    values = b"".join(secret.value for secret in secrets)
+    return len(head).to_bytes(4, "little") + head + script + values
 
 
 def to_bytes(document: dict[str, Any]) -> bytes:

@@ -23,6 +23,7 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.FILE_READ: "read-only bind mount of exactly what is named",
     CapabilityType.FILE_WRITE: "read-write bind mount of exactly what is named",
     CapabilityType.MEMORY: "memory limit of the run's cgroup",
+    CapabilityType.SECRET_ACCESS: "file in a tmpfs of the guest, for the script's user alone",
 }
 """How each capability type is enforced; a type that is not here is refused."""
 
@@ -30,7 +31,9 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
 _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 # The guest's own world: a tree mounted over one of these would break the guest.
 _GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
-_GUEST_INTERNAL: Final = ("/guest", "/grants", GUEST_PREFIX, "/run/script", "/.lookup")
+_GUEST_INTERNAL: Final = (
+    "/guest", "/grants", GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup",
+)  # fmt: skip
 
 _OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/proc/", "/run/script/",
                  "/sys/", "/tmp/")  # fmt: skip
@@ -47,7 +50,7 @@ _PROBES: Final = frozenset(
         "/var/lib/libuuid/clock.txt",
     }
 )
-_HIDDEN: Final = "the sandbox's own state is never visible"
+_HIDDEN: Final = "the sandbox's own state and stores of secrets are never visible"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _BASE_ENVIRONMENT: Final = {
     "HOME": "/tmp",
@@ -87,6 +90,7 @@ def compile_spec(
         ConfigurationError: The environment is malformed.
     """
     files: list[FileGrant] = []
+    secrets: set[str] = set()
     covered = list(masks)
     memory = 0
     for grant in grants:
@@ -98,6 +102,9 @@ def compile_spec(
             )
         if grant.type is CapabilityType.MEMORY:
             memory = max(memory, _memory(grant, context))
+            continue
+        if grant.type is CapabilityType.SECRET_ACCESS:
+            secrets.add(_secret(grant))
             continue
         file = _file_grant(grant)
         covered += _check_areas(file, refused_areas)
@@ -112,6 +119,7 @@ def compile_spec(
         image_digest=image.digest,
         python=image.python,
         files=tuple(files),
+        secrets=tuple(sorted(secrets)),
         masks=tuple(sorted(set(covered), key=lambda mask: mask.path)),
         environment=_environment(environment or {}, image),
         memory_bytes=memory,
@@ -147,6 +155,18 @@ def _memory(grant: Capability, context: ExecutionContext) -> int:
     return size
 
 
+def _secret(grant: Capability) -> str:
+    name, at, host = grant.resource.partition("@")
+    if at:
+        raise CapabilityError(
+            f"`{grant}` cannot be enforced: a value that the script must not see would have to be "
+            f"put into its connection to `{host}`, and TLS keeps everyone from doing that",
+            details={"capability": str(grant)},
+            hint=f"grant `SECRET_ACCESS:{name}`, and no connection but to that host",
+        )
+    return name
+
+
 def _file_grant(grant: Capability) -> FileGrant:
     resource = grant.resource
     writable = grant.type is CapabilityType.FILE_WRITE
@@ -171,8 +191,9 @@ def _check_areas(grant: FileGrant, refused: tuple[str, ...]) -> list[Mask]:
             raise CapabilityError(
                 f"`{grant.capability}` reaches `{area}`, which no grant may",
                 details={"capability": grant.capability, "area": area},
-                hint="copy what is needed elsewhere and grant that",
-            )
+                hint="grant `SECRET_ACCESS:NAME`" if area == "/run/secrets"
+                else "copy what is needed elsewhere and grant that",
+            )  # fmt: skip
     if grant.kind != "tree":
         return []
     if grant.path == "/" or grant.path in _GUEST_OWN:

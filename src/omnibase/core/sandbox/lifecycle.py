@@ -19,12 +19,14 @@ from typing import Final
 
 from omnibase.core.sandbox import _runsc, bundle, covers, resolving, staging
 from omnibase.core.sandbox.cgroup import Cgroup, CgroupStats
+from omnibase.core.sandbox.monitor.reads import SECRETS
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Granted, Judge, Violation
 from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Output, Pipes
+from omnibase.core.secrets import Scrubber
 from omnibase.errors import SandboxError, SandboxStartError
 
 __all__ = ["Run"]
@@ -52,10 +54,12 @@ class Run:
         self._began = time.monotonic()
         self._cause = "exit"
         self._fault: SandboxError | None = None
+        self._scrubber = Scrubber(request.secrets)
         self._output = Output(
             limit=self._spec.output_bytes,
             truncate=self._spec.truncate_output,
             sink=observer.on_output,
+            scrubber=self._scrubber,
         )
         self._pending: dict[str, memoryview] = {"stdin": memoryview(request.stdin)}
         self._scratch_fd = -1
@@ -91,6 +95,10 @@ class Run:
             Granted(path=target, tree=is_directory, writable=writable)
             for _, target, is_directory, writable in rows
         )
+        secrets = self._spec.secrets
+        granted += tuple(
+            Granted(path=f"{SECRETS}/{name}", tree=False, writable=False) for name in secrets
+        )
         judge = Judge(
             self._spec.watch,
             granted,
@@ -98,12 +106,19 @@ class Run:
             on_host=os.path.lexists,
             covered=dict(masked.covered),
             resolve=_resolve,
+            secrets=secrets,
         )
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
             stack.callback(pipes.close_all)
             try:
-                trace = TraceServer(_endpoint(path), judge, self._on_violation)
+                trace = TraceServer(
+                    _endpoint(path),
+                    judge,
+                    self._on_violation,
+                    on_secret_read=self._observer.on_secret_read,
+                    scrub=self._scrubber.text,
+                )
                 stack.callback(trace.close)
                 pipes.open()
             except OSError as error:
@@ -122,6 +137,8 @@ class Run:
             self._drain(pipes)
             trace.drain()
             trace.finish()
+            ended = trace.script_status
+            self._output.finish(cut=self._cause != "exit" or ended is None or ended & 0x7F != 0)
             return self._ended(directory.run_id, status, trace, cgroup.stats())
 
     def _prepare(self, path: Path) -> tuple[list[tuple[str, str, bool, bool]], covers.Covers]:
@@ -142,6 +159,7 @@ class Run:
                 mounts=rows,
                 masks=list(masked.covered),
                 pinned=masked.pinned,
+                secrets=self._request.secrets,
             )
         )
         config = bundle.oci_config(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
+from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.result import LimitKind
 from omnibase.core.sandbox.runner import Ended, RunRequest
@@ -111,6 +112,17 @@ class Recorder:
     def on_violation(self, violation: Violation) -> None:
         """See `runner.Observer`."""
         self._emitter.emit(_violation_event(violation))
+
+    def on_secret_read(self, reading: SecretReading) -> None:
+        """See `runner.Observer`."""
+        self._emitter.emit(
+            events.SecretRead(
+                secret=reading.secret,
+                operation=reading.operation,
+                pid=reading.pid,
+                process_name=reading.process_name,
+            )
+        )
 
     def abandoned(self, error: BaseException) -> None:
         """Reports the end of a run that gave no account of itself, if it had started."""

@@ -16,10 +16,12 @@ from typing import Final, Protocol
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
+from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
+from omnibase.core.secrets import Secret
 from omnibase.errors import SandboxError, SandboxStartError
 
 __all__ = [
@@ -49,6 +51,7 @@ class RunRequest:
         argv: Arguments after the script's name.
         stdin: Bytes on standard input.
         run_id: 32 hexadecimal digits, unguessable; made if empty.
+        secrets: Values of what ``spec.secrets`` names.
     """
 
     spec: SandboxSpec
@@ -57,6 +60,7 @@ class RunRequest:
     argv: tuple[str, ...] = ()
     stdin: bytes = b""
     run_id: str = ""
+    secrets: tuple[Secret, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,9 @@ class Observer(Protocol):
 
     def on_violation(self, violation: Violation) -> None:
         """A kind of attempt was seen for the first time."""
+
+    def on_secret_read(self, reading: SecretReading) -> None:
+        """The script opened a secret, or may have, for the first time."""
 
 
 class Cancel:
@@ -223,6 +230,9 @@ class _Relay:
 
     def on_violation(self, violation: Violation) -> None:
         self._hand_over(lambda: self._observer.on_violation(violation))
+
+    def on_secret_read(self, reading: SecretReading) -> None:
+        self._hand_over(lambda: self._observer.on_secret_read(reading))
 
     def _hand_over(self, call: Callable[[], None]) -> None:
         self._calls.put(call)

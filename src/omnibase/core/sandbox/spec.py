@@ -71,6 +71,7 @@ class SandboxSpec:
         image_digest: SHA-256 of the image's manifest.
         python: The interpreter's path in the guest.
         files: File grants, shallow paths first.
+        secrets: Names of the secrets that it gets, sorted; their values are elsewhere.
         masks: Covered subtrees.
         environment: ``(name, value)`` pairs; the script sees no others.
         memory_bytes: Hard limit of the whole sandbox.
@@ -93,6 +94,7 @@ class SandboxSpec:
     image_digest: str
     python: str
     files: tuple[FileGrant, ...]
+    secrets: tuple[str, ...]
     masks: tuple[Mask, ...]
     environment: tuple[tuple[str, str], ...]
     memory_bytes: int

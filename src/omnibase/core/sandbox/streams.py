@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from omnibase.core.secrets import Scrubber
+
 __all__ = ["Output", "Pipes"]
 
 
@@ -17,11 +19,20 @@ class Output:
         truncated: Something was cut.
     """
 
-    def __init__(self, *, limit: int, truncate: bool, sink: Callable[[str, bytes], None]) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int,
+        truncate: bool,
+        sink: Callable[[str, bytes], None],
+        scrubber: Scrubber | None = None,
+    ) -> None:
         self._limit = limit
         self._truncate = truncate
         self._sink = sink
         self._kept = {"stdout": bytearray(), "stderr": bytearray()}
+        scrubber = scrubber or Scrubber()
+        self._scrubbed = {name: scrubber.stream() for name in self._kept}
         self.total = 0
         self.truncated = False
 
@@ -31,19 +42,30 @@ class Output:
         self.total += len(chunk)
         kept = chunk[:room]
         if kept:
-            self._keep(stream, kept)
+            self._keep(stream, self._scrubbed[stream].feed(kept))
         if len(kept) < len(chunk) and not self.truncated:
             self.truncated = True
+            self._keep(stream, self._scrubbed[stream].finish(cut=True))
             self._keep(stream, b"\n[output cut at %d bytes]\n" % self._limit)
         return self._truncate or not self.truncated
+
+    def finish(self, *, cut: bool) -> None:
+        """Keeps what was held back because it may have been the beginning of a secret.
+
+        Args:
+            cut: The script was ended, perhaps in the middle of a secret.
+        """
+        for stream, scrubbed in self._scrubbed.items():
+            self._keep(stream, scrubbed.finish(cut=cut or self.truncated))
 
     def kept(self, stream: str) -> bytes:
         """What was kept of a stream."""
         return bytes(self._kept[stream])
 
     def _keep(self, stream: str, chunk: bytes) -> None:
-        self._kept[stream] += chunk
-        self._sink(stream, chunk)
+        if chunk:
+            self._kept[stream] += chunk
+            self._sink(stream, chunk)
 
 
 @dataclass(slots=True)

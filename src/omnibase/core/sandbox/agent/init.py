@@ -48,6 +48,7 @@ def _parse_job(data: bytes) -> dict:  # type: ignore[type-arg]
         (next(fields), next(fields), next(fields) == "d", next(fields) == "w")
         for _ in range(int(next(fields)))
     ]
+    job["secrets"] = [(next(fields), int(next(fields))) for _ in range(int(next(fields)))]
     return job
 
 
@@ -100,6 +101,37 @@ def _bind_grants(job: dict) -> None:  # type: ignore[type-arg]
             _bind("/run/masked", target, flags | _MS_RDONLY)
     if job["mounts"]:
         _syscall("umount2", b"/grants\0", _MNT_DETACH)
+
+
+def _place_secrets(secrets: list[tuple[str, int]]) -> None:
+    """Makes a file of each, for the script's user alone.
+
+    Nothing of a value stays in this memory, of which the script gets a copy: it
+    has to open the file, and that shows on the trace.
+    """
+    os.mkdir("/run/secrets", 0o755)
+    if not secrets:
+        return
+    place, flags = b"/run/secrets\0", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    _syscall("mount", b"none\0", place, b"tmpfs\0", flags, b"mode=755\0")
+    for name, size in secrets:
+        value = bytearray(size)
+        view = memoryview(value)
+        while view:
+            got = os.readv(_CONTROL, [view])
+            if not got:
+                os._exit(125)
+            view = view[got:]
+        made = os.open(
+            f"/run/secrets/{name}", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o400
+        )
+        view = memoryview(value)
+        while view:
+            view = view[os.write(made, view) :]
+        os.fchown(made, _NOBODY, _NOBODY)
+        os.close(made)
+        value[:] = bytes(size)
+    _syscall("mount", None, place, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | flags, None)
 
 
 def _show_cpus(count: int) -> None:
@@ -217,6 +249,8 @@ class _Courtesy:
                 if not self._own(path):
                     kind = "FILE_WRITE" if (self.opened[1] or 0) & 0o1103 else "FILE_READ"
                     text = f"{kind}:{path} is not granted"
+                    if path.startswith("/run/secrets/"):
+                        text = f"SECRET_ACCESS:{os.path.basename(path)} is not granted"
             elif number == 13 and not self._own(os.path.join(os.getcwd(), name)):
                 text = f"FILE_READ:{os.path.join(os.getcwd(), name)} is not granted"
             elif "/" not in name or os.path.basename(os.path.dirname(name)) in ("bin", "sbin"):
@@ -307,6 +341,7 @@ def main() -> None:
     with open(job["path"], "wb") as file:
         file.write(source)
     os.close(os.open("/run/masked", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0))
+    _place_secrets(job["secrets"])
     _show_cpus(job["cpus"])
     _prune_devices()
     _bind_grants(job)

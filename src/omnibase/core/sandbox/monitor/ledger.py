@@ -6,6 +6,7 @@ that never repeats itself costs `MAX_DISTINCT` rows and then a counter too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -17,15 +18,26 @@ MAX_DISTINCT: Final = 256
 
 
 class Ledger:
-    """Violations of one run, in order of first sight."""
+    """Violations of one run, in order of first sight.
 
-    def __init__(self) -> None:
+    Args:
+        scrub: Takes secret values out of what the script chose.
+    """
+
+    def __init__(self, scrub: Callable[[str], str] = str) -> None:
+        self._scrub = scrub
         self._rows: dict[tuple[str | None, str, str, int], Violation] = {}
         self._repeats: dict[tuple[str | None, str, str, int], tuple[int, float]] = {}
         self.overflow = 0
 
     def add(self, attempt: Attempt, now: float, evidence: Evidence = "kernel") -> Violation | None:
         """Records an attempt; returns a violation if it is the first of its kind."""
+        attempt = replace(
+            attempt,
+            capability=None if attempt.capability is None else self._scrub(attempt.capability),
+            resource=self._scrub(attempt.resource),
+            process_name=self._scrub(attempt.process_name),
+        )
         key = attempt.key
         if key in self._rows:
             self.repeat(key, now)

@@ -6,11 +6,13 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from omnibase.core.sandbox.monitor import wire
 from omnibase.core.sandbox.monitor.attempts import Attempt, Violation
 from omnibase.core.sandbox.monitor.ledger import Ledger
+from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Judge
 from omnibase.errors import ConfigurationError
 
@@ -41,7 +43,15 @@ class TraceServer:
         agent_status: Wait status of the guest's PID 1, once it came to its own end.
     """
 
-    def __init__(self, path: str, judge: Judge, on_violation: Callable[[Violation], None]) -> None:
+    def __init__(
+        self,
+        path: str,
+        judge: Judge,
+        on_violation: Callable[[Violation], None],
+        *,
+        on_secret_read: Callable[[SecretReading], None] = lambda _reading: None,
+        scrub: Callable[[str], str] = str,
+    ) -> None:
         if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
             raise ConfigurationError(
                 f"the path of the trace socket is too long: `{path}`",
@@ -49,11 +59,13 @@ class TraceServer:
             )
         self._judge = judge
         self._on_violation = on_violation
+        self._on_secret_read = on_secret_read
+        self._scrub = scrub
         self._remembered: dict[tuple[int, bytes], tuple[wire.Message, _Key | None]] = {}
         self._buffer = bytearray(wire.MAX_DATAGRAM)
         self._connection: socket.socket | None = None
         self._greeted = False
-        self.ledger = Ledger()
+        self.ledger = Ledger(scrub)
         self.started = False
         self.dropped = 0
         self.error: str | None = None
@@ -101,6 +113,8 @@ class TraceServer:
         if self.dropped:
             # What was lost may have been an attempt: such a run is not a clean one.
             self._report(self.ledger.add(_LOST, now))
+        self._judge.reads.finish(self._judge.hidden_opens or self.dropped > 0)
+        self._report_reads()
         self.close()
 
     @property
@@ -168,6 +182,8 @@ class TraceServer:
         if message.group_id == _AGENT and message.path == _DISK_FULL:
             self.disk_full = True
         attempt = self._judge.judge(message)
+        if self._judge.reads.found:
+            self._report_reads()
         if attempt is not None:
             self._report(self.ledger.add(attempt, now))
         if (
@@ -178,6 +194,10 @@ class TraceServer:
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()
             self._remembered[key] = (message, None if attempt is None else attempt.key)
+
+    def _report_reads(self) -> None:
+        for reading in self._judge.reads.take():
+            self._on_secret_read(replace(reading, process_name=self._scrub(reading.process_name)))
 
     def _report(self, violation: Violation | None) -> None:
         if violation is not None:

@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Final
 
 from omnibase.core.sandbox.monitor.attempts import AGENT, Attempt, Evidence, Granted, Violation
+from omnibase.core.sandbox.monitor.reads import SecretReads, capability_of
 from omnibase.core.sandbox.monitor.tally import Tally
 from omnibase.core.sandbox.monitor.wire import Message, MessageType
 from omnibase.core.sandbox.spec import Mask, WatchRules
@@ -82,6 +83,7 @@ class Judge:
         on_host: Callable[[str], bool] = lambda _path: False,
         covered: Mapping[str, bool] | None = None,
         resolve: Callable[[str], str] = str,
+        secrets: tuple[str, ...] = (),
     ) -> None:
         self._rules = rules
         self._on_host = on_host
@@ -103,6 +105,7 @@ class Judge:
         self._killed: set[int] = set()
         self._links_made = False
         self._tally = Tally()
+        self.reads = SecretReads(secrets)
         self.pids_refused = False
 
     def judge(self, message: Message) -> Attempt | None:
@@ -112,6 +115,11 @@ class Judge:
             return None
         decide = _DECIDERS.get(message.type)
         return None if decide is None else decide(self, message)
+
+    @property
+    def hidden_opens(self) -> bool:
+        """Whether a file was opened under a withheld name, once the trace has ended."""
+        return self._tally.hidden_opens
 
     def recount(self, message: Message) -> None:
         """Counts a message whose answer is known."""
@@ -149,6 +157,8 @@ class Judge:
 
     def _open(self, message: Message) -> Attempt | None:
         if message.errno == 0:
+            if self.reads.waiting:
+                self.reads.opened(message, _absolute(message))
             return self._got_through(message) if self._covered else None
         if not message.path:
             return None
@@ -188,7 +198,7 @@ class Judge:
         if number not in _DENIED and number not in _ABSENT:
             return None
         kind = "FILE_WRITE" if writing else "FILE_READ"
-        attempt = _attempt(message, f"{kind}:{path}", _NAMES[message.type], path)
+        attempt = _attempt(message, capability_of(kind, path), _NAMES[message.type], path)
         mask = _covering(self._masks, path)
         if mask is not None:
             return replace(attempt, reason=mask.reason)
@@ -299,7 +309,9 @@ class Judge:
     def _raw(self, message: Message) -> Attempt | None:
         number, error = message.sysno, message.errno
         if error == 0:
-            self._links_made |= number in _SYMLINKS
+            if number in _SYMLINKS:
+                self._links_made = True
+                self.reads.linked()
             return None
         if number in FORKS:
             self.pids_refused |= error == errors.EAGAIN
