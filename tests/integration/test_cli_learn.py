@@ -256,3 +256,15 @@ def test_proposals(paths: list[str], expected: list[str]) -> None:
     assert [pattern.resource for pattern in found] == expected
     for pattern, members in found.items():
         assert all(pattern.covers(member) for member in members)
+
+
+def test_a_dry_run_runs_and_writes_nothing(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    script = _script(tmp_path, f"open({str(ran)!r}, 'w')")
+    caps = tmp_path / "caps.json"
+    said = omnibase("sandbox", "learn", script, "-o", caps, "--dry-run")
+    assert said.code == 0 and "grants, and how each is enforced" in said.text
+    assert not caps.exists() and not ran.exists()
+    caps.write_text("kept")
+    assert omnibase("sandbox", "learn", script, "-o", caps, "--dry-run").code == 2
+    assert caps.read_text() == "kept"

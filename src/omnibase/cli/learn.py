@@ -108,6 +108,10 @@ def add_arguments(parser: Parser, _name: str) -> None:
         "--grant-while-learning", action="store_true",
         help="from the second round on, let it read the files that it tried to read: see below",
     )  # fmt: skip
+    parser.add_argument(
+        "--dry-run", action="store_true",
+        help="as `omnibase sandbox explain`: run nothing and write nothing",
+    )  # fmt: skip
     parser.epilog = _EPILOG
 
 
@@ -116,6 +120,10 @@ def execute(invocation: Invocation) -> int:
     options = invocation.options
     rounds = _rounds(options)
     target = _check_target(options.out, options.force)
+    if options.dry_run:
+        from omnibase.cli import explain
+
+        return explain.execute(invocation)
     inputs = read_inputs(options, invocation.rest)
     script = read_script(options)
     inputs = replace(inputs, context=replace(inputs.context, on_violation="record"))
