@@ -37,7 +37,10 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "policy validate": ("policy", "check whether a policy file is accepted"),
     "policy lint": ("policy", "find what is unsafe or useless in a policy"),
     "policy check": ("policy", "decide requests by a policy"),
-    "policy explain": ("policy", "say why a capability is granted or denied, and what would flip it"),
+    "policy explain": (
+        "policy",
+        "say why a capability is granted or denied, and what would flip it",
+    ),
     "policy diff": ("policy", "compare two policies: what becomes granted, and what denied"),
     "policy test": ("policy", "run the tables of cases beside policies"),
     "policy import": ("policy", "make a file a component's policy"),
