@@ -27,7 +27,7 @@ def test_every_message_is_a_frame_or_an_error(datagram: bytes) -> None:
         frame = wire.decode(datagram)
     except wire.WireError:
         return
-    assert wire.READY <= frame.kind <= wire.LOOKUP
+    assert wire.READY <= frame.kind <= wire.ASSIGNED
     assert len(frame.payload) <= wire.MAX_PAYLOAD
     payload = bytes(frame.payload)
     assert wire.encode(frame.kind, frame.stream, frame.code, payload) == datagram

@@ -98,7 +98,6 @@ def test_memory_past_the_ceiling() -> None:
 
 
 RESOURCES = {
-    "NETWORK_CONNECT": "example.com:443",
     "SECRET_ACCESS": "TOKEN",
 }
 
@@ -109,7 +108,7 @@ def test_what_cannot_be_enforced_is_refused(kind: CapabilityType) -> None:
     with pytest.raises(CapabilityError, match="cannot be enforced") as caught:
         compiled(capability)
     assert caught.value.details == {"capability": capability}
-    assert caught.value.hint == "enforced today: FILE_READ, FILE_WRITE, MEMORY"
+    assert caught.value.hint == "enforced today: FILE_READ, FILE_WRITE, MEMORY, NETWORK_CONNECT"
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ def test_a_plain_host_has_one_form(host: bytes, canonical: str) -> None:
     [
         b"", b".", b"a.", b".a", b"a..b", b"a b", b"a\0.com", b"a\n.com", b"a\x7f.com", b"a%2ecom",
         b"user@example.com", b"example.com/x", b"http://example.com", b"exa\xcc\x81mple.com",
-        b"\xd0\xb5\xd1\x85ample.com", b"-a.com", b"a-.com", b"a" * 64 + b".com", b"a." * 126 + b"abc",
+        b"\xd0\xb5\xd1\x85ample.com", b"-a.com", b"a-.com", b"a" * 64 + b".com",
+        b"a." * 126 + b"abc",
         b"*.example.com", b"*", b"127.1", b"2130706433", b"0x7f000001", b"0177.0.0.1", b"0x7f.1",
         b"1.2.3.4.5", b"256.1.1.1", b"01.2.3.4", b"example.1", b"::1", b"[::1", b"::1]", b"[]",
         b"[::ffff:127.0.0.1]", b"[::ffff:7f00:1]", b"[fe80::1%eth0]", b"[fe80::1%1]",

@@ -20,6 +20,7 @@ FRAMES = (
     wire.Frame(wire.CREDIT, 7, 0, wire.WINDOW.to_bytes(4, "little")),
     wire.Frame(wire.LOOKUP, 0, 28, b"name.example"),
     wire.Frame(wire.LOOKUP, 0, 1, b""),
+    wire.Frame(wire.ASSIGNED, 0, 256, b"a.example"),
 )
 
 
@@ -58,6 +59,7 @@ def test_a_credit_tells_its_bytes() -> None:
         (wire.encode(wire.CREDIT, 1, 0, bytes(4)), "no window"),
         (wire.encode(wire.CREDIT, 1, 0, (wire.WINDOW + 1).to_bytes(4, "little")), "no window"),
         (wire.encode(wire.LOOKUP, 1, 1, b"a"), "that it has not"),
+        (wire.encode(wire.ASSIGNED, 0, 1), "with 0 bytes"),
     ],
 )
 def test_anything_else_is_refused(datagram: bytes, fault: str) -> None:

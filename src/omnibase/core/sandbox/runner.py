@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
+from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.spec import SandboxSpec
@@ -86,6 +87,9 @@ class Observer(Protocol):
 
     def on_violation(self, violation: Violation) -> None:
         """A kind of attempt was seen for the first time."""
+
+    def on_egress(self, report: Opened | Closed | Failed) -> None:
+        """A granted connection came up, ended, or did not come up."""
 
 
 class Cancel:
@@ -223,6 +227,9 @@ class _Relay:
 
     def on_violation(self, violation: Violation) -> None:
         self._hand_over(lambda: self._observer.on_violation(violation))
+
+    def on_egress(self, report: Opened | Closed | Failed) -> None:
+        self._hand_over(lambda: self._observer.on_egress(report))
 
     def _hand_over(self, call: Callable[[], None]) -> None:
         self._calls.put(call)

@@ -155,6 +155,7 @@ class Broker:
         finally:
             self._hang_up()
             self._relay.close()
+            os.eventfd_write(self._told, 1)  # of the error, if there was one
 
     def _over(self) -> bool:
         if self._hung_up and not self._relay.active:

@@ -15,7 +15,7 @@ from omnibase.core.sandbox.egress.allowlist import (
     parse_address,
     target,
 )
-from omnibase.core.sandbox.egress.reports import Denied, Failed
+from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed
 from omnibase.core.sandbox.egress.stream import Sockets, is_own_address
 from omnibase.core.sandbox.spec import EgressGrant, EgressLimits
 
@@ -69,6 +69,11 @@ class Gate:
         """Judges a look-up that the guest did not answer."""
         text = escaped(name)
         return None if self._allow.knows(text) else Denied(operation="lookup", host=text)
+
+    def assigned(self, name: bytes, offset: int) -> Assigned | None:
+        """Takes note of a name's address in the guest, if the name is granted."""
+        text = escaped(name)
+        return Assigned(offset=offset, name=text) if self._allow.knows(text) else None
 
     def exceeded(self, grant: EgressGrant, streams: int) -> str | None:
         """Returns the limit that stands against one more connection.

@@ -140,6 +140,11 @@ class Relay:
         if denied is not None:
             self._tell(denied)
 
+    def _assigned(self, frame: wire.Frame) -> None:
+        assigned = self._gate.assigned(bytes(frame.payload), frame.code)
+        if assigned is not None:
+            self._tell(assigned)
+
     def _data(self, frame: wire.Frame) -> None:
         stream = self._stream(frame)
         if stream is None:
@@ -192,6 +197,7 @@ class Relay:
     _SERVE: Final = {
         wire.OPEN: _open,
         wire.LOOKUP: _looked_up,
+        wire.ASSIGNED: _assigned,
         wire.DATA: _data,
         wire.CREDIT: _credit,
         wire.END: _end,

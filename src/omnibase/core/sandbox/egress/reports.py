@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Closed", "Denied", "Failed", "Opened", "Reason", "Report"]
+__all__ = ["Assigned", "Closed", "Denied", "Failed", "Opened", "Reason", "Report"]
 
 Reason: TypeAlias = Literal["end", "reset", "idle", "time", "bytes", "run"]
 
@@ -87,4 +87,17 @@ class Denied:
     reason: str | None = None
 
 
-Report: TypeAlias = Opened | Closed | Failed | Denied
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assigned:
+    """An address of the guest's pool stands for a name that is granted.
+
+    Attributes:
+        offset: In the pool.
+        name: Canonical.
+    """
+
+    offset: int
+    name: str
+
+
+Report: TypeAlias = Opened | Closed | Failed | Denied | Assigned

@@ -18,6 +18,7 @@ import struct
 from typing import Final, NamedTuple
 
 __all__ = [
+    "ASSIGNED",
     "CREDIT",
     "DATA",
     "END",
@@ -64,6 +65,8 @@ CREDIT: Final = 8
 """As many bytes (u32) were passed on, and may be sent again."""
 LOOKUP: Final = 9
 """Guest: a name that it did not resolve; ``code`` is the type that was asked for."""
+ASSIGNED: Final = 10
+"""Guest: the address at ``code`` in its pool stands for the name from now on."""
 
 # kind: (has a code, has a stream, least payload, most payload)
 _SHAPES: Final = {
@@ -76,6 +79,7 @@ _SHAPES: Final = {
     RESET: (False, True, 0, 0),
     CREDIT: (False, True, 4, 4),
     LOOKUP: (True, False, 0, MAX_HOST),
+    ASSIGNED: (True, False, 1, MAX_HOST),
 }
 
 
@@ -87,9 +91,9 @@ class Frame(NamedTuple):
     """One frame.
 
     Attributes:
-        kind: `READY` to `LOOKUP`.
+        kind: `READY` to `ASSIGNED`.
         stream: Which connection; 0 if none.
-        code: Port, errno or type, by kind.
+        code: Port, errno, type or offset, by kind.
         payload: Data, host or name; it may share the memory that was decoded.
     """
 
