@@ -18,6 +18,8 @@ DECIDING := $(wildcard \
   src/omnibase/core/security/*.py \
   src/omnibase/core/sandbox/compile.py \
   src/omnibase/core/sandbox/seccomp.py \
+  src/omnibase/core/sandbox/egress/allowlist.py \
+  src/omnibase/core/sandbox/egress/wire.py \
   src/omnibase/core/sandbox/monitor/ledger.py \
   src/omnibase/core/sandbox/monitor/reads.py \
   src/omnibase/core/sandbox/monitor/tally.py \

@@ -15,6 +15,7 @@ import pytest
 from omnibase.core.context import MIB, ExecutionContext
 from omnibase.core.sandbox import _runsc, state
 from omnibase.core.sandbox.cgroup import Hierarchy
+from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
 from omnibase.core.sandbox.image import Image, ensure_image
 from omnibase.core.sandbox.monitor.attempts import Violation
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, RunRequest, SandboxRunner
@@ -41,6 +42,9 @@ class Observer:
 
     def on_violation(self, violation: Violation) -> None:
         self._note("violation", violation)
+
+    def on_egress(self, report: Opened | Closed | Failed) -> None:
+        self._note("egress", report)
 
     def _note(self, what: str, value: Any) -> None:
         self.calls.append((what, value))

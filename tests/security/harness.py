@@ -74,7 +74,11 @@ class Outcome:
         return [event.data for event in self.events if isinstance(event.data, payload)]
 
     def assert_violation(
-        self, capability: str | None = None, *, operation: str | None = None
+        self,
+        capability: str | None = None,
+        *,
+        operation: str | None = None,
+        evidence: str = "kernel",
     ) -> Violation:
         """Fails unless the attempt is told to the caller *and* is on the bus."""
 
@@ -86,7 +90,7 @@ class Outcome:
         told = [(v.capability, v.operation, v.errno_name) for v in self.violations]
         assert found, f"{capability or operation} is not among {told}"
         assert any(wanted(event) for event in self.reported(SandboxViolation))
-        assert found[0].evidence == "kernel"
+        assert found[0].evidence == evidence
         return found[0]
 
     def assert_raised(self) -> SandboxViolationError:

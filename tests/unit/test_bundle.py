@@ -128,6 +128,7 @@ def test_a_job_is_read_back() -> None:
         "granted": ["/data/", "/data/x"],
         "pinned": ["/data/up"],
         "filter": compile_filter(SECCOMP),
+        "egress": [],
         "masks": [("/data/secret", True), ("/data/file", False)],
         "mounts": [("/grants/0", "/data", True, False), ("/grants/1", "/data/x", False, True)],
         "secrets": [("B", 7), ("a.b", 9)],

@@ -98,7 +98,6 @@ def test_memory_past_the_ceiling() -> None:
 
 
 RESOURCES = {
-    "NETWORK_CONNECT": "example.com:443",
     "SECRET_ACCESS": "TOKEN",
 }
 

@@ -259,6 +259,67 @@ class SecretRead(Payload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EgressOpened(Payload):
+    """The broker has made a connection that a grant covers.
+
+    Attributes:
+        connection: Its number within the run.
+        target: What the code asked for, ``host:port``.
+        address: What that was resolved to, was checked, and is connected to.
+        capability: The grant that covers it.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.egress.opened.v1"
+    connection: Count
+    target: str
+    address: str
+    capability: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressClosed(Payload):
+    """A connection that the broker had made is over.
+
+    Attributes:
+        connection: Its number within the run.
+        target: What the code asked for, ``host:port``.
+        address: What it was connected to.
+        capability: The grant that covers it.
+        sent_bytes: From the code to the target.
+        received_bytes: From the target to the code.
+        seconds: From the code's connect to the end.
+        reason: ``end`` in order, ``reset`` by a side, ``idle``, ``time`` or
+            ``bytes`` by a limit, ``run`` with the run.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.egress.closed.v1"
+    connection: Count
+    target: str
+    address: str
+    capability: str
+    sent_bytes: Count
+    received_bytes: Count
+    seconds: Seconds
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressFailed(Payload):
+    """A connection that a grant covers was not made.
+
+    Attributes:
+        target: What the code asked for, ``host:port``.
+        capability: The grant that covers it.
+        reason: Why, for a person: the target's answer, or a limit.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.egress.failed.v1"
+    target: str
+    capability: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceLimitExceeded(Payload):
     """A quota was reached.
 
@@ -300,6 +361,9 @@ PAYLOADS: tuple[type[Payload], ...] = (
     UnsandboxedStart,
     SandboxViolation,
     SecretRead,
+    EgressOpened,
+    EgressClosed,
+    EgressFailed,
     ResourceLimitExceeded,
     MonitorGap,
 )

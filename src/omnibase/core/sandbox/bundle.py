@@ -11,6 +11,7 @@ import math
 import os
 from typing import Any, Final
 
+from omnibase.core.sandbox.egress.layout import agent_rows
 from omnibase.core.sandbox.seccomp import compile_filter
 from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.sandbox.syscalls import (
@@ -35,7 +36,10 @@ _AGENT_CAPABILITIES: Final = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
     "CAP_SYS_ADMIN", "CAP_SYS_CHROOT",
 )  # fmt: skip
+# To give the guest's loopback the granted addresses, and to listen on their ports.
+_EGRESS_CAPABILITIES: Final = ("CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE")
 _OPEN_FILES: Final = 1024
+_AGENT_OPEN_FILES: Final = 8192  # a listener for each granted port, two for each connection
 _SHM_BYTES: Final = 16 << 20
 _SAFE: Final = ("nosuid", "nodev", "noexec")
 
@@ -61,7 +65,10 @@ def oci_config(spec: SandboxSpec, *, scratch_dir: str, grants_dir: str | None) -
             {**_mount("/grants", "bind", "rw", "rbind", "rslave", *_SAFE), "source": grants_dir}
         )
     # The script's first process is not counted: it was forked before it became nobody.
-    limits = {"NOFILE": _OPEN_FILES, "NPROC": spec.pids - 1, "CORE": 0}
+    # With egress, the agent needs more files and gives the script its own limit.
+    files = _AGENT_OPEN_FILES if spec.egress else _OPEN_FILES
+    capabilities = _AGENT_CAPABILITIES + (_EGRESS_CAPABILITIES if spec.egress else ())
+    limits = {"NOFILE": files, "NPROC": spec.pids - 1, "CORE": 0}
     return {
         "ociVersion": "1.2.0",
         "process": {
@@ -72,7 +79,7 @@ def oci_config(spec: SandboxSpec, *, scratch_dir: str, grants_dir: str | None) -
             "env": [f"{name}={value}" for name, value in spec.environment],
             "cwd": "/tmp",
             "capabilities": {
-                kind: list(_AGENT_CAPABILITIES) for kind in ("bounding", "effective", "permitted")
+                kind: list(capabilities) for kind in ("bounding", "effective", "permitted")
             },
             "noNewPrivileges": True,
             "rlimits": [
@@ -168,7 +175,8 @@ def job_message(
     """
     granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts]
     fields = [f"{SCRIPT_DIRECTORY}/{name}", str(len(script)), str(max(1, math.ceil(spec.cpus)))]
-    for group in (list(argv), granted, list(pinned), [compile_filter(spec.seccomp).hex()]):
+    filter_program = [compile_filter(spec.seccomp).hex()]
+    for group in (list(argv), granted, list(pinned), filter_program, agent_rows(spec.egress)):
         fields += [str(len(group)), *group]
     fields.append(str(len(masks or [])))
     for target, is_directory in masks or []:

@@ -11,10 +11,18 @@ from collections.abc import Mapping
 from typing import Final
 
 from omnibase.core.context import ExecutionContext, parse_size
+from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
-from omnibase.core.sandbox.spec import FileGrant, Mask, SandboxSpec, WatchRules
+from omnibase.core.sandbox.spec import (
+    EgressGrant,
+    FileGrant,
+    Mask,
+    SandboxSpec,
+    WatchRules,
+)
 from omnibase.core.sandbox.syscalls import SECCOMP
 from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
+from omnibase.core.security.host_patterns import HostPattern
 from omnibase.errors import CapabilityError, ConfigurationError
 
 __all__ = ["ENFORCEMENT", "compile_spec"]
@@ -22,6 +30,8 @@ __all__ = ["ENFORCEMENT", "compile_spec"]
 ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.FILE_READ: "read-only bind mount of exactly what is named",
     CapabilityType.FILE_WRITE: "read-write bind mount of exactly what is named",
+    CapabilityType.NETWORK_CONNECT: "the guest has no network; each TCP connection is decided and "
+    "made by the run's broker on the host",
     CapabilityType.MEMORY: "memory limit of the run's cgroup",
     CapabilityType.SECRET_ACCESS: "file in a tmpfs of the guest, for the script's user alone",
 }
@@ -60,6 +70,11 @@ _BASE_ENVIRONMENT: Final = {
     "TZ": "UTC",
     "USER": "nobody",
 }
+_MAX_PORTS: Final = 256
+_MAX_EGRESS: Final = 200
+_MAX_LISTENERS: Final = 1024
+# Unspecified ("this host"), multicast and broadcast addresses, in canonical form.
+_NO_HOST: Final = re.compile(r"0\.|2(2[4-9]|3[0-9])\.|255\.255\.255\.255|\[::\]|\[ff")
 _MAX_ENVIRONMENT: Final = 128 * 1024  # ARG_MAX leaves room for more; nobody needs it
 
 
@@ -93,6 +108,7 @@ def compile_spec(
     secrets: set[str] = set()
     covered = list(masks)
     memory = 0
+    egress: list[EgressGrant] = []
     for grant in grants:
         if grant.type not in ENFORCEMENT:
             raise CapabilityError(
@@ -105,6 +121,9 @@ def compile_spec(
             continue
         if grant.type is CapabilityType.SECRET_ACCESS:
             secrets.add(_secret(grant))
+            continue
+        if grant.type is CapabilityType.NETWORK_CONNECT:
+            egress.append(_egress_grant(grant))
             continue
         file = _file_grant(grant)
         covered += _check_areas(file, refused_areas)
@@ -120,6 +139,7 @@ def compile_spec(
         python=image.python,
         files=tuple(files),
         secrets=tuple(sorted(secrets)),
+        egress=_bounded(egress),
         masks=tuple(sorted(set(covered), key=lambda mask: mask.path)),
         environment=_environment(environment or {}, image),
         memory_bytes=memory,
@@ -136,7 +156,7 @@ def compile_spec(
             owned=_OWNED,
             probes=_PROBES | frozenset(image.probes),
             command_directory=f"{GUEST_PREFIX}/bin",
-            nameserver="192.0.2.53",
+            nameserver=layout.NAMESERVER,
         ),
         grants=tuple(str(grant) for grant in grants),
         refused_areas=(*_FORBIDDEN, *_GUEST_INTERNAL, *refused_areas),
@@ -165,6 +185,39 @@ def _secret(grant: Capability) -> str:
             hint=f"grant `SECRET_ACCESS:{name}`, and no connection but to that host",
         )
     return name
+
+
+def _egress_grant(grant: Capability) -> EgressGrant:
+    pattern = HostPattern.parse(grant.resource)
+    host = pattern.host
+
+    def refused(why: str, hint: str) -> CapabilityError:
+        return CapabilityError(f"`{grant}` {why}", details={"capability": str(grant)}, hint=hint)
+
+    if pattern.high - pattern.low >= _MAX_PORTS:
+        raise refused(
+            f"has more than {_MAX_PORTS} ports, and each is a listener in the guest",
+            "name the ports that are needed, e.g. `:443` or `:8000-8010`",
+        )
+    if host == "localhost" or host.endswith(".localhost"):
+        raise refused(
+            "names the script's own loopback", "grant the host's by its address: `127.0.0.1`"
+        )
+    if layout.is_address(host):
+        if _NO_HOST.match(host):
+            raise refused("is no address of a host", "grant the address of one host")
+        if host == layout.NAMESERVER or layout.in_pool(host):
+            raise refused("is an address that the sandbox itself uses inside", "use a name for it")
+    return EgressGrant(host=host, low=pattern.low, high=pattern.high, capability=str(grant))
+
+
+def _bounded(grants: list[EgressGrant]) -> tuple[EgressGrant, ...]:
+    if len(grants) > _MAX_EGRESS or sum(g.high - g.low + 1 for g in grants) > _MAX_LISTENERS:
+        raise CapabilityError(
+            f"there are more than {_MAX_EGRESS} network grants or {_MAX_LISTENERS} ports in them",
+            hint="grant a wildcard such as `*.example.com:443`",
+        )
+    return tuple(grants)
 
 
 def _file_grant(grant: Capability) -> FileGrant:

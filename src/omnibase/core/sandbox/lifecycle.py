@@ -14,11 +14,15 @@ import os
 import selectors
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from omnibase.core.sandbox import _runsc, bundle, covers, resolving, staging
 from omnibase.core.sandbox.cgroup import Cgroup, CgroupStats
+from omnibase.core.sandbox.egress.broker import Broker
+from omnibase.core.sandbox.egress.layout import Layout
+from omnibase.core.sandbox.egress.reports import Assigned, Denied, Report
 from omnibase.core.sandbox.monitor.reads import SECRETS
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Granted, Judge, Violation
@@ -68,6 +72,7 @@ class Run:
         self._unwatched_since: float | None = None
         self._sent = False
         self._process: _runsc.Process | None = None
+        self._broker: Broker | None = None
         self._complaint = b""
 
     def expire(self) -> None:
@@ -78,6 +83,26 @@ class Run:
 
     def execute(self, directory: RunDirectory, cgroup: Cgroup) -> Ended:
         """Runs it; to be called in a thread of its own, whose namespaces end with it."""
+        if not self._spec.egress:
+            return self._execute(directory, cgroup)
+        try:
+            self._broker = Broker(self._spec.egress, self._spec.egress_limits)
+        except OSError as error:
+            raise SandboxStartError(
+                f"the run has no descriptors: {error.strerror}", hint="`ulimit -n 1024`"
+            ) from error
+        try:
+            # Before this thread leaves them: the broker works in the host's namespaces.
+            self._broker.start()
+            return self._execute(directory, cgroup)
+        except RuntimeError as error:
+            raise SandboxStartError(
+                f"the run got no thread: {error}", hint="lower the number of runs at once"
+            ) from error
+        finally:
+            self._broker.close()
+
+    def _execute(self, directory: RunDirectory, cgroup: Cgroup) -> Ended:
         cgroup.create(
             memory_bytes=self._spec.memory_bytes,
             cpus=self._spec.cpus,
@@ -107,6 +132,7 @@ class Run:
             covered=dict(masked.covered),
             resolve=_resolve,
             secrets=secrets,
+            network=Layout(self._spec.egress),
         )
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
@@ -136,6 +162,8 @@ class Run:
                 status = process.wait()
             self._drain(pipes)
             trace.drain()
+            if self._broker is not None:
+                self._report(self._broker.finish(), trace)
             trace.finish()
             ended = trace.script_status
             self._output.finish(cut=self._cause != "exit" or ended is None or ended & 0x7F != 0)
@@ -188,13 +216,17 @@ class Run:
             "run",
             f"--bundle={path}",
             f"--pass-fd={control}:3",
-            path.name,
         ]
+        descriptors = [control]
+        if self._broker is not None:
+            arguments.append(f"--pass-fd={self._broker.guest_fd}:4")
+            descriptors.append(self._broker.guest_fd)
+        arguments.append(path.name)
         try:
             return _runsc.start_isolated(
                 arguments,
                 cgroup_files=cgroup.join_files,
-                pass_fds=(control,),
+                pass_fds=descriptors,
                 stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
@@ -204,6 +236,8 @@ class Run:
             raise SandboxStartError(f"runsc could not be started: {error}") from error
         finally:
             pipes.close_guest()
+            if self._broker is not None:
+                self._broker.release_guest()
 
     def _watch(
         self,
@@ -224,6 +258,8 @@ class Run:
                 selector.register(trace.fileno(), selectors.EVENT_READ, "trace")
                 for name in ("stdout", "stderr"):
                     selector.register(getattr(pipes, name), selectors.EVENT_READ, name)
+                if self._broker is not None:
+                    selector.register(self._broker, selectors.EVENT_READ, "egress")
                 while self._cause == "exit" and self._fault is None:
                     timeout = (
                         min(deadline, deadline if self._sent else start_deadline) - time.monotonic()
@@ -235,6 +271,8 @@ class Run:
                     for key, _ in ready:
                         if key.data == "trace":
                             self._serve_trace(selector, trace)
+                        elif key.data == "egress":
+                            self._serve_egress(selector, trace)
                         elif key.data == "end":
                             ended = True
                         elif key.data == "cancel":
@@ -273,6 +311,43 @@ class Run:
                 f"the trace of the sandbox is malformed: {trace.error}",
                 hint="the Sentry may be compromised; the run was ended",
             )
+
+    def _serve_egress(self, selector: selectors.BaseSelector, trace: TraceServer) -> None:
+        """Takes the broker's reports, after what the trace has told until now."""
+        if self._broker is None:
+            return
+        reports = self._broker.take()
+        if any(isinstance(report, Denied) for report in reports) and trace.started:
+            self._serve_trace(selector, trace)
+        self._report(reports, trace)
+        if self._broker.error is not None and not trace.closed:
+            self._fault = self._egress_fault()
+
+    def _report(self, reports: list[Report], trace: TraceServer) -> None:
+        for report in reports:
+            if isinstance(report, Denied):
+                trace.denied(report)
+            elif isinstance(report, Assigned):
+                trace.assign(report)
+            else:
+                # A name that a wildcard covers is the script's choice.
+                target = self._scrubber.text(report.target)
+                self._observer.on_egress(replace(report, target=target))
+
+    def _egress_fault(self) -> SandboxError | None:
+        """Returns what is wrong with the run's network, if anything is."""
+        if self._broker is None:
+            return None
+        if self._broker.error is not None:
+            return SandboxError(
+                f"the network channel of the sandbox is malformed: {self._broker.error}",
+                hint="the guest may be compromised; the run was ended",
+            )
+        if not self._broker.ready:
+            return SandboxError(
+                "the guest's network was not set up", hint="its reason is in the result's stderr"
+            )
+        return None
 
     def _read(self, selector: selectors.BaseSelector, pipes: Pipes, name: str) -> None:
         fd = getattr(pipes, name)
@@ -423,7 +498,7 @@ class Run:
                 details={"exit_code": result.exit_code},
                 hint="something outside ended it, or the Sentry crashed",
             )
-        return None
+        return self._egress_fault()
 
 
 def _resolve(path: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
+from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.result import LimitKind
@@ -123,6 +124,10 @@ class Recorder:
                 process_name=reading.process_name,
             )
         )
+
+    def on_egress(self, report: Opened | Closed | Failed) -> None:
+        """See `runner.Observer`."""
+        self._emitter.emit(_egress_event(report))
 
     def abandoned(self, error: BaseException) -> None:
         """Reports the end of a run that gave no account of itself, if it had started."""
@@ -281,6 +286,30 @@ def _violation_event(violation: Violation) -> events.SandboxViolation:
         evidence=violation.evidence,
         first_seen=events.utc(violation.first_seen),
         last_seen=events.utc(violation.last_seen),
+    )
+
+
+def _egress_event(report: Opened | Closed | Failed) -> events.Payload:
+    if isinstance(report, Failed):
+        return events.EgressFailed(
+            target=report.target, capability=report.capability, reason=report.reason
+        )
+    if isinstance(report, Opened):
+        return events.EgressOpened(
+            connection=report.connection,
+            target=report.target,
+            address=report.address,
+            capability=report.capability,
+        )
+    return events.EgressClosed(
+        connection=report.connection,
+        target=report.target,
+        address=report.address,
+        capability=report.capability,
+        sent_bytes=report.sent,
+        received_bytes=report.received,
+        seconds=report.seconds,
+        reason=report.reason,
     )
 
 

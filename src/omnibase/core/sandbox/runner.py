@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
+from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.result import RunResult
@@ -93,6 +94,9 @@ class Observer(Protocol):
 
     def on_secret_read(self, reading: SecretReading) -> None:
         """The script opened a secret, or may have, for the first time."""
+
+    def on_egress(self, report: Opened | Closed | Failed) -> None:
+        """A granted connection came up, ended, or did not come up."""
 
 
 class Cancel:
@@ -233,6 +237,9 @@ class _Relay:
 
     def on_secret_read(self, reading: SecretReading) -> None:
         self._hand_over(lambda: self._observer.on_secret_read(reading))
+
+    def on_egress(self, report: Opened | Closed | Failed) -> None:
+        self._hand_over(lambda: self._observer.on_egress(report))
 
     def _hand_over(self, call: Callable[[], None]) -> None:
         self._calls.put(call)

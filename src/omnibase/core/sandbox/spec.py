@@ -10,7 +10,7 @@ from typing import Literal
 
 from omnibase.core.sandbox.syscalls import SeccompRule
 
-__all__ = ["FileGrant", "Mask", "SandboxSpec", "WatchRules"]
+__all__ = ["EgressGrant", "EgressLimits", "FileGrant", "Mask", "SandboxSpec", "WatchRules"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,45 @@ class Mask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EgressGrant:
+    """One network capability, as the broker will carry it out.
+
+    Attributes:
+        host: In canonical form: a name, ``*.`` and a name, ``*``, or an address
+            (IPv6 in brackets).
+        low: First port.
+        high: Last port, itself included.
+        capability: The grant's text, for messages.
+    """
+
+    host: str
+    low: int
+    high: int
+    capability: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressLimits:
+    """What each network grant of a run may use.
+
+    Attributes:
+        at_once: Connections at one time.
+        connections: Connections in all.
+        total_bytes: Both directions of all connections together.
+        idle_seconds: A connection on which nothing moves for so long is ended.
+        connection_seconds: So is one that lasts longer.
+        connect_seconds: Look-up and connect together.
+    """
+
+    at_once: int = 512
+    connections: int = 100_000
+    total_bytes: int = 16 << 30
+    idle_seconds: float = 60.0
+    connection_seconds: float = 3600.0
+    connect_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchRules:
     """What the monitor needs to tell an attempt from a harmless probe.
 
@@ -72,6 +111,8 @@ class SandboxSpec:
         python: The interpreter's path in the guest.
         files: File grants, shallow paths first.
         secrets: Names of the secrets that it gets, sorted; their values are elsewhere.
+        egress: Network grants.
+        egress_limits: For each of them.
         masks: Covered subtrees.
         environment: ``(name, value)`` pairs; the script sees no others.
         memory_bytes: Hard limit of the whole sandbox.
@@ -95,6 +136,8 @@ class SandboxSpec:
     python: str
     files: tuple[FileGrant, ...]
     secrets: tuple[str, ...]
+    egress: tuple[EgressGrant, ...] = ()
+    egress_limits: EgressLimits = EgressLimits()
     masks: tuple[Mask, ...]
     environment: tuple[tuple[str, str], ...]
     memory_bytes: int

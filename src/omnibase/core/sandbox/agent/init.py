@@ -12,6 +12,7 @@ denial is the kernel's, the record is the trace's.
 import os
 import sys
 
+_EGRESS = 4  # the channel to the broker, of runs that have one
 _CONTROL = 3  # the host writes the job here and keeps it open: end of file means it is gone
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_BIND, _MS_REC, _MNT_DETACH = 4096, 16384, 2
@@ -43,6 +44,7 @@ def _parse_job(data: bytes) -> dict:  # type: ignore[type-arg]
     }
     job["argv"], job["granted"], job["pinned"] = several(), several(), several()
     job["filter"] = bytes.fromhex(several()[0])
+    job["egress"] = several()
     job["masks"] = [(next(fields), next(fields) == "d") for _ in range(int(next(fields)))]
     job["mounts"] = [
         (next(fields), next(fields), next(fields) == "d", next(fields) == "w")
@@ -178,6 +180,13 @@ def _enter_jail(cpus: int) -> None:
     os.setresuid(_NOBODY, _NOBODY, _NOBODY)
 
 
+def _lower_open_files() -> None:
+    """Gives the script the limit that it has without a network: the rest is for PID 1."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+
+
 def _watch_lifeline() -> None:
     while os.read(_CONTROL, 4096):
         pass
@@ -194,7 +203,34 @@ def _tell_if_full() -> None:
             pass
 
 
-def _supervise(child: int) -> None:
+def _start_egress(rows: list[str], ready: int):  # type: ignore[no-untyped-def]
+    """Serves the network grants, and then lets the script start."""
+    here = os.path.dirname(__file__)
+    sys.path.insert(0, here)
+    import egress  # type: ignore[import-not-found]
+
+    sys.path.remove(here)
+    try:
+        serving = egress.start(_EGRESS, rows)
+    except OSError as error:
+        os.write(2, f"the guest's network could not be set up: {error}\n".encode())
+        os._exit(125)
+    os.write(ready, b"x")
+    os.close(ready)
+    return serving
+
+
+def _end_the_rest() -> None:
+    """Ends every other process, so that what each had sent is complete."""
+    try:
+        os.kill(-1, 9)
+        while True:
+            os.wait()
+    except (ProcessLookupError, ChildProcessError):
+        pass
+
+
+def _supervise(child: int, egress) -> None:  # type: ignore[no-untyped-def]
     import _thread
 
     _thread.start_new_thread(_watch_lifeline, ())
@@ -202,6 +238,9 @@ def _supervise(child: int) -> None:
         pid, status = os.wait()  # orphans are reaped on the way
         if pid == child:
             _tell_if_full()
+            if egress is not None:
+                _end_the_rest()
+                egress.finish()
             # Exit of PID 1 ends everything in the guest, daemons included.
             os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
@@ -277,6 +316,8 @@ def _port(service: object) -> int | str:
 def _run_script(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
     """Runs the source as ``__main__``, as ``python script.py`` would."""
     os.close(_CONTROL)
+    if job["egress"]:
+        _lower_open_files()
     os.setsid()  # signals to its own group must not reach PID 1
     _enter_jail(job["cpus"])
     _install_filter(job["filter"])
@@ -346,10 +387,21 @@ def main() -> None:
     _prune_devices()
     _bind_grants(job)
     _syscall("mount", b"/\0", b"/guest\0", None, _MS_BIND | _MS_REC, None)
+    ready, go = os.pipe() if job["egress"] else (-1, -1)
     child = os.fork()
     if child:
         del source
-        _supervise(child)
+        egress = None
+        if job["egress"]:
+            os.close(ready)
+            egress = _start_egress(job["egress"], go)
+        _supervise(child, egress)
+    if job["egress"]:
+        os.close(_EGRESS)  # only PID 1 talks to the broker
+        os.close(go)
+        if os.read(ready, 1) != b"x":
+            os._exit(125)
+        os.close(ready)
     _run_script(job, source)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from omnibase.core.sandbox.egress.reports import Assigned, Denied
 from omnibase.core.sandbox.monitor import wire
 from omnibase.core.sandbox.monitor.attempts import Attempt, Violation
 from omnibase.core.sandbox.monitor.ledger import Ledger
@@ -104,6 +105,17 @@ class TraceServer:
         while self._connection is not None and not self.closed and self.error is None:
             if not self._read(self._connection):
                 break
+
+    def denied(self, denied: Denied) -> None:
+        """Records what the broker has refused, once the trace up to it is read."""
+        attempt = self._judge.denied(
+            denied.operation, denied.host, denied.port, denied.errno, denied.reason
+        )
+        self._report(self.ledger.add(attempt, time.time(), "broker"))
+
+    def assign(self, assigned: Assigned) -> None:
+        """Tells the judge which name an address in the guest stands for."""
+        self._judge.assign(assigned.offset, assigned.name)
 
     def finish(self) -> None:
         """Judges what only the end decides, and closes."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from omnibase.core.sandbox.egress.layout import Layout
 from omnibase.core.sandbox.monitor.attempts import AGENT, Attempt, Evidence, Granted, Violation
 from omnibase.core.sandbox.monitor.reads import SecretReads, capability_of
 from omnibase.core.sandbox.monitor.tally import Tally
@@ -84,8 +85,10 @@ class Judge:
         covered: Mapping[str, bool] | None = None,
         resolve: Callable[[str], str] = str,
         secrets: tuple[str, ...] = (),
+        network: Layout | None = None,
     ) -> None:
         self._rules = rules
+        self._network = network or Layout()
         self._on_host = on_host
         self._resolve = resolve
         self._granted = granted
@@ -100,7 +103,8 @@ class Judge:
         self._covered = dict(covered or {})
         self._lookups: dict[int, str] = {}
         self._refused_ports: dict[int, Attempt] = {}
-        self._bound_ports: set[int] = set()
+        self._bound_ports: set[int] = self._network.loopback_ports()
+        self._unnamed: dict[tuple[str, int], Attempt] = {}
         self._any_port_bound = False
         self._killed: set[int] = set()
         self._links_made = False
@@ -137,7 +141,36 @@ class Judge:
         if not self._any_port_bound:
             refused = self._refused_ports.items()
             found += [attempt for port, attempt in refused if port not in self._bound_ports]
+        for (host, port), attempt in self._unnamed.items():
+            if not self._network.serves(host, port):
+                endpoint = _endpoint(self._network.name_of(host), port)
+                capability = f"NETWORK_CONNECT:{endpoint}"
+                found.append(replace(attempt, capability=capability, resource=endpoint))
         return found
+
+    def assign(self, offset: int, name: str) -> None:
+        """Learns which name an address of the guest's pool stands for."""
+        self._network.assign(offset, name)
+
+    def denied(
+        self, operation: str, host: str, port: int, errno: int, reason: str | None
+    ) -> Attempt:
+        """Returns the attempt that the broker has refused.
+
+        The port of a look-up is known if the script's own runtime told it.
+        """
+        if operation == "lookup":
+            known = [peer for peer in self._lookups.values() if peer.rpartition(":")[0] == host]
+            endpoint = known[-1] if known else f"{host}:*"
+        else:
+            endpoint = f"{host}:{port}"
+        return Attempt(
+            capability=f"NETWORK_CONNECT:{endpoint}",
+            operation=operation,
+            resource=endpoint,
+            errno=errno,
+            reason=reason,
+        )
 
     @staticmethod
     def stateless(message: Message) -> bool:
@@ -240,7 +273,12 @@ class Judge:
         family, host, port = _address(message.address)
         if family == "unix":
             return self._unix(message, host, "connect")
-        if family != "inet" or not host or message.errno in _DONE:
+        if family != "inet" or not host or self._network.serves(host, port):
+            return None
+        if self._network.in_pool(host):
+            self._connect_by_name(message, host, port)
+            return None
+        if message.errno in _DONE and not self._is_datagram(message, host, port):
             return None
         if host == self._rules.nameserver:
             return self._lookup(message)
@@ -254,6 +292,24 @@ class Judge:
                 self._refused_ports.setdefault(port, attempt)
             return None
         return attempt
+
+    def _connect_by_name(self, message: Message, host: str, port: int) -> None:
+        """Keeps it for the end: whose address it is may be known only then."""
+        if message.errno not in _DONE and len(self._unnamed) < 1024:
+            self._unnamed.setdefault((host, port), _attempt(message, None, "connect", host))
+
+    def _is_datagram(self, message: Message, host: str, port: int) -> bool:
+        """Whether a connect that succeeded can only be that of a datagram socket.
+
+        An address that is the guest's because of a grant takes them, and nothing
+        listens there for this port. Port 0 is how libc compares addresses.
+        """
+        return (
+            message.errno == 0
+            and port != 0
+            and self._network.owns(host)
+            and not ipaddress.ip_address(host).is_loopback
+        )
 
     def _unix(self, message: Message, name: str, operation: str) -> Attempt | None:
         if not name or message.errno not in _DENIED | _ABSENT:

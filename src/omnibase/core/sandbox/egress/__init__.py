@@ -1,0 +1,1 @@
+"""Network egress: the host's side of `NETWORK_CONNECT`."""

@@ -1,0 +1,107 @@
+"""The host's end of the channel to the guest: frames out, frames in, and what waits."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections import deque
+from typing import Final
+
+from omnibase.core.sandbox.egress import wire
+
+__all__ = ["Channel"]
+
+_SO_SNDBUFFORCE: Final = 32  # socket(7)
+_BUFFER_BYTES: Final = 1 << 20
+_MAX_QUEUED: Final = 256
+
+
+class Channel:
+    """A pair of sockets, of which the guest gets one.
+
+    Attributes:
+        guest: The guest's end.
+        gone: Nobody is at the guest's end any more.
+    """
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
+        self.guest, self._host = socket.socketpair(socket.AF_UNIX, kind)
+        for end in (self.guest, self._host):
+            with contextlib.suppress(OSError):  # without the right to, it is merely slower
+                end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER_BYTES)
+        self.gone = False
+        self._queue: deque[bytes] = deque()
+        self._buffer = memoryview(bytearray(wire.MAX_FRAME + 1))
+
+    def fileno(self) -> int:
+        """The host's end."""
+        return self._host.fileno()
+
+    @property
+    def waiting(self) -> int:
+        """How many frames wait for the guest to read."""
+        return len(self._queue)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many wait that the guest should not be asked for more."""
+        return len(self._queue) > _MAX_QUEUED
+
+    def send(self, kind: int, stream: int, code: int = 0, payload: bytes = b"") -> None:
+        """Sends a frame, or keeps it until the guest reads."""
+        self.transmit(wire.encode(kind, stream, code, payload))
+
+    def transmit(self, frame: bytes | memoryview) -> None:
+        """Likewise for a frame that is made already."""
+        if self.gone:
+            return
+        if not self._queue:
+            try:
+                self._host.send(frame)
+                return
+            except BlockingIOError:
+                pass
+            except OSError:
+                return  # reading tells that the guest is gone
+        self._queue.append(bytes(frame))
+
+    def flush(self) -> None:
+        """Sends what waits, as far as the guest reads."""
+        while self._queue:
+            try:
+                self._host.send(self._queue[0])
+            except BlockingIOError:
+                return
+            except OSError:
+                self._queue.clear()
+                return
+            self._queue.popleft()
+
+    def receive(self) -> wire.Frame | None:
+        """Takes a frame, whose payload is valid until the next one; ``None`` if there is none.
+
+        Raises:
+            WireError: It is no frame.
+        """
+        try:
+            size = self._host.recv_into(self._buffer)
+        except BlockingIOError:
+            return None
+        except OSError:
+            size = 0
+        if size == 0:
+            self.gone = True
+            return None
+        return wire.decode(self._buffer[:size])
+
+    def hang_up(self) -> None:
+        """Closes the host's end."""
+        self.gone = True
+        self._queue.clear()
+        self._host.close()
+
+    def close(self) -> None:
+        """Closes both ends."""
+        self.hang_up()
+        self.guest.close()
