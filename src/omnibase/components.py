@@ -32,7 +32,7 @@ from omnibase.errors import (
     SandboxUnavailable,
 )
 from omnibase.inputs import Capabilities, Secrets, capability_set, registry_location
-from omnibase.registries import Loaded, load, open_existing
+from omnibase.registries import Loaded, load, open_registry
 
 __all__ = [
     "ComponentPlan",
@@ -274,7 +274,7 @@ class _Wanted:
     def _load(self, found: Callable[[Component], None] = lambda component: None) -> Loaded:
         if isinstance(self._registry, RegistryStore):
             return load(self._registry, self._reference, found)
-        with contextlib.closing(open_existing(self._registry)) as store:
+        with contextlib.closing(open_registry(self._registry, must_exist=True)) as store:
             return load(store, self._reference, found)
 
     def _decide(self, loaded: Loaded, asked: CapabilitySet) -> Grants:

@@ -18,10 +18,10 @@ from omnibase.inputs import registry_location
 if TYPE_CHECKING:
     from omnibase.core.registry import PolicyDocument
 
-__all__ = ["Loaded", "load", "open_existing", "open_registry", "policy_of"]
+__all__ = ["Loaded", "load", "open_registry", "policy_of"]
 
 _TRIES = 20
-_NAME_ONE = "name one with `--registry`; `omnibase registry add` makes one"
+_NAME_ONE = "name one with `--registry` or `OMNIBASE_REGISTRY`; `omnibase registry add` makes one"
 NO_POLICY = b'{"staticPolicies": {}, "templates": {}, "templateLinks": []}'
 """Stands for the policy of a component that has none: it permits nothing."""
 
@@ -57,43 +57,42 @@ class Loaded:
         )
 
 
-def open_registry(location: str | os.PathLike[str] | None = None) -> RegistryStore:
+def open_registry(
+    location: str | os.PathLike[str] | None = None, *, must_exist: bool = False
+) -> RegistryStore:
     """Opens a registry that accepts and returns only policies that can be evaluated.
 
     Args:
         location: A directory or a database URL; by default ``$OMNIBASE_REGISTRY``,
             else ``registry``.
+        must_exist: Refuse one that is not there: a misspelt location would else be an
+            empty registry, in which nothing is wrong. Without, the first write makes it.
 
     Raises:
         ConfigurationError: The location is a file, the URL is not of a database that
-            is supported, or the `sql` extra is not installed.
+            is supported, the `sql` extra is not installed, or there is no registry.
     """
     text = registry_location(location)
     _check_is_no_file(text)
-    return open_store(text, validate=_validate)
+    store = open_store(text, validate=_validate)
+    if must_exist:
+        try:
+            _check_is_there(text, store)
+        except BaseException:
+            store.close()
+            raise
+    return store
 
 
-def open_existing(location: str | os.PathLike[str] | None = None) -> RegistryStore:
-    """Opens a registry that must be there already.
-
-    A misspelt location would else be an empty registry, in which nothing is wrong.
-
-    Raises:
-        ConfigurationError: There is none, or as `open_registry`.
-    """
-    text = registry_location(location)
-    store = open_registry(text)
-    file = sqlite_file(text) if "://" in text else text
+def _check_is_there(location: str, store: RegistryStore) -> None:
+    file = sqlite_file(location) if "://" in location else location
     if file is not None and not holds_registry(file):
-        store.close()
         raise ConfigurationError(
             f"there is no registry at `{os.path.abspath(file)}`", hint=_NAME_ONE
         )
-    if "://" in text and _is_empty(store):
-        store.close()
+    if "://" in location and _is_empty(store):
         # The URL may hold a password: it is not repeated.
         raise ConfigurationError("there is no registry in the database", hint=_NAME_ONE)
-    return store
 
 
 def _is_empty(store: RegistryStore) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -46,7 +47,11 @@ def omnibase(*arguments: object, stdin: bytes = b"", **variables: str) -> Said:
 @contextlib.contextmanager
 def started(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Starts a command; at the end of the block it is gone and its pipes are closed."""
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
+        # Also if the tests themselves were started by `nohup`.
+        "preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }  # fmt: skip
     with subprocess.Popen([*COMMAND, *map(str, arguments)], **{**pipes, **options}) as process:
         try:
             yield process

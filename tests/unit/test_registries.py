@@ -136,6 +136,27 @@ def test_where_the_registry_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         open_registry("")
 
 
+@pytest.mark.parametrize("location", ["absent", "sqlite:///absent.db"])
+def test_one_that_must_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match="there is no registry at"):
+        open_registry(location, must_exist=True)
+    assert list(tmp_path.iterdir()) == []
+    store = open_registry(location)
+    made = store.add(Component.new(name="one", version="1.0.0", owner="x"))
+    assert open_registry(location, must_exist=True).get(made.uuid) == made
+    store.close()
+
+
+def test_a_file_is_no_registry(tmp_path: Path) -> None:
+    (tmp_path / "r.db").write_text("")
+    with pytest.raises(ConfigurationError, match="is a file") as caught:
+        open_registry(tmp_path / "r.db")
+    assert f"sqlite:///{tmp_path}/r.db" in str(caught.value.hint)
+
+
 def test_policies_are_checked_as_they_are_written(one: OneComponent) -> None:
     from omnibase.errors import PolicyError
 

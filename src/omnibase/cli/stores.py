@@ -159,10 +159,9 @@ def existing(options: Any, *, or_new: bool = False) -> Iterator[RegistryStore]:
     Raises:
         ConfigurationError: There is none.
     """
-    from omnibase.registries import open_existing, open_registry
+    from omnibase.registries import open_registry
 
-    open_ = open_registry if or_new else open_existing
-    with contextlib.closing(open_(options.registry)) as store:
+    with contextlib.closing(open_registry(options.registry, must_exist=not or_new)) as store:
         yield store
 
 
