@@ -13,6 +13,7 @@ from omnibase.cli.options import add_run_options, read_inputs
 if TYPE_CHECKING:
     from omnibase.call import Plan
     from omnibase.cli.commands import Invocation, Parser
+    from omnibase.core.sandbox.spec import SandboxSpec
 
 __all__ = ["add_arguments", "execute"]
 
@@ -115,7 +116,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "grants": dict(plan.enforcement),
         "mounts": mounts,
         "masks": [{"path": mask.path, "reason": mask.reason} for mask in spec.masks],
-        "network": "none: no interface but the guest's own loopback",
+        "network": _network(spec),
         "syscalls": {
             "refused_by_kernel": sorted(NATIVE.values()),
             "filtered": [
@@ -139,6 +140,17 @@ def describe(plan: Plan) -> dict[str, Any]:
         "problems": problems,
         "oci": oci,
     }  # fmt: skip
+
+
+def _network(spec: SandboxSpec) -> str:
+    if not spec.egress:
+        return "none: no interface but the guest's own loopback"
+    limits = spec.egress_limits
+    return (
+        "brokered: no interface but the guest's own loopback, where what is granted is served "
+        f"and passed to the host; for each grant {limits.at_once} connections at once, "
+        f"{console.size(limits.total_bytes)} in all, {limits.idle_seconds:g} s idle"
+    )
 
 
 def _print(plan: dict[str, Any]) -> None:
@@ -166,7 +178,8 @@ def _print(plan: dict[str, Any]) -> None:
         _section("masks (covered by an empty directory)")
         _rows(*((mask["path"], mask["reason"]) for mask in plan["masks"]))
     _section("network")
-    _rows(("none", "no interface but the guest's own loopback"))
+    kind, _, text = plan["network"].partition(": ")
+    _rows((kind, text))
     _section("system calls that are refused and reported")
     native = plan["syscalls"]["refused_by_kernel"]
     _rows(("by the kernel", f"{len(native)}: " + ", ".join(native)))
