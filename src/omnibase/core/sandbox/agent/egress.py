@@ -17,7 +17,7 @@ import select
 
 import dns  # type: ignore[import-not-found]
 
-VERSION, MAX_PAYLOAD, WINDOW = 1, 65536, 262144
+VERSION, MAX_PAYLOAD, WINDOW = 1, 262144, 524288
 READY, OPEN, OPENED, REFUSED, DATA, END, RESET, CREDIT, LOOKUP, ASSIGNED = range(1, 11)
 HEADER = struct.Struct("<BBHI")
 
