@@ -160,6 +160,9 @@ class TestWhatIsGranted:
         """Names and public addresses; what is special stays closed, each port by itself."""
         p = echo_port
         names({"any.example": ["127.0.0.1"], "inner.example": [host_address]})
+        twin = sandbox.source(TRY, connect(f"*:{p}", p), args=[f"any.example:{p}"])
+        twin.assert_clean()
+        assert list(twin.report.values()) == ["hello"]
         outcome = sandbox.source(
             TRY,
             connect(f"*:{p}", p),

@@ -90,7 +90,7 @@ def test_defaults() -> None:
         ("cpu_seconds", 0.001, 7 * 86400),
         ("output_bytes", 0, 1 << 40),
         ("scratch_bytes", 64 * KIB, 1 << 40),
-        ("egress_connections", 1, 65536),
+        ("egress_connections", 1, 4096),
         ("egress_bytes", 0, 1 << 50),
         ("egress_idle_seconds", 0.001, 7 * 86400),
     ],

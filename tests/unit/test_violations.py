@@ -777,6 +777,7 @@ class TestNetworkGrants:
 
     def test_a_datagram_socket_of_a_granted_address(self) -> None:
         judge = self.judge("10.1.2.3:5432", "*:443")
+        assert judge.judge(connected(inet("192.0.2.53", 53), 0)) is None  # asking the agent
         assert judge.judge(connected(inet("10.1.2.3", 0), 0)) is None  # libc comparing addresses
         assert judge.judge(connected(inet("127.0.0.1", 99), 0)) is None  # the script's own
         assert short(judge.judge(connected(inet("10.1.2.3", 53), 0))) == network("10.1.2.3:53")
