@@ -19,6 +19,7 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/compile.py \
   src/omnibase/core/sandbox/seccomp.py \
   src/omnibase/core/sandbox/egress/allowlist.py \
+  src/omnibase/core/sandbox/egress/layout.py \
   src/omnibase/core/sandbox/egress/wire.py \
   src/omnibase/core/sandbox/monitor/ledger.py \
   src/omnibase/core/sandbox/monitor/reads.py \

@@ -401,7 +401,7 @@ class TestFlow:
 
         with server(slow) as port, broker(f"127.0.0.1:{port}") as guest:
             stream = guest.opened("127.0.0.1", port)
-            for _ in range(4):
+            for _ in range(wire.WINDOW // wire.MAX_PAYLOAD):
                 guest.send(wire.DATA, stream, payload=bytes(wire.MAX_PAYLOAD))
             guest.send(wire.END, stream)
             reports = guest.broker.finish()
@@ -448,7 +448,7 @@ class TestHostileGuests:
             [wire.encode(wire.OPEN, 1, 80, b"h.example"), wire.encode(wire.END, 1),
              wire.encode(wire.DATA, 1, payload=b"x")],
             [wire.encode(wire.OPEN, 1, 80, b"h.example"),
-             *[wire.encode(wire.DATA, 1, payload=bytes(wire.MAX_PAYLOAD))] * 5],
+             *[wire.encode(wire.DATA, 1, payload=bytes(wire.MAX_PAYLOAD))] * 3],
             [wire.encode(wire.OPEN, 1, 80, b"h.example"),
              wire.encode(wire.CREDIT, 1, payload=b"\1\0\0\0")],
         ],

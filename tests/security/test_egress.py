@@ -20,7 +20,9 @@ from omnibase.core.events import (
     EgressFailed,
     EgressOpened,
 )
-from omnibase.core.sandbox.egress import resolver
+from omnibase.core.sandbox import bundle
+from omnibase.core.sandbox.egress import resolver, wire
+from omnibase.errors import SandboxError
 from tests.helpers import tls
 from tests.helpers.egress import echo, server, unused_port
 from tests.security.harness import SandboxFixture
@@ -158,6 +160,9 @@ class TestWhatIsGranted:
         """Names and public addresses; what is special stays closed, each port by itself."""
         p = echo_port
         names({"any.example": ["127.0.0.1"], "inner.example": [host_address]})
+        twin = sandbox.source(TRY, connect(f"*:{p}", p), args=[f"any.example:{p}"])
+        twin.assert_clean()
+        assert list(twin.report.values()) == ["hello"]
         outcome = sandbox.source(
             TRY,
             connect(f"*:{p}", p),
@@ -832,3 +837,23 @@ with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
         )
         assert outcome.stdout.splitlines()[-1] == "b'mine'"
         assert outcome.finished.exit_code == 0
+
+    def test_a_guest_that_does_not_keep_to_the_protocol_is_ended(
+        self, sandbox: SandboxFixture, echo_port: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Here the guest is right and the host another version: to the host it is the same."""
+        monkeypatch.setattr(wire, "VERSION", 2)
+        outcome = sandbox.source(b"import time; time.sleep(20)", connect(echo_port))
+        assert isinstance(outcome.error, SandboxError)
+        assert "network channel of the sandbox is malformed: version 1" in str(outcome.error)
+        assert outcome.finished.usage.wall_seconds < 15
+
+    def test_without_its_network_the_script_does_not_start(
+        self, sandbox: SandboxFixture, echo_port: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows = ["999.0.0.1", "999.0.0.1", "80", "80"]
+        monkeypatch.setattr(bundle, "agent_rows", lambda _grants: rows)
+        outcome = sandbox.source(b"print('started')", connect(echo_port))
+        assert isinstance(outcome.error, SandboxError)
+        assert "network was not set up" in str(outcome.error)
+        assert outcome.stdout == ""

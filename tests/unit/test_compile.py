@@ -44,6 +44,71 @@ def test_quotas_are_carried_over() -> None:
 @pytest.mark.parametrize(
     ("capability", "expected"),
     [
+        ("NETWORK_CONNECT:API.example.com:443", ("api.example.com", 443, 443)),
+        ("NETWORK_CONNECT:*.example.com:8000-8010", ("*.example.com", 8000, 8010)),
+        ("NETWORK_CONNECT:*:443", ("*", 443, 443)),
+        ("NETWORK_CONNECT:127.0.0.1:5432", ("127.0.0.1", 5432, 5432)),
+        ("NETWORK_CONNECT:[2001:DB8::1]:1-256", ("[2001:db8::1]", 1, 256)),
+        ("NETWORK_CONNECT:0.example.com:1", ("0.example.com", 1, 1)),
+        ("NETWORK_CONNECT:198.19.0.1:1", ("198.19.0.1", 1, 1)),
+    ],
+)
+def test_network_grants(capability: str, expected: tuple[str, int, int]) -> None:
+    spec = compiled(capability)
+    (grant,) = spec.egress
+    assert (grant.host, grant.low, grant.high) == expected
+    assert spec.grants == (grant.capability,)
+
+
+@pytest.mark.parametrize(
+    ("resource", "fault"),
+    [
+        ("a.example:*", "more than 256 ports"),
+        ("a.example:1-257", "more than 256 ports"),
+        ("localhost:80", "the script's own loopback"),
+        ("x.localhost:80", "the script's own loopback"),
+        ("192.0.2.53:53", "itself uses inside"),
+        ("198.18.3.4:80", "itself uses inside"),
+        ("0.0.0.0:80", "no address of a host"),
+        ("[::]:80", "no address of a host"),
+        ("224.0.0.251:80", "no address of a host"),
+        ("239.1.2.3:80", "no address of a host"),
+        ("255.255.255.255:80", "no address of a host"),
+        ("[ff02::1]:80", "no address of a host"),
+    ],
+)
+def test_network_grants_that_cannot_be_served(resource: str, fault: str) -> None:
+    with pytest.raises(CapabilityError, match=fault) as caught:
+        compiled(f"NETWORK_CONNECT:{resource}")
+    assert caught.value.details == {"capability": f"NETWORK_CONNECT:{resource}"}
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "grants",
+    [
+        [f"NETWORK_CONNECT:h{n}.example:443" for n in range(201)],
+        [f"NETWORK_CONNECT:h{n}.example:1-256" for n in range(5)],
+    ],
+)
+def test_too_many_network_grants(grants: list[str]) -> None:
+    assert len(compiled(*grants[:4]).egress) == 4
+    with pytest.raises(CapabilityError, match="more than 200 network grants or 1024 ports"):
+        compiled(*grants)
+
+
+def test_network_limits_are_carried_over() -> None:
+    context = ExecutionContext(
+        egress_connections=3, egress_bytes=4, egress_idle_seconds=5, wall_seconds=6
+    )
+    limits = compiled("NETWORK_CONNECT:a.example:1", context=context).egress_limits
+    assert (limits.at_once, limits.total_bytes) == (3, 4)
+    assert (limits.idle_seconds, limits.connection_seconds) == (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
         ("FILE_READ:/data/a.txt", ("/data/a.txt", "file", False)),
         ("FILE_WRITE:/data/a.txt", ("/data/a.txt", "file", True)),
         ("FILE_READ:/data/**", ("/data", "tree", False)),

@@ -73,6 +73,9 @@ def test_defaults() -> None:
     assert context.cpu_seconds is None
     assert context.output_bytes == 16 * MIB
     assert context.scratch_bytes == 64 * MIB
+    assert context.egress_connections == 512
+    assert context.egress_bytes == 16 << 30
+    assert context.egress_idle_seconds == 60
     assert (context.on_violation, context.on_output_limit) == ("raise", "raise")
 
 
@@ -87,6 +90,9 @@ def test_defaults() -> None:
         ("cpu_seconds", 0.001, 7 * 86400),
         ("output_bytes", 0, 1 << 40),
         ("scratch_bytes", 64 * KIB, 1 << 40),
+        ("egress_connections", 1, 4096),
+        ("egress_bytes", 0, 1 << 50),
+        ("egress_idle_seconds", 0.001, 7 * 86400),
     ],
 )
 def test_ranges(name: str, low: float, high: float) -> None:

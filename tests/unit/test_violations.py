@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from omnibase.core.sandbox.egress.layout import Layout, agent_rows
 from omnibase.core.sandbox.monitor.attempts import Attempt, Granted, Violation
 from omnibase.core.sandbox.monitor.violations import Judge
 from omnibase.core.sandbox.monitor.wire import Message, MessageType
@@ -788,3 +789,99 @@ class TestSharedPlaces:
         watching = Judge(RULES, GRANTED, MASKS, on_host)
         for path in ("/proc/none", "/sys/none", "/opt/omnibase/none", "/home/x", "/srv/tree/none"):
             watching.judge(opened(path, ABSENT))
+
+
+class TestNetworkGrants:
+    """Connects within the guest: to what the agent serves for a grant, and past it."""
+
+    @staticmethod
+    def judge(*grants: str) -> Judge:
+        spec = compiled(*(f"NETWORK_CONNECT:{grant}" for grant in grants))
+        return Judge(RULES, network=Layout(spec.egress))
+
+    @pytest.mark.parametrize("number", [0, errors.EINPROGRESS, errors.ECONNREFUSED, errors.EISCONN])
+    @pytest.mark.parametrize(
+        ("host", "port"),
+        [("127.0.0.1", 8000), ("10.1.2.3", 5432), ("2001:db8::1", 443), ("198.18.0.1", 443)],
+    )
+    def test_what_is_served(self, host: str, port: int, number: int) -> None:
+        judge = self.judge(
+            "127.0.0.1:8000", "10.1.2.3:5432", "[2001:db8::1]:443", "api.example:443"
+        )
+        assert judge.judge(connected(inet(host, port), number)) is None
+        assert judge.pending() == []
+
+    def test_another_port_of_a_granted_address(self) -> None:
+        judge = self.judge("10.1.2.3:5432")
+        message = connected(inet("10.1.2.3", 80), errors.ECONNREFUSED)
+        assert short(judge.judge(message)) == network("10.1.2.3:80")
+
+    def test_another_port_of_the_loopback_is_told_at_the_end(self) -> None:
+        judge = self.judge("127.0.0.1:8000")
+        for port in (8000, 8001):
+            for host in ("127.0.0.1", "::1"):  # `localhost` is both
+                refused = connected(inet(host, port), errors.ECONNREFUSED)
+                assert judge.judge(refused) is None
+        assert [short(attempt) for attempt in judge.pending()] == [network("127.0.0.1:8001")]
+
+    def test_a_datagram_socket_of_a_granted_address(self) -> None:
+        judge = self.judge("10.1.2.3:5432", "*:443")
+        assert judge.judge(connected(inet("192.0.2.53", 53), 0)) is None  # asking the agent
+        assert judge.judge(connected(inet("10.1.2.3", 0), 0)) is None  # libc comparing addresses
+        assert judge.judge(connected(inet("127.0.0.1", 99), 0)) is None  # the script's own
+        assert short(judge.judge(connected(inet("10.1.2.3", 53), 0))) == network("10.1.2.3:53")
+        assert short(judge.judge(connected(inet("8.8.8.8", 53), 0))) == network("8.8.8.8:53")
+
+    def test_names_of_the_pool_are_told_at_the_end(self) -> None:
+        judge = self.judge("api.example:443", "*.wild.example:443", "*.other.example:80")
+        for host, port in (("198.18.0.1", 80), ("198.18.1.0", 80), ("198.18.1.0", 443),
+                           ("198.18.1.1", 80), ("198.18.9.9", 443)):  # fmt: skip
+            for number in (errors.EINPROGRESS, errors.EALREADY):
+                assert judge.judge(connected(inet(host, port), number)) is None
+        judge.assign(256, "x.wild.example")
+        judge.assign(257, "y.other.example")
+        judge.assign(257, "z.wild.example")  # an address keeps its first name
+        judge.assign(1, "z.wild.example")
+        judge.assign(70_000, "z.wild.example")
+        assert [short(attempt) for attempt in judge.pending()] == [
+            network("api.example:80"), network("x.wild.example:80"), network("198.18.9.9:443"),
+        ]  # fmt: skip
+
+    def test_without_names_the_pool_is_like_any_address(self) -> None:
+        judge = self.judge("10.1.2.3:5432")
+        message = connected(inet("198.18.0.1", 1))
+        assert short(judge.judge(message)) == network("198.18.0.1:1")
+
+    def test_addresses_of_the_pool_are_bounded(self) -> None:
+        judge = self.judge("*.example:443")
+        for port in range(1, 2000):
+            judge.judge(connected(inet("198.18.1.1", port), errors.ECONNREFUSED))
+        assert len(judge.pending()) == 1024
+        judge.assign(257, "x.example")
+        assert len(judge.pending()) == 1023  # one is served after all
+
+    def test_what_the_broker_refuses(self) -> None:
+        judge = self.judge("*.example:443")
+        judge.judge(opened("/.lookup/evil.test:8443", ABSENT, group_id=7))
+        attempt = judge.denied("lookup", "evil.test", 0, 0, None)
+        assert short(attempt) == ("NETWORK_CONNECT:evil.test:8443", "lookup", "evil.test:8443")
+        assert judge.denied("lookup", "other.test", 0, 0, None).capability == (
+            "NETWORK_CONNECT:other.test:*"
+        )
+        attempt = judge.denied("connect", "[::1]", 80, errors.EACCES, "why")
+        assert short(attempt) == network("[::1]:80")
+        assert (attempt.errno, attempt.reason) == (errors.EACCES, "why")
+
+
+def test_the_agent_is_told_where_each_grant_is() -> None:
+    spec = compiled(*(f"NETWORK_CONNECT:{grant}" for grant in (
+        "a.example:1-2", "a.example:80", "b.example:80", "*.c.example:443", "*:22", "10.1.2.3:5",
+        "[::1]:6",
+    )))  # fmt: skip
+    rows = agent_rows(spec.egress)
+    found = {tuple(rows[n : n + 4]) for n in range(0, len(rows), 4)}
+    assert found == {
+        ("198.18.0.1", "a.example", "1", "2"), ("198.18.0.1", "a.example", "80", "80"),
+        ("198.18.0.2", "b.example", "80", "80"), ("", "*.c.example", "443", "443"),
+        ("", "*", "22", "22"), ("10.1.2.3", "10.1.2.3", "5", "5"), ("::1", "[::1]", "6", "6"),
+    }  # fmt: skip

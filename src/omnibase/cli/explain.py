@@ -13,6 +13,7 @@ from omnibase.cli.options import add_run_options, read_inputs, read_script
 if TYPE_CHECKING:
     from omnibase.call import Plan
     from omnibase.cli.commands import Invocation, Parser
+    from omnibase.core.sandbox.spec import SandboxSpec
 
 __all__ = ["add_arguments", "describe", "execute", "rows", "section", "show", "tell_problems"]
 
@@ -120,7 +121,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "mounts": mounts,
         "masks": [{"path": mask.path, "reason": mask.reason} for mask in spec.masks],
         "secrets": [f"{SECRETS}/{name}" for name in spec.secrets],
-        "network": "none: no interface but the guest's own loopback",
+        "network": _network(spec),
         "syscalls": {
             "refused_by_kernel": sorted(NATIVE.values()),
             "filtered": [
@@ -144,6 +145,17 @@ def describe(plan: Plan) -> dict[str, Any]:
         "problems": problems,
         "oci": oci,
     }  # fmt: skip
+
+
+def _network(spec: SandboxSpec) -> str:
+    if not spec.egress:
+        return "none: no interface but the guest's own loopback"
+    limits = spec.egress_limits
+    return (
+        "brokered: no interface but the guest's own loopback, where what is granted is served "
+        f"and passed to the host; for each grant {limits.at_once} connections at once, "
+        f"{console.size(limits.total_bytes)} in all, {limits.idle_seconds:g} s idle"
+    )
 
 
 def show(plan: dict[str, Any]) -> None:
@@ -175,7 +187,8 @@ def show(plan: dict[str, Any]) -> None:
         section("secrets (each a file for the script's user alone; kept out of its output)")
         rows(*(("ro file", path) for path in plan["secrets"]))
     section("network")
-    rows(("none", "no interface but the guest's own loopback"))
+    kind, _, text = plan["network"].partition(": ")
+    rows((kind, text))
     section("system calls that are refused and reported")
     native = plan["syscalls"]["refused_by_kernel"]
     rows(("by the kernel", f"{len(native)}: " + ", ".join(native)))

@@ -56,6 +56,9 @@ class ExecutionContext:
             its own (wall time × CPUs bounds it anyway).
         output_bytes: Standard output and standard error together.
         scratch_bytes: Size of the writable ``/tmp``.
+        egress_connections: Connections that each network grant may have at one time.
+        egress_bytes: What each network grant may send and receive, together, in all.
+        egress_idle_seconds: A connection on which nothing moves for so long is ended.
         on_violation: ``raise`` at the end, ``kill`` at the first, or ``record``.
         on_output_limit: ``raise`` ends the run; ``truncate`` drops what is past
             the cap, lets the script finish, and sets ``result.truncated``.
@@ -69,6 +72,9 @@ class ExecutionContext:
     cpu_seconds: float | None = None
     output_bytes: int = 16 * MIB
     scratch_bytes: int = 64 * MIB
+    egress_connections: int = 512
+    egress_bytes: int = 16 * GIB
+    egress_idle_seconds: float = 60.0
     on_violation: OnViolation = "raise"
     on_output_limit: OnOutputLimit = "raise"
 
@@ -84,11 +90,14 @@ class ExecutionContext:
             ("cpu_seconds", self.cpu_seconds, 0.001, 7 * 86400),
             ("output_bytes", self.output_bytes, 0, 1 << 40),
             ("scratch_bytes", self.scratch_bytes, 64 * KIB, 1 << 40),
+            ("egress_connections", self.egress_connections, 1, 4096),
+            ("egress_bytes", self.egress_bytes, 0, 1 << 50),
+            ("egress_idle_seconds", self.egress_idle_seconds, 0.001, 7 * 86400),
         )
         for name, value, low, high in ranges:
             if value is None and name == "cpu_seconds":
                 continue
-            whole = name == "pids" or name.endswith("_bytes")
+            whole = name in ("pids", "egress_connections") or name.endswith("_bytes")
             kind = int if whole else int | float
             if isinstance(value, bool) or not isinstance(value, kind):
                 raise ConfigurationError(

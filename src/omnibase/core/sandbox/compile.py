@@ -15,6 +15,7 @@ from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
 from omnibase.core.sandbox.spec import (
     EgressGrant,
+    EgressLimits,
     FileGrant,
     Mask,
     SandboxSpec,
@@ -140,6 +141,12 @@ def compile_spec(
         files=tuple(files),
         secrets=tuple(sorted(secrets)),
         egress=_bounded(egress),
+        egress_limits=EgressLimits(
+            at_once=context.egress_connections,
+            total_bytes=context.egress_bytes,
+            idle_seconds=context.egress_idle_seconds,
+            connection_seconds=context.wall_seconds,
+        ),
         masks=tuple(sorted(set(covered), key=lambda mask: mask.path)),
         environment=_environment(environment or {}, image),
         memory_bytes=memory,

@@ -92,13 +92,14 @@ class Run:
                 f"the run has no descriptors: {error.strerror}", hint="`ulimit -n 1024`"
             ) from error
         try:
-            # Before this thread leaves them: the broker works in the host's namespaces.
-            self._broker.start()
+            try:
+                # Before this thread leaves them: the broker works in the host's namespaces.
+                self._broker.start()
+            except RuntimeError as error:
+                raise SandboxStartError(
+                    f"the run got no thread: {error}", hint="lower the number of runs at once"
+                ) from error
             return self._execute(directory, cgroup)
-        except RuntimeError as error:
-            raise SandboxStartError(
-                f"the run got no thread: {error}", hint="lower the number of runs at once"
-            ) from error
         finally:
             self._broker.close()
 
@@ -317,8 +318,9 @@ class Run:
         if self._broker is None:
             return
         reports = self._broker.take()
-        if any(isinstance(report, Denied) for report in reports) and trace.started:
-            self._serve_trace(selector, trace)
+        denied = any(isinstance(report, Denied) for report in reports)
+        if denied and trace.started and not trace.closed:
+            self._serve_trace(selector, trace)  # it may tell the port of a look-up
         self._report(reports, trace)
         if self._broker.error is not None and not trace.closed:
             self._fault = self._egress_fault()

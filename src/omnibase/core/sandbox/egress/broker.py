@@ -33,7 +33,7 @@ __all__ = ["Broker"]
 _BATCH: Final = 64  # frames per turn, so that peers and deadlines get theirs
 _MAX_REPORTS: Final = 1024
 _TICK_SECONDS: Final = 0.25
-_LINGER_SECONDS: Final = 2.0
+_LINGER_SECONDS: Final = 5.0
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 
 

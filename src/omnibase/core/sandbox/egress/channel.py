@@ -85,7 +85,7 @@ class Channel:
             WireError: It is no frame.
         """
         try:
-            size = self._host.recv_into(self._buffer)
+            size = self._receive()
         except BlockingIOError:
             return None
         except OSError:
@@ -94,6 +94,14 @@ class Channel:
             self.gone = True
             return None
         return wire.decode(self._buffer[:size])
+
+    def _receive(self) -> int:
+        try:
+            return self._host.recv_into(self._buffer)
+        except ConnectionResetError:
+            # The guest is gone and had not read all: that is told once, before what it
+            # had sent, which is still to come.
+            return self._host.recv_into(self._buffer)
 
     def hang_up(self) -> None:
         """Closes the host's end."""

@@ -42,10 +42,10 @@ __all__ = [
 
 VERSION: Final = 1
 HEADER: Final = struct.Struct("<BBHI")
-MAX_PAYLOAD: Final = 65536
+MAX_PAYLOAD: Final = 262144
 MAX_FRAME: Final = HEADER.size + MAX_PAYLOAD
 MAX_HOST: Final = 255
-WINDOW: Final = 4 * MAX_PAYLOAD
+WINDOW: Final = 2 * MAX_PAYLOAD
 """Bytes of a stream under way in one direction."""
 
 READY: Final = 1

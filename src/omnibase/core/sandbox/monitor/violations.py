@@ -307,6 +307,7 @@ class Judge:
         return (
             message.errno == 0
             and port != 0
+            and host != self._rules.nameserver
             and self._network.owns(host)
             and not ipaddress.ip_address(host).is_loopback
         )
