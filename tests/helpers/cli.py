@@ -44,13 +44,19 @@ def omnibase(*arguments: object, stdin: bytes = b"", **variables: str) -> Said:
     return Said(code=done.returncode, out=done.stdout, err=err)
 
 
+def heed_signals() -> None:
+    """For a child that is to be ended by a signal, whoever started the tests."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def started(*arguments: object, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Starts a command; at the end of the block it is gone and its pipes are closed."""
     pipes: dict[str, Any] = {
         "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
-        # Also if the tests themselves were started by `nohup`.
-        "preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        # Also if the tests themselves were started by `nohup`, or with `&` in a script.
+        "preexec_fn": heed_signals,
     }  # fmt: skip
     with subprocess.Popen([*COMMAND, *map(str, arguments)], **{**pipes, **options}) as process:
         try:

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.helpers.cli import heed_signals
 from tests.security import leaks
 
 _RUN = """
@@ -20,7 +21,10 @@ _FOREVER = "import time\nprint('started')\ntime.sleep(20)\n"
 
 
 def _start(script: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", _RUN, script], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", _RUN, script], stdout=subprocess.PIPE, text=True,
+        preexec_fn=heed_signals,
+    )  # fmt: skip
 
 
 def test_a_killed_caller_leaves_nothing_for_long(state_dir: Path) -> None:

@@ -214,7 +214,7 @@ class TestCapabilities:
             omnibase.run("print(1)", capabilities=[item])
 
     @pytest.mark.parametrize(
-        "text", ["FILE_READ", "FILE_REED:/x", "FILE_READ:relative", "SECRET_ACCESS:a"]
+        "text", ["FILE_READ", "FILE_REED:/x", "FILE_READ:relative", "DATABASE_READ:a"]
     )
     def test_malformed_or_unenforceable(self, text: str) -> None:
         with pytest.raises(CapabilityError):
