@@ -23,7 +23,7 @@ _FOREVER = "import time\nprint('started')\ntime.sleep(20)\n"
 def _start(script: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", _RUN, script], stdout=subprocess.PIPE, text=True,
-        preexec_fn=heed_signals,
+        preexec_fn=heed_signals,  # noqa: PLW1509 - it starts no threads
     )  # fmt: skip
 
 
