@@ -39,11 +39,11 @@ TABLE: Final[tuple[tuple[str, str], ...]] = (
         "`doctor`: no sandbox can run on this machine; `policy lint`, `policy test`, "
         "`policy diff`, `registry verify`: something was found",
     ),
-    ("2", "usage, or a bad script, file, flag or capability; nothing was started"),
+    ("2", "usage, or a bad script, file, policy file, flag or capability; nothing was started"),
     (
         "120",
         "before the start: a capability was denied, a secret is missing, "
-        "or a record or policy was tampered with",
+        "or a record or policy of the registry was tampered with or is not accepted",
     ),
     ("121", "violation: the script tried what it was not granted"),
     ("122", "a resource limit was reached: memory, CPU time, processes, output, disk"),
@@ -70,12 +70,14 @@ _CODES: Final[tuple[tuple[type[OmniBaseError], int], ...]] = (
 )
 
 
-_REASONS: Final = {"tampered": DENIED, "busy": FAILED, "unavailable": FAILED}
+_REASONS: Final = {
+    "tampered": DENIED, "invalid": USAGE, "busy": FAILED, "unavailable": FAILED,
+}  # fmt: skip
 
 
 def for_error(error: OmniBaseError) -> int:
     """Returns the exit code of a command that ends with this error."""
-    if isinstance(error, RegistryError) and error.details.get("reason") in _REASONS:
+    if isinstance(error, RegistryError | PolicyError) and error.details.get("reason") in _REASONS:
         return _REASONS[error.details["reason"]]
     return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
 

@@ -199,6 +199,7 @@ def read_policy(path: str, principal: UUID | None = None) -> NamedPolicy:
     """
     from omnibase.core.security.policy import Policy
     from omnibase.core.security.policy_schema import MAX_POLICY_FILE_BYTES
+    from omnibase.core.security.policy_text import json_of
 
     document = read_file(path, MAX_POLICY_FILE_BYTES, "a policy file")
     if not document.strip():  # a file that was cut off must not pass for one that denies all
@@ -207,15 +208,17 @@ def read_policy(path: str, principal: UUID | None = None) -> NamedPolicy:
             hint='to permit nothing, write `{"staticPolicies": {}, "templates": {}, '
             '"templateLinks": []}`',
         )
-    if _is_json(path, document):
-        principal = principal or _principal_of(path, document)
-        policy = Policy.parse(document, path, principal)
-        return NamedPolicy(policy=policy, document=document, source=path)
-    from omnibase.core.security.policy_text import json_of
-
-    text = _text(path, document)
-    document = json_of(text, path)
-    policy = Policy.from_cedar(text, path, principal or _principal_of(path, document))
+    try:
+        if _is_json(path, document):
+            policy = Policy.parse(document, path, principal or _principal_of(path, document))
+        else:
+            text = _text(path, document)
+            document = json_of(text, path)
+            policy = Policy.from_cedar(text, path, principal or _principal_of(path, document))
+    except PolicyError as error:
+        # What a person named is a file like others; only what the registry holds is an alarm.
+        details = {**error.details, "reason": "invalid"}
+        raise PolicyError(error.message, details=details, hint=error.hint) from None
     return NamedPolicy(policy=policy, document=document, source=path)
 
 

@@ -119,7 +119,7 @@ class _Reader:
             operators=self.operators,
         )
 
-    def refuse(self, message: str, allowed: str) -> NoReturn:
+    def refuse(self, message: str, allowed: str, start: str = "allowed here: ") -> NoReturn:
         place = json_path(self.path)
         details: dict[str, Any] = {"json_path": place}
         if self.policy is not None:
@@ -127,7 +127,7 @@ class _Reader:
             message = f"policy `{self.policy}`, `{place}`: {message}"
         else:
             message = f"`{place}`: {message}"
-        raise PolicyError(message, details=details, hint=f"allowed here: {allowed}")
+        raise PolicyError(message, details=details, hint=f"{start}{allowed}")
 
     def mapping(
         self, value: object, required: tuple[str, ...], optional: tuple[str, ...] = ()
@@ -219,6 +219,11 @@ def _read_entity(value: object, reader: _Reader, kind: str, id: str) -> None:
     inside = reader.at("entity")
     entity = inside.mapping(found["entity"], ("type", "id"))
     inside.at("type").constant(entity["type"], kind)
+    if kind == "Component" and not reader.principal.int and entity["id"] != id:
+        inside.at("id").refuse(
+            f"found {_shown(entity['id'])}",
+            "the component's uuid, see `omnibase registry show NAME`",
+        )
     inside.at("id").constant(entity["id"], id)
 
 
@@ -291,7 +296,7 @@ def _read_test(operator: str, operands: object, reader: _Reader) -> Test:
         glob = _read_glob(found["pattern"], inside)
         fault = glob_fault(attribute, glob)
         if fault is not None:
-            inside.refuse(*fault)
+            inside.refuse(*fault, start="")
         if None not in glob:
             return Test(owner, attribute, "==", glob[0] if glob and glob[0] else "")
         return Test(owner, attribute, "like", glob)
@@ -348,7 +353,7 @@ def _read_value(owner: str, attribute: str, value: object, reader: _Reader) -> s
     text = inside.text(value, f"a {attribute}")
     fault = literal_fault(reader.entity, attribute, text)
     if fault is not None:
-        inside.refuse(*fault)
+        inside.refuse(*fault, start="")
     return text
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from omnibase.core.security.capabilities import CapabilityType
 from omnibase.core.security.conditions import (
     Condition,
+    Test,
     all_of,
     any_of,
     comparisons,
@@ -108,6 +109,8 @@ class _Linter:
             code = "OBP007"
         if code is not None:
             yield _finding(code, rule)
+        if any(_is_plain(test) for test in comparisons(rule.condition)):
+            yield _finding("OBP010", rule)
         if not self.contexts:
             return
         try:
@@ -171,6 +174,15 @@ class _Linter:
             if self._find(rule, rest) is not None:
                 return False
         return True
+
+
+def _is_plain(test: Test) -> bool:
+    """Whether a comparison has a star or question mark that only looks like a wildcard."""
+    if test.attribute not in ("path", "name", "host"):
+        return False
+    if test.operator == "like":
+        return any("?" in part for part in test.value if part)  # type: ignore[union-attr]
+    return any(sign in str(test.value) for sign in "*?")
 
 
 def _holds(rule: Rule, condition: Condition, concrete: str) -> bool:

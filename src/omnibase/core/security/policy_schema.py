@@ -81,6 +81,7 @@ LINT_CODES: Mapping[str, str] = MappingProxyType(
         "OBP007": "forbid without a reason",
         "OBP008": "permit for every name or size, or for a secret at any host or none",
         "OBP009": "too complex to be checked whole, from this policy on",
+        "OBP010": "`*` or `?` that is a plain character: only `*` in `like` is a wildcard",
     }
 )
 """What `lint` finds; the annotation ``lint_ignore`` lists codes to be silent about."""

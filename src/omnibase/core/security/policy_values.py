@@ -15,6 +15,8 @@ def literal_fault(entity: str, attribute: str, text: str) -> tuple[str, str] | N
     fault: tuple[str, str] | None = None
     if attribute == "path":
         fault = PathPattern.fault(text)
+        if fault is not None and text.endswith("/"):  # `/**` is no pattern of Cedar's
+            fault = fault[0], f"drop the last `/`; all below it is {_below(text)}"
     elif attribute == "host":
         if text == "" and entity == "SecretAccess":
             return None  # the script itself gets the secret
@@ -33,6 +35,10 @@ def literal_fault(entity: str, attribute: str, text: str) -> tuple[str, str] | N
     else:
         fault = NamePattern.fault(text)
     return fault and (f"{quoted(text)} {fault[0]}, so nothing is equal to it", fault[1])
+
+
+def _below(text: str) -> str:
+    return quoted(f'like "{text}*"')
 
 
 def glob_fault(attribute: str, glob: Glob) -> tuple[str, str] | None:
