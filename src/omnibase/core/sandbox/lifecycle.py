@@ -16,11 +16,10 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from omnibase.core.sandbox import _runsc, bundle, covers, resolving, staging
 from omnibase.core.sandbox.cgroup import Cgroup, CgroupStats
-from omnibase.core.sandbox.egress.broker import Broker
 from omnibase.core.sandbox.egress.layout import Layout
 from omnibase.core.sandbox.egress.reports import Assigned, Denied, Report
 from omnibase.core.sandbox.monitor.reads import SECRETS
@@ -32,6 +31,9 @@ from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Output, Pipes
 from omnibase.core.secrets import Scrubber
 from omnibase.errors import SandboxError, SandboxStartError
+
+if TYPE_CHECKING:
+    from omnibase.core.sandbox.egress.broker import Broker
 
 __all__ = ["Run"]
 
@@ -86,6 +88,8 @@ class Run:
         if not self._spec.egress:
             return self._execute(directory, cgroup)
         try:
+            from omnibase.core.sandbox.egress.broker import Broker
+
             self._broker = Broker(self._spec.egress, self._spec.egress_limits)
         except OSError as error:
             raise SandboxStartError(
