@@ -1308,3 +1308,27 @@ def test_a_retired_component_still_tells_its_policy(cli: Cli, report: OneCompone
     report.store.retire(report.uuid)
     assert cli("history", report.uuid).code == 0
     assert cli("show", "report@1.0.0").code == 0
+
+
+# --- what a suggestion does besides --------------------------------------------------------
+
+
+def test_a_suggestion_says_what_else_it_changes(cli: Cli, report: OneComponent) -> None:
+    tree = CapabilitySet.parse(["FILE_READ:/data/**"])
+    report.update(capabilities_required=tree)
+    with_policy(report, DATA, SECRET)
+    said = cli("explain", "report", "FILE_READ:/data/secret/x")
+    assert said.code == 0
+    change = "`FILE_READ:/data/**`, which report@1.0.0 requires, goes from masked to denied"
+    assert change in said.err
+    assert "requesting the parts that are permitted needs no change" in said.err
+    found = json.loads(cli("explain", "report", "FILE_READ:/data/secret/x", "--json").out)
+    assert [change in one for one in found["warnings"]] == [True]
+
+
+def test_a_suggestion_that_switches_a_forbid_off_says_so(cli: Cli, report: OneComponent) -> None:
+    with_policy(report, DATA, SECRET)
+    said = cli("explain", "report", "FILE_READ:/data/secret/**")
+    assert "policy `secret` never applies: it is switched off" in said.err
+    harmless = cli("explain", "report", "FILE_READ:/other")
+    assert "switched off" not in harmless.err and "goes from" not in harmless.err

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from omnibase.cli.commands import Invocation, Parser
     from omnibase.cli.stores import NamedPolicy
     from omnibase.core.security.capabilities import CapabilitySet
-    from omnibase.core.security.decision import Decision, Verdict
+    from omnibase.core.security.decision import Decision, PolicyContext, Verdict
     from omnibase.core.security.policy_explain import Explanation
 
 __all__ = ["add_arguments", "execute"]
@@ -170,16 +170,56 @@ def _explain(options: Any) -> int:
     found = explain(named.policy, named.policy.principal, capability, context)
     if options.json:
         report.print_json(
-            {"policy": named.to_dict(), "context": context.to_dict(), **found.to_dict()}
+            {
+                "policy": named.to_dict(),
+                "context": context.to_dict(),
+                **found.to_dict(),
+                "warnings": _warnings(named, found, context),
+            }
         )
         return exits.OK
+    warnings = _warnings(named, found, context)
     verdict = found.verdict
     say_rows([(verdict.outcome.value, str(capability), verdict.message)])
     about = [*_details(verdict), ("decided by", named.source), ("for", circumstances(context))]
     for line in aligned(about):
         say(f"  {line}")
     _show_change(found)
+    for warning in warnings:
+        note(warning)
+    if warnings and verdict.outcome.value == "denied" and verdict.forbids:
+        note("requesting the parts that are permitted needs no change of the policy")
     return exits.OK
+
+
+def _warnings(named: NamedPolicy, found: Explanation, context: PolicyContext) -> list[str]:
+    """Returns what a suggested change does besides, so that nobody takes it unawares."""
+    from omnibase.core.security.capabilities import CapabilitySet
+    from omnibase.core.security.grants import UNSANDBOXED
+    from omnibase.core.security.policy import Policy
+    from omnibase.core.security.policy_lint import lint
+
+    if found.document is None:
+        return []
+    policy = named.policy
+    changed = Policy.parse(found.document, "the changed policy", policy.principal)
+    never = {one.policy for one in lint(policy) if one.code == "OBP006"}
+    off = [one.policy for one in lint(changed) if one.code == "OBP006" and one.policy not in never]
+    warnings = [f"with that change policy `{id}` never applies: it is switched off" for id in off]
+    if named.component is not None:
+        required = CapabilitySet(
+            one for one in named.component.capabilities_required if one != UNSANDBOXED
+        )
+        before = policy.decide(policy.principal, required, context).verdicts
+        after = changed.decide(policy.principal, required, context).verdicts
+        warnings += [
+            f"with that change `{new.capability}`, which {named.component.reference} requires, "
+            f"goes from {old.outcome.value} to {new.outcome.value}"
+            for old, new in zip(before, after, strict=True)
+            if old.outcome not in (new.outcome, "denied")
+            and new.capability != found.verdict.capability
+        ]
+    return warnings
 
 
 def _show_change(found: Explanation) -> None:
