@@ -1332,3 +1332,13 @@ def test_a_suggestion_that_switches_a_forbid_off_says_so(cli: Cli, report: OneCo
     assert "policy `secret` never applies: it is switched off" in said.err
     harmless = cli("explain", "report", "FILE_READ:/other")
     assert "switched off" not in harmless.err and "goes from" not in harmless.err
+
+
+def test_an_import_that_fits_several_is_refused(cli: Cli, report: OneComponent) -> None:
+    second = report.store.add(Component.new(name="report", version="2.0.0", owner="tests"))
+    Path("none.json").write_text('{"staticPolicies": {}, "templates": {}, "templateLinks": []}')
+    said = cli("import", "report", "none.json")
+    assert said.code == 2 and "`report` fits 2 components" in said.err
+    assert "`report@2.0.0`, `report@1.0.0`" in said.err
+    assert cli("import", "report@2.0.0", "none.json").code == 0
+    assert report.store.get(second.uuid).policy_version == 1

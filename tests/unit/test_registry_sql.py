@@ -173,9 +173,9 @@ class TestTheFile:
 
     def test_in_a_directory_that_others_may_write(self, registry: Registry) -> None:
         registry.path.parent.chmod(0o777)
-        self.refused(registry, C.PERMISSIONS, registry.path.parent.name)
+        self.refused(registry, C.PERMISSIONS, str(registry.path.parent))
         registry.path.parent.chmod(0o1777)
-        self.refused(registry, C.PERMISSIONS, registry.path.parent.name)
+        self.refused(registry, C.PERMISSIONS, str(registry.path.parent))
         registry.path.parent.chmod(0o755)
         assert registry.store.get(registry.one.uuid) == registry.one
 
@@ -225,6 +225,21 @@ class TestTheFile:
         assert (tmp_path / "new.db").stat().st_mode & 0o777 == 0o644
         assert store.get(made.uuid) == made
         store.close()
+
+
+def test_no_new_one_is_made_where_others_may_write(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    store = open_store(f"sqlite:///{tmp_path}/new.db")
+    with pytest.raises(RegistryError, match="is no place for a registry") as caught:
+        store.add(Component.new(name="one", version="1.0.0", owner="ann"))
+    assert caught.value.details["reason"] == "invalid"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["sqlite://db/registry.db", "sqlite://"])
+def test_a_url_that_names_no_file_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        open_store(url)
 
 
 def test_a_uri_that_names_another_file_is_refused() -> None:

@@ -54,6 +54,7 @@ def add_arguments(parser: Parser, _name: str) -> None:
 def execute(invocation: Invocation) -> int:
     """Stores the policy and prints what that changes."""
     from omnibase.cli.registry_view import in_words_of_the_command
+    from omnibase.cli.registry_write import the_one
     from omnibase.cli.stores import existing, read_policy
     from omnibase.core.registry.rehearsal import rehearse
     from omnibase.core.security.policy_lint import lint
@@ -62,7 +63,7 @@ def execute(invocation: Invocation) -> int:
     options = invocation.options
     expected = _number(options.expected_version)
     with existing(options) as store:
-        component = store.find(options.component)
+        component = the_one(store, options.component)
         named = read_policy(options.file, component.uuid)
         old, _ = policy_of(store, component)
         at = component.policy_version if expected is None else expected

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from omnibase.cli.commands import Parser
     from omnibase.core.registry import Component, RegistryStore
 
-__all__ = ["COMMANDS", "add_arguments"]
+__all__ = ["COMMANDS", "add_arguments", "the_one"]
 
 _LISTED: Final = 10
 
@@ -105,7 +105,7 @@ def _update(options: Any) -> int:
     done: list[Component] = []
 
     with stores.existing(options) as store:
-        current = _the_one(store, options.component)
+        current = the_one(store, options.component)
         wanted = edits.apply(current)
 
         def steps(store: RegistryStore) -> Component:
@@ -133,7 +133,7 @@ def _retire(options: Any) -> int:
 
     record = _on_record(options)
     with stores.existing(options) as store:
-        current = _the_one(store, options.component)
+        current = the_one(store, options.component)
 
         def steps(store: RegistryStore) -> Component:
             return store.retire(current.uuid, **record)
@@ -172,7 +172,7 @@ def _on_record(options: Any) -> dict[str, str]:
     return {"author": author_of(options), "comment": options.comment or ""}
 
 
-def _the_one(store: RegistryStore, reference: str) -> Component:
+def the_one(store: RegistryStore, reference: str) -> Component:
     """Finds the component that is to change; several that a reference fits are none."""
     from omnibase.core.registry import Constraint, Lifecycle
     from omnibase.core.registry.checks import is_uuid

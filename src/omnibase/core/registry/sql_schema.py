@@ -70,6 +70,10 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
         options["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
     try:
         engine = sqlalchemy.create_engine(parsed, hide_parameters=True, **options)
+    except ArgumentError:  # e.g. `sqlite://db/registry.db`, which names a host
+        raise ConfigurationError(
+            "the registry's URL is malformed", hint="write e.g. `sqlite:////var/lib/registry.db`"
+        ) from None
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationError(
             f"the driver {quoted(parsed.drivername)} is not installed",

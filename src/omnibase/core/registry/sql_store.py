@@ -24,7 +24,7 @@ from omnibase.core.registry.sql_schema import (
     make_engine,
     make_tables,
 )
-from omnibase.core.registry.sqlite_guard import check_file, create_file
+from omnibase.core.registry.sqlite_guard import check_directory, check_file, create_file
 from omnibase.core.registry.store import (
     MAX_POLICY_BYTES,
     MAX_SCRIPT_BYTES,
@@ -154,12 +154,20 @@ class SqlStore(ChainedStore):
         return self._made
 
     def _check_file(self, file: str, *, make: bool) -> None:
+        new = make and not os.path.lexists(file)
         try:
-            if make:
+            if new:
+                check_directory(file)
                 create_file(file)
             check_file(file)
         except Tampered as error:
-            raise error.error() from None
+            if not new:
+                raise error.error() from None
+            raise RegistryError(
+                f"`{os.path.dirname(file)}` is no place for a registry: {error.finding.message}",
+                details={"reason": "invalid"},
+                hint="keep it in a directory that its owner alone may write",
+            ) from None
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise RegistryError(

@@ -8,7 +8,7 @@ import stat
 
 from omnibase.core.registry.store import FindingCode, Tampered
 
-__all__ = ["check_file", "create_file"]
+__all__ = ["check_directory", "check_file", "create_file"]
 
 _BESIDE = ("", "-wal", "-shm", "-journal")
 
@@ -23,8 +23,7 @@ def check_file(path: str) -> None:
     Raises:
         Tampered: One of these does not hold.
     """
-    directory = os.path.dirname(path)
-    _check_owner(os.path.basename(directory) or "/", os.lstat(directory))
+    check_directory(path)
     for suffix in _BESIDE:
         name = os.path.basename(path) + suffix
         try:
@@ -38,6 +37,12 @@ def check_file(path: str) -> None:
         if status.st_nlink > 1:
             raise Tampered(name, FindingCode.LINK, "it has a second name (a hard link)")
         _check_owner(name, status)
+
+
+def check_directory(path: str) -> None:
+    """Refuses a database in a directory that others may write; see `check_file`."""
+    directory = os.path.dirname(path)
+    _check_owner(directory, os.lstat(directory))
 
 
 def _check_owner(name: str, status: os.stat_result) -> None:
