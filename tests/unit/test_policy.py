@@ -551,11 +551,11 @@ def test_contexts_that_matter() -> None:
                 DATA,
                 'permit FileRead when { resource.path like "/da*" && context.trust == "trusted" }',
             ],
-            [],
+            ["OBP011"],
         ),
         (
             [DATA, '@id("f") @reason("x") forbid FileRead when { resource.path like "/d*" }'],
-            ["OBP005"],
+            ["OBP005", "OBP011"],
         ),
         (
             [
@@ -582,6 +582,56 @@ def test_lint(texts: list[str], codes: list[str]) -> None:
     for one in found:
         assert one.to_dict()["policy"] in [rule.id for rule in policy(*texts).rules]
         assert (one.other is None) or f"`{one.other}`" in one.message
+
+
+@pytest.mark.parametrize(
+    ("attribute", "told", "wanted"),
+    [
+        ('path == "/data/secret/*"', "`*` is a plain star here", 'path like "/data/secret/*"'),
+        ('path == "/data/**"', "`*` is a plain star here", 'path like "/data/*"'),
+        ('path == "/a?/*"', "`*` is a plain star here", 'path like "/a*/*"'),
+        ('path like "/a/\\*"', "`*` is a plain star here", 'path like "/a/*"'),
+        ('path like "/a/?.csv"', "`?` is a plain question mark here", 'path like "/a/*.csv"'),
+        ('path like "/a/?/*"', "cedar has no wildcard for one character", 'path like "/a/*/*"'),
+        ('name == "m/*"', "`*` is a plain star here", 'name like "m/*"'),
+    ],
+)
+def test_a_star_that_is_no_wildcard(attribute: str, told: str, wanted: str) -> None:
+    entity = "FileRead" if attribute.startswith("path") else "ArtifactRead"
+    text = f'@reason("x") forbid {entity} when {{ resource.{attribute} }}'
+    (found,) = lint(policy(text))
+    assert found.code == "OBP010" and told in found.message
+    assert f"write `resource.{wanted}`" in found.message
+    assert lint(policy(f'@lint_ignore("OBP010") {text}')) == ()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_found"),
+    [
+        ("/data*", True),
+        ("/data/set1*", True),
+        ("/home/*/.ssh*", True),
+        ("*/data*", True),
+        ("/data/*", False),
+        ("/data/*.csv", False),
+        ("/data/report-*", False),
+        ("/data/2024_*", False),
+        ("/var/log/app.log*", False),
+        ("/data/*old*", False),
+        ("*old*", False),
+        ("/a/\\*x", False),
+    ],
+)
+def test_a_name_that_may_go_on(pattern: str, is_found: bool) -> None:
+    silent = '@lint_ignore("OBP010")'
+    text = f'forbid FileRead when {{ resource.path like "{pattern}" }}'
+    found = lint(policy(f'@reason("x") {silent} {text}'))
+    assert [one.code for one in found] == ["OBP011"] * is_found
+    for one in found:
+        start = pattern[:-1]
+        assert f"`{pattern}` is also for `{start}-old`" in one.message
+        assert f'write `resource.path like "{start}/*"`' in one.message
+    assert lint(policy(f'@reason("x") @lint_ignore("OBP011, OBP010") {text}')) == ()
 
 
 def test_lint_says_what_it_left_open(monkeypatch: pytest.MonkeyPatch) -> None:

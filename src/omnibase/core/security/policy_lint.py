@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from omnibase.core.security.capabilities import CapabilityType
 from omnibase.core.security.conditions import (
     Condition,
+    Glob,
     Test,
     all_of,
     any_of,
@@ -17,6 +19,7 @@ from omnibase.core.security.conditions import (
 )
 from omnibase.core.security.containment import Meter, Undecided, attributes_of, find
 from omnibase.core.security.path_patterns import PathPattern
+from omnibase.core.security.patterns import quoted
 from omnibase.core.security.policy import Policy
 from omnibase.core.security.policy_diff import relevant_contexts
 from omnibase.core.security.policy_document import Rule
@@ -109,8 +112,8 @@ class _Linter:
             code = "OBP007"
         if code is not None:
             yield _finding(code, rule)
-        if any(_is_plain(test) for test in comparisons(rule.condition)):
-            yield _finding("OBP010", rule)
+        told = dict(filter(None, map(_wildcard_fault, comparisons(rule.condition))))
+        yield from (_finding(code, rule, message=told[code]) for code in sorted(told))
         if not self.contexts:
             return
         try:
@@ -176,13 +179,39 @@ class _Linter:
         return True
 
 
-def _is_plain(test: Test) -> bool:
-    """Whether a comparison has a star or question mark that only looks like a wildcard."""
-    if test.attribute not in ("path", "name", "host"):
+def _wildcard_fault(test: Test) -> tuple[str, str] | None:
+    """Says what a comparison's stars and question marks look like, and are not."""
+    if test.attribute not in ("path", "name", "host") or not isinstance(test.value, str | tuple):
+        return None
+    parts = test.value if isinstance(test.value, tuple) else (test.value,)
+    signs = "*?" if test.operator == "==" else "?"
+    sign = next((sign for sign in signs if any(sign in part for part in parts if part)), None)
+    if sign is not None:
+        kind, more = {
+            "*": ("star", ""),
+            "?": ("question mark", ", which is more: cedar has no wildcard for one character"),
+        }[sign]
+        glob = re.sub(r"[*?]+", "*", "".join("*" if part is None else part for part in parts))
+        wanted = quoted(f'resource.{test.attribute} like "{glob}"')
+        message = f"`{sign}` is a plain {kind} here: as a wildcard, write {wanted}"
+        return "OBP010", message + more
+    if test.attribute == "path" and _is_cut_off(parts):
+        start = "".join("*" if part is None else part for part in parts[:-1])
+        wanted = quoted(f'resource.path like "{start}/*"')
+        return "OBP011", (
+            f"{quoted(start + '*')} is also for {quoted(start + '-old')}: "
+            f"for all below {quoted(start)} write {wanted}"
+        )
+    return None
+
+
+def _is_cut_off(parts: Glob) -> bool:
+    """Says whether a pattern ends in a whole name, as it seems, and a star."""
+    if len(parts) < 2 or parts[-1] is not None:
         return False
-    if test.operator == "like":
-        return any("?" in part for part in test.value if part)  # type: ignore[union-attr]
-    return any(sign in str(test.value) for sign in "*?")
+    # What ends in a sign, such as `report-*`, or is a file's name is meant to go on.
+    _, slash, name = str(parts[-2]).rpartition("/")
+    return bool(slash) and name[-1:].isalnum() and "." not in name[1:]
 
 
 def _holds(rule: Rule, condition: Condition, concrete: str) -> bool:
@@ -190,8 +219,10 @@ def _holds(rule: Rule, condition: Condition, concrete: str) -> bool:
     return evaluate(condition, lambda test: test.holds(actual[test.attribute]))
 
 
-def _finding(code: str, rule: Rule, other: Rule | None = None) -> LintFinding:
-    message = LINT_CODES[code] + (f": see `{other.id}`" if other else "")
+def _finding(
+    code: str, rule: Rule, other: Rule | None = None, *, message: str | None = None
+) -> LintFinding:
+    message = message or LINT_CODES[code] + (f": see `{other.id}`" if other else "")
     return LintFinding(
         code=code, policy=rule.id, message=message, other=other.id if other else None
     )

@@ -82,6 +82,7 @@ LINT_CODES: Mapping[str, str] = MappingProxyType(
         "OBP008": "permit for every name or size, or for a secret at any host or none",
         "OBP009": "too complex to be checked whole, from this policy on",
         "OBP010": "`*` or `?` that is a plain character: only `*` in `like` is a wildcard",
+        "OBP011": "`like` that ends within a name: also for names that go on",
     }
 )
 """What `lint` finds; the annotation ``lint_ignore`` lists codes to be silent about."""
