@@ -359,15 +359,15 @@ HEAD = "permit(principal, action, resource) when { "
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("permit(", "it is not cedar"),
+        ("permit();", "it is not cedar"),
         ("permit(principal, action, resource);", "policy `policy0`"),
-        ('permit(principal, action, resource) when { "x };', "line 1: a text does not end"),
+        ('permit(principal, action, resource) when { "x };', "line 1, column 49: a text does not end"),
         (f"{HEAD}{'(' * 60}true{')' * 60} }};", "nested too deeply"),
         (f"{HEAD}{'[' * 2000}", "nested too deeply"),
         (f"{HEAD}{'true||' * 1000}true }};", "the policy is too long"),
         (f"{HEAD}{'!' * 2000}true }};", "the policy is too long"),
         (f"{HEAD}context{'.a' * 2} == 1 }};", "an attribute has no attributes of its own"),
-        (f"{HEAD}resource.isEmpty() }};", "a call of a method is not allowed"),
+        (f"{HEAD}resource.isEmpty() }};", "a call of the method `isEmpty` is not allowed"),
         (f"{HEAD}context . a . b == 1 }};", "an attribute has no attributes of its own"),
         (f"{HEAD}resource has {'a.' * 200}a }};", "`has` is not allowed"),
         (f"{HEAD}if true then true else true }};", "`if` is not allowed"),
@@ -380,7 +380,7 @@ HEAD = "permit(principal, action, resource) when { "
         ("// a comment\n\n" + ";" * 2001, "too many policies"),
         ("x" * ((1 << 20) + 1), "larger than"),
         ('@id("a") permit(principal, action, resource);' * 2, "two policies have the id `a`"),
-        ("permit(principal == ?principal, action, resource);", "`$.templates`"),
+        ("permit(principal == ?principal, action, resource);", "a template is not allowed"),
     ],
 )
 def test_bad_text_is_refused_and_never_ends_the_process(text: str, said: str) -> None:
@@ -388,3 +388,15 @@ def test_bad_text_is_refused_and_never_ends_the_process(text: str, said: str) ->
         Policy.from_cedar(text, "t.cedar", COMPONENT)
     assert said in caught.value.message and "`t.cedar`" in caught.value.message
     assert caught.value.hint
+
+
+def test_without_a_component_in_mind_any_other_is_refused_with_where_to_find_it() -> None:
+    with pytest.raises(PolicyError, match="principal") as caught:
+        Policy.parse(json.dumps(base()).encode(), "p", UUID(int=0))
+    assert "omnibase registry show" in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_path_that_ends_with_a_slash_is_refused_with_the_pattern_for_all_below() -> None:
+    with pytest.raises(PolicyError, match="nothing is equal to it") as caught:
+        parse(base(body=equal("path", "/data/")))
+    assert 'like "/data/*"' in f"{caught.value.message} {caught.value.hint}"
