@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -403,6 +404,27 @@ def test_two_stores_see_each_others_writes(location: str, store: RegistryStore) 
     changed = store.update(replace(added, description="new"))
     assert other.find("report") == changed
     other.close()
+
+
+def test_threads_share_a_store(store: RegistryStore) -> None:
+    shared = store.add(component("shared", description="0"))
+
+    def bump(times: int) -> None:
+        while times:
+            current = store.get(shared.uuid)
+            try:
+                store.update(replace(current, description=str(int(current.description) + 1)))
+            except RegistryError as error:
+                if error.details["reason"] != "conflict":
+                    raise
+            else:
+                times -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(bump, 5) for _ in range(4)]:
+            future.result(timeout=120)
+    assert store.get(shared.uuid).description == "20"
+    assert len(store.history(shared.uuid)) == 21
 
 
 def worker(location: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
