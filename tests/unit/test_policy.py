@@ -186,6 +186,10 @@ def test_a_mask_that_would_hide_another_grant_is_refused() -> None:
         "FILE_WRITE:/data/**": Outcome.MASKED,
         "MEMORY:5B": Outcome.GRANTED,
     }
+    assert decide("FILE_WRITE:/data/**", "FILE_READ:/data/conf*") == {
+        "FILE_READ:/data/conf*": Outcome.GRANTED,  # not what is in `/data/conf`
+        "FILE_WRITE:/data/**": Outcome.MASKED,
+    }
 
 
 def test_a_clash_that_stays_open_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
