@@ -361,7 +361,10 @@ HEAD = "permit(principal, action, resource) when { "
     [
         ("permit();", "it is not cedar"),
         ("permit(principal, action, resource);", "policy `policy0`"),
-        ('permit(principal, action, resource) when { "x };', "line 1, column 49: a text does not end"),
+        (
+            'permit(principal, action, resource) when { "x };',
+            "line 1, column 44: a text does not end",
+        ),
         (f"{HEAD}{'(' * 60}true{')' * 60} }};", "nested too deeply"),
         (f"{HEAD}{'[' * 2000}", "nested too deeply"),
         (f"{HEAD}{'true||' * 1000}true }};", "the policy is too long"),

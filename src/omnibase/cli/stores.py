@@ -198,6 +198,7 @@ def read_policy(path: str, principal: UUID | None = None) -> NamedPolicy:
         PolicyError: It is no policy that is accepted.
     """
     from omnibase.core.security.policy import Policy
+    from omnibase.core.security.policy_refusals import in_cedar
     from omnibase.core.security.policy_schema import MAX_POLICY_FILE_BYTES
     from omnibase.core.security.policy_text import json_of
 
@@ -209,12 +210,16 @@ def read_policy(path: str, principal: UUID | None = None) -> NamedPolicy:
             '"templateLinks": []}`',
         )
     try:
-        if _is_json(path, document):
-            policy = Policy.parse(document, path, principal or _principal_of(path, document))
-        else:
-            text = _text(path, document)
+        text = None if _is_json(path, document) else _text(path, document)
+        if text is not None:
             document = json_of(text, path)
-            policy = Policy.from_cedar(text, path, principal or _principal_of(path, document))
+        principal = principal or _principal_of(path, document)
+        try:
+            policy = Policy.parse(document, path, principal)
+        except PolicyError as error:
+            if text is None:
+                raise
+            raise in_cedar(error, document, text, path, principal) from None
     except PolicyError as error:
         # What a person named is a file like others; only what the registry holds is an alarm.
         details = {**error.details, "reason": "invalid"}

@@ -260,7 +260,7 @@ def _read_expression(value: object, reader: _Reader) -> Condition:
     if reader.operators[0] > MAX_OPERATORS:
         reader.refuse(
             "the conditions are too long",
-            f"{MAX_OPERATORS} operators and comparisons; split the policy into several",
+            f"at most {MAX_OPERATORS} operators and comparisons; split the policy into several",
         )
     names = ", ".join(f"`{name}`" for name in OPERATORS)
     if not isinstance(value, dict) or len(value) != 1:

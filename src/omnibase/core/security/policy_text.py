@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, NoReturn
+from typing import Any
 
 from omnibase.core.security.capabilities import Capability
 from omnibase.core.security.conditions import (
@@ -16,16 +16,12 @@ from omnibase.core.security.conditions import (
     all_of,
     negate,
 )
-from omnibase.core.security.globs import quoted_path
 from omnibase.core.security.host_patterns import HostPattern
 from omnibase.core.security.name_patterns import SecretPattern, SizePattern
 from omnibase.core.security.patterns import quoted
-from omnibase.core.security.policy_schema import (
-    ENTITY_OF,
-    MAX_POLICIES,
-    MAX_POLICY_FILE_BYTES,
-)
-from omnibase.errors import PolicyError
+from omnibase.core.security.policy_lexer import check_text, refusal, statements
+from omnibase.core.security.policy_schema import ENTITY_OF, MAX_POLICY_FILE_BYTES
+from omnibase.core.security.policy_syntax import syntax_error
 
 __all__ = [
     "condition_of",
@@ -36,21 +32,6 @@ __all__ = [
     "written",
 ]
 
-# Cedar's parser recurses and has no bound of its own: some sixty brackets in each other, or
-# five hundred operators in a row, end the process in a thread with half a MiB of stack.
-MAX_NESTING = 16
-MAX_SIGNS = 256
-MAX_LEXEMES = 2000
-_SIGNS = frozenset(
-    {"&&", "||", "!", "==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "::", "when", "unless"}
-)
-
-# What the subset has not, refused before Cedar reads it: an attribute of an attribute takes
-# Cedar's parser time and memory that grow with the square of the chain.
-_NOT_IN_SUBSET = frozenset({"has", "if", "then", "else", "in", "contains", "template"})
-
-_LEXEME = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n\r]*|\s+|\w+|&&|\|\||[<>=!]=|::|.', re.DOTALL)
-
 
 def json_of(text: str, source: str) -> bytes:
     """Turns Cedar's own syntax into the JSON form; an ``@id`` becomes the key.
@@ -60,30 +41,33 @@ def json_of(text: str, source: str) -> bytes:
     """
     import cedarpy
 
-    _check_text(text, source)
+    check_text(text, source)
     try:
         parsed = json.loads(cedarpy.policies_to_json_str(text))
         document = {
-            "staticPolicies": _by_id(parsed["staticPolicies"], source),
+            "staticPolicies": _by_id(parsed["staticPolicies"], text, source),
             "templates": parsed["templates"],
             "templateLinks": parsed["templateLinks"],
         }
         return written(document)
     except ValueError as error:
-        _refuse(source, f"it is not cedar: {str(error)[:200]}", "see the cedar policy grammar")
+        raise syntax_error(text, source, str(error)) from None
     except RecursionError:
-        _refuse(source, "a condition is nested too deeply", "split the policy into several")
+        raise refusal(
+            source, "a condition is nested too deeply", "split the policy into several"
+        ) from None
 
 
-def _by_id(found: dict[str, Any], source: str) -> dict[str, Any]:
+def _by_id(found: dict[str, Any], text: str, source: str) -> dict[str, Any]:
     policies: dict[str, Any] = {}
     # Cedar names them `policy0`, `policy1`, … in the text's order, and sorts by name.
-    for key in sorted(found, key=lambda key: int(key[len("policy") :])):
+    for i, key in enumerate(sorted(found, key=lambda key: int(key[len("policy") :]))):
         policy = found[key]
         annotations = policy.get("annotations", {})
         id = annotations.pop("id", None) or key
         if id in policies:
-            _refuse(source, f"two policies have the id {quoted(id)}", "give each its own `@id`")
+            fault, at = f"two policies have the id {quoted(id)}", statements(text)[i][0].offset
+            raise refusal(source, fault, "give each its own `@id`", text=text, at=at)
         if not annotations:
             policy.pop("annotations", None)
         for clause in policy["conditions"]:
@@ -115,61 +99,6 @@ def text_of(document: dict[str, Any]) -> str:
         text = cedarpy.policies_from_json_str(json.dumps(one))
         texts.append(cedarpy.format_policies(text, line_width=100).strip() + "\n")
     return "\n".join(texts)
-
-
-def _refuse(source: str, message: str, hint: str) -> NoReturn:
-    raise PolicyError(
-        f"{quoted_path(source)}: {message}",
-        details={"source": quoted_path(source)[1:-1]},
-        hint=hint,
-    ) from None
-
-
-def _check_text(text: str, source: str) -> None:
-    """Refuses a text that would exhaust the stack of Cedar's parser."""
-    if len(text.encode("utf-8", "replace")) > MAX_POLICY_FILE_BYTES:
-        _refuse(source, f"it is larger than {MAX_POLICY_FILE_BYTES} bytes", "make it shorter")
-
-    def refuse(fault: str, hint: str) -> NoReturn:
-        _refuse(source, f"line {text.count(chr(10), 0, found.start()) + 1}: {fault}", hint)
-
-    depth = count = signs = statements = dots = 0
-    before = ""
-    for found in _LEXEME.finditer(text):
-        lexeme = found.group()
-        if lexeme.isspace() or lexeme.startswith("//"):
-            continue
-        if lexeme in _NOT_IN_SUBSET:
-            refuse(f"`{lexeme}` is not allowed", "see docs/security/policies.md for what is")
-        # One dot between two names, as in `resource.path`: `a.b.c` is two without a sign between.
-        if not lexeme.isidentifier() and lexeme != "(":
-            dots = dots + 1 if lexeme == "." else 0
-        if lexeme == "(" and dots and before.isidentifier():
-            refuse("a call of a method is not allowed", "see docs/security/policies.md for what is")
-        before = lexeme
-        if dots > 1:
-            refuse(
-                "an attribute has no attributes of its own",
-                "write e.g. `resource.path` or `context.trust`",
-            )
-        if lexeme == '"':
-            refuse("a text does not end", "close the quotes")
-        count, signs = count + 1, signs + (lexeme in _SIGNS)
-        if count > MAX_LEXEMES or signs > MAX_SIGNS:
-            refuse(
-                "the policy is too long",
-                f"split it; at most {MAX_LEXEMES} words and signs, {MAX_SIGNS} of them operators",
-            )
-        if lexeme in "([{":
-            depth += 1
-            if depth > MAX_NESTING:
-                refuse("it is nested too deeply", f"at most {MAX_NESTING} brackets in each other")
-        elif lexeme in ")]}":
-            depth -= 1
-        elif lexeme == ";":
-            count, signs, statements = 0, 0, statements + 1
-            if statements > MAX_POLICIES:
-                refuse("there are too many policies", f"at most {MAX_POLICIES}")
 
 
 def _tidy(body: Any) -> Any:
