@@ -78,6 +78,8 @@ def test_no_command_is_wrong_usage() -> None:
         (RegistryError("x"), 2),
         (CapabilityDenied("x"), 120),
         (PolicyError("x"), 120),
+        (PolicyError("x", details={"reason": "tampered"}), 120),
+        (PolicyError("x", details={"reason": "invalid"}), 2),
         (SecretAccessError("x"), 120),
         (ExternalCommandError("x"), 120),
         (SandboxViolationError("x"), 121),
