@@ -30,8 +30,7 @@ __all__ = ["add_arguments", "execute"]
 
 _VALIDATE_EPILOG: Final = """\
 A file is Cedar's JSON form (*.json) or Cedar's own syntax (*.cedar). All files are
-tried; the exit code is that of the first that is refused: 120 if its content is, 2
-if it cannot be read.
+tried; the exit code is 2 if one is refused or cannot be read.
 
 examples:
   omnibase policy validate report.cedar.json
