@@ -504,7 +504,14 @@ class Run:
                 details={"exit_code": result.exit_code},
                 hint="something outside ended it, or the Sentry crashed",
             )
-        return self._egress_fault()
+        fault = self._egress_fault()
+        if fault is None and trace.agent_failed:
+            fault = SandboxError(
+                "the sandbox's agent failed before the script had ended",
+                details={"exit_code": result.exit_code},
+                hint="its reason is in the result's stderr",
+            )
+        return fault
 
 
 def _resolve(path: str) -> str:

@@ -184,13 +184,17 @@ def _watch_lifeline() -> None:
 
 
 def _tell_if_full() -> None:
-    """Opens a name that is not there: the trace carries it, and only PID 1 can send it."""
     status = os.statvfs("/tmp")
     if status.f_bavail * status.f_frsize < 4096:  # within a page, by which a tmpfs grows
-        try:
-            os.close(os.open("/.disk-full", os.O_RDONLY))
-        except OSError:
-            pass
+        _tell("/.disk-full")
+
+
+def _tell(sign: str) -> None:
+    """Opens a name that is not there: the trace carries it, and only PID 1 can send it."""
+    try:
+        os.close(os.open(sign, os.O_RDONLY))
+    except OSError:
+        pass
 
 
 def _sibling(name: str):  # type: ignore[no-untyped-def]
@@ -266,10 +270,12 @@ class _Courtesy:
                 host = host.decode("ascii", "replace")
             if not isinstance(host, str) or host == "localhost" or not host.strip("0123456789.:"):
                 return
+            if len(host) > 255:
+                return  # no name; and if it were cut, a secret in it would go unseen
             self.peer = f"{host}:{port if isinstance(port, int) else _port(port)}"
             self.busy = True
             try:
-                os.close(os.open("/.lookup/" + self.peer[:300], os.O_RDONLY))
+                os.close(os.open("/.lookup/" + self.peer, os.O_RDONLY))
             except (OSError, ValueError):
                 pass  # it always fails: the attempt itself is the message to the trace
             finally:
@@ -410,4 +416,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException:
+        if os.getpid() == 1:  # not the script's own end
+            _tell("/.agent-failed")
+        raise
