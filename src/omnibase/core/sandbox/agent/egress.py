@@ -17,7 +17,7 @@ import select
 
 import dns  # type: ignore[import-not-found]
 
-VERSION, MAX_PAYLOAD, WINDOW = 1, 262144, 524288
+VERSION, MAX_PAYLOAD, WINDOW = 1, 524288, 1048576
 READY, OPEN, OPENED, REFUSED, DATA, END, RESET, CREDIT, LOOKUP, ASSIGNED = range(1, 11)
 HEADER = struct.Struct("<BBHI")
 
@@ -103,7 +103,6 @@ class Egress:
         os.set_blocking(self.channel, False)
         self.epoll.register(self.channel, _IN)
         self.epoll.register(self.wake_reader, _IN)
-        self.channel_epoll.register(self.channel, _IN | _OUT)
         inet, inet6 = sockets.AF_INET, sockets.AF_INET6
         add_address(inet, sockets.inet_aton(NAMESERVER), 32)
         add_address(inet, sockets.inet_aton(POOL), POOL_BITS)
@@ -213,6 +212,8 @@ class Egress:
                 return
             except BlockingIOError:
                 pass
+        if not self.queue:
+            self.channel_epoll.register(self.channel, _IN | _OUT)
         self.queue.append(bytes(frame))
 
     def flush(self) -> None:
@@ -224,6 +225,9 @@ class Egress:
         except BlockingIOError:
             pass
         del self.queue[:sent]
+        if not self.queue:
+            # Polled for room without need, it would wake at each frame that the host takes.
+            self.channel_epoll.unregister(self.channel)
 
     def read_channel(self) -> None:
         for _ in range(_BATCH):

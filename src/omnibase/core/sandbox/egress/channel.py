@@ -12,7 +12,7 @@ from omnibase.core.sandbox.egress import wire
 __all__ = ["Channel"]
 
 _SO_SNDBUFFORCE: Final = 32  # socket(7)
-_BUFFER_BYTES: Final = 1 << 20
+_BUFFER_BYTES: Final = 1 << 21
 _MAX_QUEUED: Final = 256
 
 

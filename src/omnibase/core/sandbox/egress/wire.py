@@ -42,7 +42,7 @@ __all__ = [
 
 VERSION: Final = 1
 HEADER: Final = struct.Struct("<BBHI")
-MAX_PAYLOAD: Final = 262144
+MAX_PAYLOAD: Final = 524288
 MAX_FRAME: Final = HEADER.size + MAX_PAYLOAD
 MAX_HOST: Final = 255
 WINDOW: Final = 2 * MAX_PAYLOAD
