@@ -40,3 +40,12 @@ with contextlib.suppress(FileNotFoundError):
     open("/tmp/settings.ini")
 shutil.rmtree("/tmp/copy")
 """).assert_clean()
+
+
+def test_the_agents_modules_are_not_the_scripts(sandbox: SandboxFixture) -> None:
+    outcome = sandbox.source(
+        b"import importlib.util as util\n"
+        b"print([n for n in ('script', 'vault', 'egress', 'dns', 'init') if util.find_spec(n)])\n"
+    )
+
+    assert outcome.stdout == "[]\n"
