@@ -45,7 +45,8 @@ shutil.rmtree("/tmp/copy")
 def test_the_agents_modules_are_not_the_scripts(sandbox: SandboxFixture) -> None:
     outcome = sandbox.source(
         b"import importlib.util as util\n"
-        b"print([n for n in ('script', 'vault', 'egress', 'dns', 'init') if util.find_spec(n)])\n"
+        b"found = [util.find_spec(n) for n in ('script', 'vault', 'egress', 'dns', 'init')]\n"
+        b"print([spec.origin for spec in found if spec])\n"
     )
 
-    assert outcome.stdout == "[]\n"
+    assert outcome.stdout == "['/run/script/script.py']\n"  # its own
