@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Final
 from omnibase.core.sandbox import _runsc, bundle, covers, resolving, staging
 from omnibase.core.sandbox.cgroup import Cgroup, CgroupStats
 from omnibase.core.sandbox.egress.layout import Layout
-from omnibase.core.sandbox.egress.reports import Assigned, Denied, Report
+from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed, Report
 from omnibase.core.sandbox.monitor.reads import SECRETS
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Granted, Judge, Violation
-from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
+from omnibase.core.sandbox.result import LimitKind, RunResult, Unreached, Usage
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Output, Pipes
@@ -42,6 +42,7 @@ _POLL_SECONDS: Final = 0.1
 _UNWATCHED_SECONDS: Final = 1.0
 _COMPLAINT_BYTES: Final = 600
 _PIPE_CHUNK: Final = 65536
+_MAX_UNREACHED: Final = 100
 # Sentry and gofer threads, and two host tasks for each of the guest's.
 _HOST_TASKS: Final = 256
 
@@ -75,6 +76,7 @@ class Run:
         self._sent = False
         self._process: _runsc.Process | None = None
         self._broker: Broker | None = None
+        self._unreached: dict[tuple[str, str], int] = {}
         self._complaint = b""
 
     def expire(self) -> None:
@@ -338,6 +340,10 @@ class Run:
             else:
                 # A name that a wildcard covers is the script's choice.
                 target = self._scrubber.text(report.target)
+                if isinstance(report, Failed):
+                    key = target, report.reason
+                    if key in self._unreached or len(self._unreached) < _MAX_UNREACHED:
+                        self._unreached[key] = self._unreached.get(key, 0) + 1
                 self._observer.on_egress(replace(report, target=target))
 
     def _egress_fault(self) -> SandboxError | None:
@@ -467,6 +473,10 @@ class Run:
             stdout=self._output.kept("stdout"),
             stderr=self._output.kept("stderr"),
             violations=trace.ledger.violations(),
+            unreached=tuple(
+                Unreached(target=target, reason=reason, count=count)
+                for (target, reason), count in self._unreached.items()
+            ),
             usage=Usage(
                 cpu_seconds=stats.cpu_seconds,
                 peak_memory_bytes=stats.peak_memory_bytes,

@@ -102,7 +102,7 @@ class Judge:
         # puts something else in its place. ``path → is directory``.
         self._covered = dict(covered or {})
         self._lookups: dict[int, str] = {}
-        self._refused_ports: dict[int, Attempt] = {}
+        self._refused: dict[tuple[str, int], Attempt] = {}
         self._bound_ports: set[int] = self._network.loopback_ports()
         self._unnamed: dict[tuple[str, int], Attempt] = {}
         self._any_port_bound = False
@@ -135,8 +135,8 @@ class Judge:
         """
         found = self._tally.attempts()
         if not self._any_port_bound:
-            refused = self._refused_ports.items()
-            found += [attempt for port, attempt in refused if port not in self._bound_ports]
+            refused = self._refused.items()
+            found += [attempt for (_, port), attempt in refused if port not in self._bound_ports]
         for (host, port), attempt in self._unnamed.items():
             if not self._network.serves(host, port):
                 endpoint = _endpoint(self._network.name_of(host), port)
@@ -284,8 +284,8 @@ class Judge:
         if ipaddress.ip_address(host).is_loopback or host in ("0.0.0.0", "::"):
             # In progress: the refusal comes later, where no trace point is.
             told = message.errno in (errors.ECONNREFUSED, errors.EINPROGRESS)
-            if told and len(self._refused_ports) < 1024:
-                self._refused_ports.setdefault(port, attempt)
+            if told and len(self._refused) < 1024:
+                self._refused.setdefault((host, port), attempt)
             return None
         return attempt
 
