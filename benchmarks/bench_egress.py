@@ -2,8 +2,9 @@
 
 python -m benchmarks.bench_egress [--rounds N] [--megabytes N]
 
-It prints JSON: way → seconds and MiB/s, the medians of the rounds. One client script, run in turns on the host, in gVisor with the host's network
-(which is no sandbox for a network), and in OmniBase with a grant.
+It prints JSON: way → seconds and MiB/s, the medians of the rounds. One client
+script, run in turns on the host, in gVisor with the host's network (which is no
+sandbox for a network), and in OmniBase with a grant.
 """
 
 from __future__ import annotations

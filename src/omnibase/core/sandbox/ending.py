@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from omnibase.core.sandbox.cgroup import CgroupStats
 from omnibase.core.sandbox.monitor.server import TraceServer
-from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
+from omnibase.core.sandbox.result import LimitKind, RunResult, Unreached, Usage
 from omnibase.core.sandbox.runner import Ended
 from omnibase.core.sandbox.streams import Output
 from omnibase.errors import SandboxError, SandboxStartError
@@ -29,6 +29,7 @@ def conclude(
     egress_fault: Callable[[], SandboxError | None],
     wall_seconds: float,
     scratch_bytes: int,
+    unreached: Mapping[tuple[str, str], int],
 ) -> Ended:
     """Returns how the run ended.
 
@@ -44,6 +45,7 @@ def conclude(
         egress_fault: Says what is wrong with the run's network.
         wall_seconds: From its start.
         scratch_bytes: Highest use of ``/tmp``.
+        unreached: How often what granted target was not reached, and why.
     """
     if stats.oom_kills and cause == "exit" and trace.agent_status is None:
         cause = "memory"
@@ -57,6 +59,10 @@ def conclude(
         stdout=output.kept("stdout"),
         stderr=output.kept("stderr"),
         violations=trace.ledger.violations(),
+        unreached=tuple(
+            Unreached(target=target, reason=reason, count=count)
+            for (target, reason), count in unreached.items()
+        ),
         usage=Usage(
             cpu_seconds=stats.cpu_seconds,
             peak_memory_bytes=stats.peak_memory_bytes,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup
-from omnibase.core.sandbox.egress.reports import Assigned, Denied, Report
+from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed, Report
 from omnibase.core.sandbox.ending import conclude
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Violation
@@ -41,6 +41,7 @@ _POLL_SECONDS: Final = 0.1
 _UNWATCHED_SECONDS: Final = 1.0
 _COMPLAINT_BYTES: Final = 600
 _PIPE_CHUNK: Final = 65536
+_MAX_UNREACHED: Final = 100
 # Sentry and gofer threads, and two host tasks for each of the guest's.
 _HOST_TASKS: Final = 256
 
@@ -73,6 +74,7 @@ class Run:
         self._sent = False
         self._process: _runsc.Process | None = None
         self._broker: Broker | None = None
+        self._unreached: dict[tuple[str, str], int] = {}
         self._complaint = b""
 
     def expire(self) -> None:
@@ -163,6 +165,7 @@ class Run:
                 egress_fault=self._egress_fault,
                 wall_seconds=time.monotonic() - self._began,
                 scratch_bytes=self._scratch.peak_bytes,
+                unreached=self._unreached,
             )
 
     def _start(self, path: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
@@ -270,6 +273,10 @@ class Run:
             else:
                 # A name that a wildcard covers is the script's choice.
                 target = self._scrubber.text(report.target)
+                if isinstance(report, Failed):
+                    key = target, report.reason
+                    if key in self._unreached or len(self._unreached) < _MAX_UNREACHED:
+                        self._unreached[key] = self._unreached.get(key, 0) + 1
                 self._observer.on_egress(replace(report, target=target))
 
     def _egress_fault(self) -> SandboxError | None:
