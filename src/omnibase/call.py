@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from omnibase.backend import backend, compile_grants
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
+from omnibase.core.packages.lock import Lock
 from omnibase.core.sandbox import compile, record
 from omnibase.core.sandbox.image import Image
 from omnibase.core.sandbox.result import ComponentRun, RunResult
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
-from omnibase.core.sandbox.spec import Mask
+from omnibase.core.sandbox.spec import Attachment, Mask, SandboxSpec
 from omnibase.core.secrets import fetch
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import (
@@ -26,7 +27,7 @@ from omnibase.errors import (
 )
 from omnibase.inputs import Secrets, is_argument, store_of
 
-__all__ = ["Authority", "Call", "OnOutput", "Options", "Plan", "in_thread", "perform"]
+__all__ = ["Authority", "Call", "Extras", "OnOutput", "Options", "Plan", "in_thread", "perform"]
 
 OnOutput = Callable[[str, bytes], None]
 
@@ -45,6 +46,41 @@ class Plan:
     request: RunRequest
     enforcement: Mapping[str, str]
     problems: Mapping[str, OmniBaseError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What a run comes with, besides what it is granted.
+
+    Attributes:
+        attached: Directories of OmniBase's own.
+        imports: Guest directories that the script may import from.
+        lock: What the attached packages are, if they are a layer.
+        probes: Paths that they look for, and may miss.
+    """
+
+    attached: tuple[Attachment, ...] = ()
+    imports: tuple[str, ...] = ()
+    lock: Lock | None = None
+    probes: frozenset[str] = frozenset()
+
+    def on(self, spec: SandboxSpec) -> SandboxSpec:
+        """Returns a spec with them."""
+        if self == Extras():
+            return spec
+        return replace(
+            spec,
+            attached=self.attached,
+            imports=self.imports,
+            layer=None if self.lock is None else self.lock.digest,
+            watch=replace(spec.watch, probes=spec.watch.probes | self.probes),
+        )
+
+    def started(self) -> tuple[events.Payload, ...]:
+        """Returns what the start of a run with them says."""
+        if self.lock is None:
+            return ()
+        return (events.LayerAttached(lock_digest=self.lock.digest, packages=self.lock.pins()),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +185,7 @@ class Call:
         grants: CapabilitySet,
         options: Options,
         authority: Authority | None = None,
+        extras: Extras | None = None,
     ) -> None:
         check_argument(name)
         self._name = name
@@ -156,6 +193,7 @@ class Call:
         self._grants = grants
         self._options = options
         self._authority = authority or Authority()
+        self._extras = extras or Extras()
 
     def plan(self) -> Plan:
         """Returns what `execute` would do."""
@@ -179,6 +217,7 @@ class Call:
             started = record.sandbox_start(
                 request, runner.platform, runner.runtime.version, self._enforcement()
             )
+            started = (*self._extras.started(), *started)
             return perform(
                 runner, request, started, self._options, emitter, cancel, self._authority
             )
@@ -190,11 +229,11 @@ class Call:
     def _request(self, root: Image) -> RunRequest:
         options, authority = self._options, self._authority
         return RunRequest(
-            spec=compile_grants(
+            spec=self._extras.on(compile_grants(
                 self._grants, options.context, root, options.env,
                 masks=authority.masks, registry=authority.registry,
                 hidden=options.secrets.areas,
-            ),
+            )),
             script=self._source,
             name=self._name,
             argv=options.args,

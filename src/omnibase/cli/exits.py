@@ -10,6 +10,7 @@ from omnibase.errors import (
     ConfigurationError,
     ExternalCommandError,
     OmniBaseError,
+    PackageError,
     PolicyError,
     RegistryError,
     ResourceLimitExceeded,
@@ -67,17 +68,22 @@ _CODES: Final[tuple[tuple[type[OmniBaseError], int], ...]] = (
     (CapabilityError, USAGE),
     (ConfigurationError, USAGE),
     (RegistryError, USAGE),
+    (PackageError, USAGE),
 )
 
 
 _REASONS: Final = {
     "tampered": DENIED, "invalid": USAGE, "busy": FAILED, "unavailable": FAILED,
+    "hash": DENIED, "hostile": DENIED, "source": DENIED, "unreachable": FAILED, "failed": FAILED,
 }  # fmt: skip
 
 
 def for_error(error: OmniBaseError) -> int:
     """Returns the exit code of a command that ends with this error."""
-    if isinstance(error, RegistryError | PolicyError) and error.details.get("reason") in _REASONS:
+    if (
+        isinstance(error, RegistryError | PolicyError | PackageError)
+        and error.details.get("reason") in _REASONS
+    ):
         return _REASONS[error.details["reason"]]
     return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
 

@@ -176,7 +176,8 @@ def job_message(
     granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts]
     fields = [f"{SCRIPT_DIRECTORY}/{name}", str(len(script)), str(max(1, math.ceil(spec.cpus)))]
     filter_program = [compile_filter(spec.seccomp).hex()]
-    for group in (list(argv), granted, list(pinned), filter_program, agent_rows(spec.egress)):
+    for group in (list(argv), granted, list(pinned), filter_program, agent_rows(spec.egress),
+                  list(spec.imports)):  # fmt: skip
         fields += [str(len(group)), *group]
     fields.append(str(len(masks or [])))
     for target, is_directory in masks or []:

@@ -10,7 +10,15 @@ from typing import Literal
 
 from omnibase.core.sandbox.syscalls import SeccompRule
 
-__all__ = ["EgressGrant", "EgressLimits", "FileGrant", "Mask", "SandboxSpec", "WatchRules"]
+__all__ = [
+    "Attachment",
+    "EgressGrant",
+    "EgressLimits",
+    "FileGrant",
+    "Mask",
+    "SandboxSpec",
+    "WatchRules",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +38,21 @@ class FileGrant:
     kind: Literal["file", "tree", "glob"]
     writable: bool
     capability: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A host directory of OmniBase's own that a run is given, beside its grants.
+
+    Attributes:
+        source: The host directory.
+        target: Where it appears in the guest.
+        writable: Read-write, else read-only.
+    """
+
+    source: str
+    target: str
+    writable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +136,9 @@ class SandboxSpec:
         secrets: Names of the secrets that it gets, sorted; their values are elsewhere.
         egress: Network grants.
         egress_limits: For each of them.
+        attached: Directories that come with the run: packages.
+        imports: Guest directories that the script may import from, last in its path.
+        layer: Digest of the packages' lock, if they are a layer.
         masks: Covered subtrees.
         environment: ``(name, value)`` pairs; the script sees no others.
         memory_bytes: Hard limit of the whole sandbox.
@@ -138,6 +164,9 @@ class SandboxSpec:
     secrets: tuple[str, ...]
     egress: tuple[EgressGrant, ...] = ()
     egress_limits: EgressLimits = EgressLimits()
+    attached: tuple[Attachment, ...] = ()
+    imports: tuple[str, ...] = ()
+    layer: str | None = None
     masks: tuple[Mask, ...]
     environment: tuple[tuple[str, str], ...]
     memory_bytes: int

@@ -41,7 +41,7 @@ def _parse_job(data: bytes) -> dict:  # type: ignore[type-arg]
     }
     job["argv"], job["granted"], job["pinned"] = several(), several(), several()
     job["filter"] = bytes.fromhex(several()[0])
-    job["egress"] = several()
+    job["egress"], job["imports"] = several(), several()
     job["masks"] = [(next(fields), next(fields) == "d") for _ in range(int(next(fields)))]
     job["mounts"] = [
         (next(fields), next(fields), next(fields) == "d", next(fields) == "w")
