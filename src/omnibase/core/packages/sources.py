@@ -102,8 +102,8 @@ def _settings_files(environment: dict[str, str]) -> list[str]:
 def _system_certificates() -> str | None:
     import ssl
 
-    found = ssl.get_default_verify_paths().cafile
-    return found if found is not None and os.path.isfile(found) else None
+    found: str | None = ssl.get_default_verify_paths().cafile
+    return found
 
 
 def private_addresses(endpoints: Iterable[str]) -> list[str]:

@@ -73,7 +73,7 @@ def main() -> int:
 def _explain() -> None:
     """Prints the lines of pip's log that say why a file was not taken."""
     telling = re.compile(r"Skipping link: |Could not fetch URL|403|404|Connection|ERROR")
-    lines = []
+    lines: list[str] = []
     try:
         with open("/tmp/pip.log", errors="replace") as log:
             for line in log:
