@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         CapabilityError,
         ConfigurationError,
         OmniBaseError,
+        PackageError,
         PolicyError,
         RegistryError,
         ResourceLimitExceeded,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         SandboxViolationError,
         SecretAccessError,
     )
+    from omnibase.packages import PackageLayer, install_packages
     from omnibase.registries import open_registry
 
 # Each name is imported when it is first used: `omnibase --version` needs none.
@@ -49,6 +51,7 @@ _HOMES = {
         "plan_component",
         "run_component",
     ),
+    "omnibase.packages": ("PackageLayer", "install_packages"),
     "omnibase.registries": ("open_registry",),
     "omnibase.core.context": ("ExecutionContext",),
     "omnibase.core.events": ("EventBus", "JsonlSink", "default_bus"),
@@ -62,6 +65,7 @@ _HOMES = {
         "CapabilityError",
         "ConfigurationError",
         "OmniBaseError",
+        "PackageError",
         "PolicyError",
         "RegistryError",
         "ResourceLimitExceeded",
@@ -88,6 +92,8 @@ __all__ = [
     "ExecutionContext",
     "JsonlSink",
     "OmniBaseError",
+    "PackageError",
+    "PackageLayer",
     "Plan",
     "PolicyError",
     "RegistryError",
@@ -108,6 +114,7 @@ __all__ = [
     "arun",
     "arun_component",
     "default_bus",
+    "install_packages",
     "load_capabilities",
     "open_registry",
     "plan",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,9 +11,20 @@ from typing import TYPE_CHECKING
 from omnibase.call import Call, OnOutput, Options, Plan, in_thread
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
+from omnibase.core.packages.lock import Layer
 from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.runner import Cancel
-from omnibase.inputs import Capabilities, Script, Secrets, capability_set, load_script, store_of
+from omnibase.core.security.capabilities import CapabilitySet
+from omnibase.inputs import (
+    Capabilities,
+    Packages,
+    Script,
+    Secrets,
+    Venv,
+    capability_set,
+    load_script,
+    store_of,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,6 +54,8 @@ def run(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    packages: Packages = None,
+    venv: Venv = None,
     on_output: OnOutput | None = None,
     bus: events.EventBus | None = None,
 ) -> RunResult:
@@ -58,6 +72,11 @@ def run(
         secrets: Where the values of ``SECRET_ACCESS`` grants come from: ``env`` (the
             default: ``OMNIBASE_SECRET_<NAME>``), ``dir:/path``, ``keyring``, a mapping,
             or a `SecretStore`.
+        packages: What it may import: a requirements file, a list of requirements, or
+            what `omnibase.install_packages` returned. They are fetched and unpacked
+            first, in sandboxes of their own, unless they are there already.
+        venv: A virtual environment of this Python; it may import from it, and read
+            its site-packages.
         on_output: Called with ``(stream, bytes)`` as output comes, in the caller's
             thread (a helper thread for `arun`); the run waits for it, but its
             deadline does not. An exception in it ends the run and is raised here.
@@ -74,6 +93,7 @@ def run(
         CapabilityError: A grant is malformed or cannot be enforced.
         SecretAccessError: A secret that is granted is missing; nothing was started.
         ConfigurationError: The script or an argument is unusable.
+        PackageError: Packages cannot be had, or are not what was locked.
         SandboxUnavailable: This machine cannot run sandboxes; the hint helps.
         SandboxStartError: The sandbox did not come up; nothing of the script ran.
     """
@@ -81,9 +101,9 @@ def run(
         args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
         bus=bus,
     )  # fmt: skip
-    call = Call(*load_script(script), capability_set(capabilities), options)
+    what = (load_script(script), capability_set(capabilities), options, packages, venv)
     with contextlib.closing(Cancel()) as cancel:
-        return call.execute(cancel)
+        return _execute(*what, cancel)
 
 
 async def arun(
@@ -95,6 +115,8 @@ async def arun(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    packages: Packages = None,
+    venv: Venv = None,
     on_output: OnOutput | None = None,
     bus: events.EventBus | None = None,
 ) -> RunResult:
@@ -103,8 +125,24 @@ async def arun(
         args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
         bus=bus,
     )  # fmt: skip
-    call = Call(*load_script(script), capability_set(capabilities), options)
-    return await in_thread(call.execute)
+    what = (load_script(script), capability_set(capabilities), options, packages, venv)
+    return await in_thread(lambda cancel: _execute(*what, cancel))
+
+
+def _execute(
+    script: tuple[str, bytes],
+    grants: CapabilitySet,
+    options: Options,
+    packages: Packages,
+    venv: Venv,
+    cancel: Cancel,
+) -> RunResult:
+    if packages is None and venv is None:
+        return Call(*script, grants, options).execute(cancel)
+    from omnibase.packages import equipped
+
+    with equipped(packages, venv, grants, bus=options.bus, cancel=cancel) as (more, extras):
+        return Call(*script, more, options, extras=extras).execute(cancel)
 
 
 def plan(
@@ -116,6 +154,8 @@ def plan(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    packages: Packages = None,
+    venv: Venv = None,
 ) -> Plan:
     """Returns what `run` would do, and starts nothing.
 
@@ -123,7 +163,12 @@ def plan(
         CapabilityError, ConfigurationError, SandboxUnavailable: As `run`.
     """
     options = Options(args=args, stdin=stdin, context=context, env=env, secrets=secrets)
-    return Call(*load_script(script), capability_set(capabilities), options).plan()
+    grants, extras = capability_set(capabilities), None
+    if packages is not None or venv is not None:
+        from omnibase.packages import planned
+
+        grants, extras = planned(packages, venv, grants)
+    return Call(*load_script(script), grants, options, extras=extras).plan()
 
 
 class Sandbox:
@@ -140,12 +185,19 @@ class Sandbox:
         context: ExecutionContext | None = None,
         env: Mapping[str, str] | None = None,
         secrets: Secrets = None,
+        packages: Packages = None,
+        venv: Venv = None,
         bus: events.EventBus | None = None,
     ) -> None:
         self.capabilities = capability_set(capabilities)
         self.context = context or ExecutionContext()
         self._env = dict(env or {})
         self._secrets = store_of(secrets)
+        # An iterator would be empty at the second run.
+        if packages is not None and not isinstance(packages, str | os.PathLike | Layer):
+            packages = list(packages)
+        self._packages = packages
+        self._venv = venv
         self._bus = bus
 
     def run_sync(
@@ -155,7 +207,8 @@ class Sandbox:
         """See `omnibase.run`."""
         return run(
             script, args=args, stdin=stdin, capabilities=self.capabilities, context=self.context,
-            env=self._env, secrets=self._secrets, on_output=on_output, bus=self._bus,
+            env=self._env, secrets=self._secrets, packages=self._packages, venv=self._venv,
+            on_output=on_output, bus=self._bus,
         )  # fmt: skip
 
     async def run(
@@ -165,7 +218,8 @@ class Sandbox:
         """See `omnibase.arun`."""
         return await arun(
             script, args=args, stdin=stdin, capabilities=self.capabilities, context=self.context,
-            env=self._env, secrets=self._secrets, on_output=on_output, bus=self._bus,
+            env=self._env, secrets=self._secrets, packages=self._packages, venv=self._venv,
+            on_output=on_output, bus=self._bus,
         )  # fmt: skip
 
     async def stream(

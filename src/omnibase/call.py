@@ -276,7 +276,7 @@ def perform(
         recorder.abandoned(cut_short)
         raise
     if authority is not None:
-        ended = _signed(ended, authority)
+        ended = _signed(ended, authority, request.spec.layer)
     recorder.ended(ended)
     error = record.verdict(ended, options.context, record.spec_limits(request))
     if error is not None:
@@ -284,8 +284,10 @@ def perform(
     return ended.result
 
 
-def _signed(ended: Ended, authority: Authority) -> Ended:
-    result = replace(ended.result, denied=authority.denied, component=authority.component)
+def _signed(ended: Ended, authority: Authority, layer: str | None) -> Ended:
+    result = replace(
+        ended.result, denied=authority.denied, component=authority.component, layer=layer
+    )
     if ended.fault is not None and ended.fault.result is not None:
         ended.fault.result = result
     return replace(ended, result=result)

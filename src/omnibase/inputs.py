@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Final
 
 from omnibase.core.locations import check_location
+from omnibase.core.packages.lock import Layer
 from omnibase.core.secrets import EnvironmentSecrets, MappingSecrets, SecretStore, secret_store
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import ConfigurationError
 
 __all__ = [
     "Capabilities",
+    "Packages",
     "Script",
     "Secrets",
+    "Venv",
     "capability_set",
     "is_argument",
     "load_script",
@@ -28,6 +31,8 @@ _MAX_SCRIPT_BYTES: Final = 64 << 20
 
 Script = str | bytes | os.PathLike[str]
 Capabilities = CapabilitySet | Iterable[Capability | str] | None
+Packages = Layer | str | os.PathLike[str] | Iterable[str] | None
+Venv = str | os.PathLike[str] | None
 Secrets = SecretStore | Mapping[str, str | bytes] | str | None
 
 

@@ -17,31 +17,26 @@ from omnibase.call import Extras
 from omnibase.core import events
 from omnibase.core.packages import lock, requirements, sources
 from omnibase.core.packages.index import Index
-from omnibase.core.packages.layer import Cache, Layer
+from omnibase.core.packages.layer import Cache
+from omnibase.core.packages.lock import Layer
 from omnibase.core.sandbox.runner import Cancel
 from omnibase.core.sandbox.spec import Attachment
 from omnibase.core.sandbox.state import state_dir
-from omnibase.core.security.capabilities import Capability
+from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import (
     ConfigurationError,
     PackageError,
 )
+from omnibase.inputs import Packages, Venv
 from omnibase.phase_one import SITE, Job, Progress, install
 
+PackageLayer = Layer
+
 __all__ = [
-    "SITE",
-    "Packages",
-    "cache",
-    "find_site",
-    "install",
-    "install_packages",
-    "layer_extras",
-    "provided",
-    "venv_extras",
+    "PackageLayer", "cache", "equipped", "find_site", "install_packages", "planned", "provided",
     "wanted_of",
 ]  # fmt: skip
 
-Packages = Layer | str | os.PathLike[str] | Iterable[str] | None
 
 # Where matplotlib looks for the system's fonts; it brings its own.
 _FONTS: Final = frozenset(
@@ -125,25 +120,89 @@ def provided(
             f"`{bare.text}` has no hash",
             hint="lock it: `omnibase packages lock REQUIREMENTS -o FILE`",
         )
-    digest = lock.pinned_digest(sources.platform_name(), wanted)
-    index, key = None, None
-    if digest is None:
-        index = sources.host_index(sources.find_pip())
-        key = _key(wanted, index)
-        digest = None if upgrade else kept.resolved(key)
-    if digest is not None:
-        with kept.hold(digest) as layer:
+    known, key, index = _known(kept, wanted)
+    if known is not None and not (upgrade and index is not None):
+        with kept.hold(known) as layer:
             if layer is not None:
                 yield layer
                 return
     job = Job(bus or events.default_bus(), cancel, progress or (lambda _: None))
-    digest = install(kept, wanted, index, key or digest or "", job, fresh=upgrade)
+    digest = install(kept, wanted, index, key, job, fresh=upgrade)
     with kept.hold(digest) as layer:
         if layer is None:
             raise PackageError(
                 "the layer went away while it was built", reason="failed", hint="run it again"
             )
         yield layer
+
+
+def _known(
+    kept: Cache, wanted: tuple[requirements.Wanted, ...]
+) -> tuple[str | None, str, Index | None]:
+    """Returns the digest of requirements, if it is known, what names them, and their index."""
+    digest = lock.pinned_digest(sources.platform_name(), wanted)
+    if digest is not None:  # they say it all: no index is looked at
+        return digest, digest, None
+    index = sources.host_index(sources.find_pip())
+    key = _key(wanted, index)
+    return kept.resolved(key), key, index
+
+
+@contextlib.contextmanager
+def equipped(
+    packages: Packages,
+    venv: Venv,
+    grants: CapabilitySet,
+    *,
+    bus: events.EventBus | None,
+    cancel: Cancel,
+) -> Iterator[tuple[CapabilitySet, Extras]]:
+    """Gives what a run with packages is granted, and what it comes with, while it lasts.
+
+    Raises:
+        As `install_packages`.
+    """
+    more, extras = _venv(venv, grants)
+    with provided(packages, bus=bus, cancel=cancel) as layer:
+        yield more, _joined(layer, extras)
+
+
+def planned(packages: Packages, venv: Venv, grants: CapabilitySet) -> tuple[CapabilitySet, Extras]:
+    """Returns the same as things stand: packages that are not there yet are left out.
+
+    Raises:
+        ConfigurationError: The requirements, or pip's configuration, cannot be used.
+        PackageError: The layer is not what was built.
+    """
+    more, extras = _venv(venv, grants)
+    if packages is None:
+        return more, extras
+    require_root()
+    kept = cache()
+    known = packages.digest if isinstance(packages, Layer) else _known(kept, wanted_of(packages))[0]
+    if known is None:
+        return more, extras
+    with kept.hold(known) as layer:
+        return more, _joined(layer, extras)
+
+
+def _venv(venv: Venv, grants: CapabilitySet) -> tuple[CapabilitySet, Extras]:
+    if venv is None:
+        return grants, Extras()
+    site = find_site(venv)
+    extras = Extras(imports=(site,), probes=_FONTS)
+    return grants.union([Capability.parse(f"FILE_READ:{site}/**")]), extras
+
+
+def _joined(layer: Layer | None, extras: Extras) -> Extras:
+    if layer is None:
+        return extras
+    return Extras(
+        attached=(Attachment(source=layer.path, target=SITE),),
+        imports=(SITE, *extras.imports),
+        lock=layer.lock,
+        probes=_FONTS,
+    )
 
 
 def cache() -> Cache:
@@ -200,18 +259,6 @@ def _key(wanted: tuple[requirements.Wanted, ...], index: Index) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
-def layer_extras(layer: Layer | None) -> Extras:
-    """Returns what a run gets of a layer."""
-    if layer is None:
-        return Extras()
-    return Extras(
-        attached=(Attachment(source=layer.path, target=SITE),),
-        imports=(SITE,),
-        lock=layer.lock,
-        probes=_FONTS,
-    )
-
-
 def find_site(venv: str | os.PathLike[str]) -> str:
     """Returns the site-packages of a virtual environment of this Python.
 
@@ -240,8 +287,3 @@ def find_site(venv: str | os.PathLike[str]) -> str:
             hint=f"make one with this Python: `{sys.executable} -m venv DIR`",
         )
     return os.path.realpath(site)
-
-
-def venv_extras(site: str) -> tuple[Extras, Capability]:
-    """Returns what a run gets of a virtual environment, and the grant that it needs."""
-    return Extras(imports=(site,), probes=_FONTS), Capability.parse(f"FILE_READ:{site}/**")

@@ -101,15 +101,17 @@ def execute(invocation: Invocation) -> int:
 
 
 def _clean(*, quiet: bool) -> list[str]:
+    from omnibase.core.packages import layer
     from omnibase.core.sandbox import image, state
 
     directory = state.state_dir()
     removed = [str(path) for path in state.sweep(directory)]
     removed += [str(path) for path in image.prune_images(directory)]
+    removed += [str(path) for path in layer.prune(directory)]
     if not quiet:
         for path in removed:
             console.out(f"removed {console.printable(path)}\n")
-        console.out(f"{len(removed)} leftovers of killed runs and old images removed\n\n")
+        console.out(f"{len(removed)} leftovers of killed runs, old images and layers removed\n\n")
     return removed
 
 

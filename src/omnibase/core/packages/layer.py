@@ -20,52 +20,19 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from omnibase.core.packages.lock import Lock, from_rows
+from omnibase.core.packages.lock import Layer, Lock, from_rows
 from omnibase.errors import PackageError
 
-__all__ = ["MAX_FILES", "MAX_LAYER_BYTES", "Cache", "Layer"]
+__all__ = ["MAX_FILES", "MAX_LAYER_BYTES", "Cache", "prune", "settle", "stamp"]
 
 MAX_FILES: Final = 100_000
 MAX_LAYER_BYTES: Final = 4 << 30
 _MAX_DEPTH: Final = 60
 _RECORD: Final = "layer.json"
 _SITE: Final = "site"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """A layer that is whole.
-
-    Attributes:
-        lock: What it was made of.
-        path: Host directory of the packages.
-        files: How many there are.
-        size: Their bytes.
-    """
-
-    lock: Lock
-    path: str
-    files: int
-    size: int
-
-    @property
-    def digest(self) -> str:
-        """Of the lock."""
-        return self.lock.digest
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns JSON-ready data."""
-        return {
-            "digest": self.digest,
-            "platform": self.lock.platform,
-            "packages": [f"{p.name}=={p.version}" for p in self.lock.packages],
-            "files": self.files,
-            "bytes": self.size,
-        }
 
 
 class Cache:
@@ -222,6 +189,11 @@ class Cache:
         if not sound:
             raise _tampered(directory, "")
         return layer
+
+
+def prune(state: Path) -> list[Path]:
+    """Removes every layer that no run uses, and what builders left behind."""
+    return Cache(state, "").prune() if (state / "packages").is_dir() else []
 
 
 def settle(top: Path) -> tuple[int, int]:

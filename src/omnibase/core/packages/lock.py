@@ -6,13 +6,12 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+if TYPE_CHECKING:
+    from omnibase.core.packages.requirements import Wanted
 
-from omnibase.core.packages.requirements import Wanted
-
-__all__ = ["FORMAT", "Lock", "Locked", "digest_of", "from_rows", "pinned_digest"]
+__all__ = ["FORMAT", "Layer", "Lock", "Locked", "digest_of", "from_rows", "pinned_digest"]
 
 FORMAT: Final = 1  # raise it whenever a layer is unpacked differently
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -74,6 +73,38 @@ class Lock:
         return [[p.name, p.version, p.file, p.sha256] for p in self.packages]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A layer that is whole.
+
+    Attributes:
+        lock: What it was made of.
+        path: Host directory of the packages.
+        files: How many there are.
+        size: Their bytes.
+    """
+
+    lock: Lock
+    path: str
+    files: int
+    size: int
+
+    @property
+    def digest(self) -> str:
+        """Of the lock."""
+        return self.lock.digest
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns JSON-ready data."""
+        return {
+            "digest": self.digest,
+            "platform": self.lock.platform,
+            "packages": [f"{p.name}=={p.version}" for p in self.lock.packages],
+            "files": self.files,
+            "bytes": self.size,
+        }
+
+
 def digest_of(platform: str, pins: Iterable[tuple[str, str, str]]) -> str:
     """Returns the digest of a layer of these ``(name, version, sha256)``."""
     text = "\n".join([f"{FORMAT} {platform}", *(" ".join(pin) for pin in sorted(pins))])
@@ -97,6 +128,8 @@ def from_rows(rows: Any, platform: str) -> Lock:
     Raises:
         ValueError: It is not a list of wheels by name, version, file and hash.
     """
+    from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
     if not isinstance(rows, list) or len(rows) > _MAX_PACKAGES:
         raise ValueError("not a list of packages")
     packages: dict[str, Locked] = {}

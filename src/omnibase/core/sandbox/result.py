@@ -102,6 +102,7 @@ class RunResult:
         denied: Requested capabilities that were not granted (``--degrade``).
         sandboxed: False for a trusted component that opted out.
         component: What ran, if it came from a registry.
+        layer: Digest of the lock of the packages that it could import.
     """
 
     run_id: str
@@ -118,6 +119,7 @@ class RunResult:
     denied: tuple[str, ...] = ()
     sandboxed: bool = True
     component: ComponentRun | None = None
+    layer: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -150,5 +152,6 @@ class RunResult:
             "trace_dropped": self.trace_dropped,
             "denied": list(self.denied),
             "sandboxed": self.sandboxed,
+            "layer": self.layer,
             "component": self.component and self.component.to_dict(),
         }
