@@ -147,7 +147,7 @@ def _fetch(
     )  # fmt: skip
     if result.exit_code != 0:
         denied = [v.capability for v in result.violations if v.capability is not None]
-        raise explain(log, denied)
+        raise explain(log, denied, index.endpoints)
     try:
         rows = json.loads(_read(place / "out" / "lock.json", _MAX_LOCK_BYTES))
         locked = lock.from_rows(rows, sources.platform_name())

@@ -17,25 +17,32 @@ _MISSING: Final = re.compile(
 )
 _VERSIONS: Final = re.compile(r"\(from versions: ([^)\n]{1,4000})\)")
 _WHEELS: Final = re.compile(
-    r"Skipping link: (?:No binaries permitted|none of the wheel's tags|unsupported archive format)"
+    r"Skipping link: (?:No sources permitted|none of the wheel's tags|unsupported archive format)"
 )
 _PYTHON: Final = re.compile(r"Requires-Python|requires a different Python")
 _UNREACHED: Final = re.compile(
     r"Could not fetch URL|connection broken by|Max retries exceeded|Failed to establish|"
     r"NewConnectionError|Read timed out|There was a problem confirming the ssl certificate"
 )
+_POOL: Final = re.compile(
+    r"ConnectionPool\(host='([A-Za-z0-9.\[\]:-]{1,253})', port=([0-9]{1,5})\): Max retries exceeded"
+)
 _HASHES: Final = ("DO NOT MATCH THE HASHES", "Hashes are required in --require-hashes mode")
 _CLASH: Final = re.compile(r"ResolutionImpossible|conflicting dependencies|Cannot install ([^\n]+)")
 
 
-def explain(log: str, denied: Iterable[str] = ()) -> PackageError:
+def explain(log: str, denied: Iterable[str] = (), endpoints: Iterable[str] = ()) -> PackageError:
     """Returns the error that a failed phase one ends with.
 
     Args:
         log: What pip said.
         denied: Capabilities that it tried beyond its own.
+        endpoints: What it may reach.
     """
-    for capability in denied:
+    # A port of the guest's own loopback is refused without being a violation there.
+    pools = (f"{host}:{port}" for host, port in _POOL.findall(log))
+    elsewhere = [f"NETWORK_CONNECT:{pool}" for pool in pools if pool not in set(endpoints)]
+    for capability in (*denied, *elsewhere):
         kind, _, resource = capability.partition(":")
         if kind == "NETWORK_CONNECT" and not resource.endswith(":*"):
             return PackageError(

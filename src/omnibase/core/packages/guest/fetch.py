@@ -36,7 +36,11 @@ def _rows(report: dict) -> list:  # type: ignore[type-arg]
 def main() -> int:
     job = json.load(sys.stdin)
     sys.path.insert(0, job["pip"])
-    # pip looks for commands (`lsb_release`, `rustc`) to describe the machine.
+    # pip describes the machine to the index, and would look for `lsb_release`.
+    about = type(sys)("pip._vendor.distro")
+    about.name = about.version = about.codename = lambda *_, **__: ""  # type: ignore[attr-defined]
+    sys.modules[about.__name__] = about
+    sys.executable = ""  # and for the libc that it was built with
     os.environ["PIP_CONFIG_FILE"] = "/dev/null"
     os.environ["PIP_NO_INPUT"] = "1"
     with open("/tmp/requirements.txt", "w") as file:
