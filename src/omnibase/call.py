@@ -11,6 +11,7 @@ from omnibase.backend import backend, compile_grants
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import compile, record
+from omnibase.core.sandbox.commands import finding, layer
 from omnibase.core.sandbox.image import Image
 from omnibase.core.sandbox.result import ComponentRun, RunResult
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
@@ -20,6 +21,7 @@ from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import (
     CapabilityError,
     ConfigurationError,
+    ExternalCommandError,
     OmniBaseError,
     SecretAccessError,
 )
@@ -37,8 +39,8 @@ class Plan:
     Attributes:
         request: The script and the frozen spec.
         enforcement: ``capability → how it is enforced``.
-        problems: Why secrets that are granted cannot be had now, by capability. The
-            request has no values.
+        problems: Why secrets and commands that are granted cannot be had now, by
+            capability. The request has neither.
     """
 
     request: RunRequest
@@ -166,6 +168,11 @@ class Call:
                 fetch(self._options.secrets, (name,))
             except OmniBaseError as error:
                 problems[f"SECRET_ACCESS:{name}"] = error
+        for name in request.spec.commands:
+            try:
+                finding.check(name)
+            except OmniBaseError as error:
+                problems[f"EXTERNAL_COMMAND:{name}"] = error
         return Plan(request=request, enforcement=self._enforcement(), problems=problems)
 
     def execute(self, cancel: Cancel, emitter: events.Emitter | None = None) -> RunResult:
@@ -175,14 +182,15 @@ class Call:
             runner, root = backend()
             request = self._request(root)
             secrets = fetch(self._options.secrets, request.spec.secrets)
-            request = replace(request, run_id=emitter.runid, secrets=secrets)
+            commands = layer.ensure_layer(runner.state, request.spec.commands)
+            request = replace(request, run_id=emitter.runid, secrets=secrets, commands=commands)
             started = record.sandbox_start(
                 request, runner.platform, runner.runtime.version, self._enforcement()
             )
             return perform(
                 runner, request, started, self._options, emitter, cancel, self._authority
             )
-        except (CapabilityError, SecretAccessError) as error:
+        except (CapabilityError, ExternalCommandError, SecretAccessError) as error:
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
             raise

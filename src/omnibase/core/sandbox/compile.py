@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from omnibase.core.context import ExecutionContext, parse_size
+from omnibase.core.sandbox.commands import layout as commands_layout
+from omnibase.core.sandbox.commands.granting import command_name, commands_of
 from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
 from omnibase.core.sandbox.spec import (
@@ -33,6 +35,8 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.FILE_WRITE: "read-write bind mount of exactly what is named",
     CapabilityType.NETWORK_CONNECT: "the guest has no network; each TCP connection is decided and "
     "made by the run's broker on the host",
+    CapabilityType.EXTERNAL_COMMAND: "the program and its libraries are in the guest, read-only, "
+    "and nothing else can be executed; it reaches what the script does",
     CapabilityType.MEMORY: "memory limit of the run's cgroup",
     CapabilityType.SECRET_ACCESS: "file in a tmpfs of the guest, for the script's user alone",
 }
@@ -43,7 +47,7 @@ _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 # The guest's own world: a tree mounted over one of these would break the guest.
 _GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
 _GUEST_INTERNAL: Final = (
-    "/guest", "/grants", GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup",
+    "/guest", "/grants", commands_layout.DIRECTORY, GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup",
 )  # fmt: skip
 
 _OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/proc/", "/run/script/",
@@ -66,7 +70,6 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _BASE_ENVIRONMENT: Final = {
     "HOME": "/tmp",
     "LOGNAME": "nobody",
-    "PATH": f"{GUEST_PREFIX}/bin",
     "TMPDIR": "/tmp",
     "TZ": "UTC",
     "USER": "nobody",
@@ -107,6 +110,7 @@ def compile_spec(
     """
     files: list[FileGrant] = []
     secrets: set[str] = set()
+    commands: set[str] = set()
     covered = list(masks)
     memory = 0
     egress: list[EgressGrant] = []
@@ -123,6 +127,9 @@ def compile_spec(
         if grant.type is CapabilityType.SECRET_ACCESS:
             secrets.add(_secret(grant))
             continue
+        if grant.type is CapabilityType.EXTERNAL_COMMAND:
+            commands.add(command_name(grant))
+            continue
         if grant.type is CapabilityType.NETWORK_CONNECT:
             egress.append(_egress_grant(grant))
             continue
@@ -133,6 +140,7 @@ def compile_spec(
         files.append(file)
     # A grant raises the default; it never lowers it.
     memory = max(memory, min(context.default_memory_bytes, context.memory_bytes))
+    directory = commands_layout.BIN if commands else f"{GUEST_PREFIX}/bin"
     files.sort(key=lambda grant: (grant.path.count("/"), grant.path, grant.writable))
     return SandboxSpec(
         image_path=image.path,
@@ -140,6 +148,7 @@ def compile_spec(
         python=image.python,
         files=tuple(files),
         secrets=tuple(sorted(secrets)),
+        commands=commands_of(commands),
         egress=_bounded(egress),
         egress_limits=EgressLimits(
             at_once=context.egress_connections,
@@ -148,7 +157,7 @@ def compile_spec(
             connection_seconds=context.wall_seconds,
         ),
         masks=tuple(sorted(set(covered), key=lambda mask: mask.path)),
-        environment=_environment(environment or {}, image),
+        environment=_environment(environment or {}, image, directory),
         memory_bytes=memory,
         cpus=context.cpus,
         pids=context.pids,
@@ -160,9 +169,9 @@ def compile_spec(
         kill_on_violation=context.on_violation == "kill",
         seccomp=SECCOMP,
         watch=WatchRules(
-            owned=_OWNED,
+            owned=_OWNED + (f"{commands_layout.DIRECTORY}/",) * bool(commands),
             probes=_PROBES | frozenset(image.probes),
-            command_directory=f"{GUEST_PREFIX}/bin",
+            command_directory=directory,
             nameserver=layout.NAMESERVER,
         ),
         grants=tuple(str(grant) for grant in grants),
@@ -283,7 +292,9 @@ def _literal_prefix(path: str) -> str:
     return "/".join(kept) or "/"
 
 
-def _environment(extra: Mapping[str, str], image: Image) -> tuple[tuple[str, str], ...]:
+def _environment(
+    extra: Mapping[str, str], image: Image, command_directory: str
+) -> tuple[tuple[str, str], ...]:
     for name, value in extra.items():
         if not _NAME.fullmatch(str(name)) or type(name) is not str:
             raise ConfigurationError(
@@ -306,7 +317,8 @@ def _environment(extra: Mapping[str, str], image: Image) -> tuple[tuple[str, str
                 f"the value of `{name}` is not valid Unicode",
                 hint="pass bytes on standard input or through a granted file",
             ) from error
-    merged = _BASE_ENVIRONMENT | dict(image.environment) | dict(extra)
+    own = {"PATH": command_directory} | dict(image.environment)
+    merged = _BASE_ENVIRONMENT | own | dict(extra)
     if sum(len(name) + len(value) for name, value in merged.items()) > _MAX_ENVIRONMENT:
         raise ConfigurationError(
             f"the environment is larger than {_MAX_ENVIRONMENT} bytes",

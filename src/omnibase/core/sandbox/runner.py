@@ -16,7 +16,9 @@ from typing import Final, Protocol
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
+from omnibase.core.sandbox.commands.layout import CommandLayer
 from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
+from omnibase.core.sandbox.monitor.executions import CommandStart
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.result import RunResult
@@ -53,6 +55,7 @@ class RunRequest:
         stdin: Bytes on standard input.
         run_id: 32 hexadecimal digits, unguessable; made if empty.
         secrets: Values of what ``spec.secrets`` names.
+        commands: What ``spec.commands`` names, brought in.
     """
 
     spec: SandboxSpec
@@ -62,6 +65,7 @@ class RunRequest:
     stdin: bytes = b""
     run_id: str = ""
     secrets: tuple[Secret, ...] = ()
+    commands: CommandLayer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,9 @@ class Observer(Protocol):
 
     def on_secret_read(self, reading: SecretReading) -> None:
         """The script opened a secret, or may have, for the first time."""
+
+    def on_command(self, start: CommandStart) -> None:
+        """A granted command was started for the first time; at the end, how often it was."""
 
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         """A granted connection came up, ended, or did not come up."""
@@ -237,6 +244,9 @@ class _Relay:
 
     def on_secret_read(self, reading: SecretReading) -> None:
         self._hand_over(lambda: self._observer.on_secret_read(reading))
+
+    def on_command(self, start: CommandStart) -> None:
+        self._hand_over(lambda: self._observer.on_command(start))
 
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         self._hand_over(lambda: self._observer.on_egress(report))

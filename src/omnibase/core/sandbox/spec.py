@@ -111,6 +111,7 @@ class SandboxSpec:
         python: The interpreter's path in the guest.
         files: File grants, shallow paths first.
         secrets: Names of the secrets that it gets, sorted; their values are elsewhere.
+        commands: Names of the commands that it may start, sorted.
         egress: Network grants.
         egress_limits: For each of them.
         masks: Covered subtrees.
@@ -136,6 +137,7 @@ class SandboxSpec:
     python: str
     files: tuple[FileGrant, ...]
     secrets: tuple[str, ...]
+    commands: tuple[str, ...] = ()
     egress: tuple[EgressGrant, ...] = ()
     egress_limits: EgressLimits = EgressLimits()
     masks: tuple[Mask, ...]
