@@ -57,7 +57,6 @@ class Tally:
 
     def __init__(self) -> None:
         self._surplus: Counter[tuple[int, int]] = Counter()
-        self._hidden_opens = 0
         self._hidden_executions = 0
         # Processes that execute another program: under which name they asked for it, and
         # whether their first thread is still to end.
@@ -67,24 +66,13 @@ class Tally:
         self._unexplained: set[int] = set()
         self._ended: set[int] = set()
 
-    @property
-    def hidden_opens(self) -> bool:
-        """Whether a file was opened under a withheld name, once the trace has ended."""
-        return self._hidden_opens > 0
-
     def count(self, message: Message) -> None:
         """Enters one message into the books."""
-        if message.errno == 0 and NAMED.get(message.sysno) == "open":
-            self._hidden_opens += 1 if message.type == MessageType.SYSCALL_RAW else -1
-        if message.errno == 0 and NAMED.get(message.sysno) == "execve":
-            self._hidden_executions += message.type == MessageType.SYSCALL_RAW
         if message.type == MessageType.EXEC:
             self._hidden_executions -= 1
             self._replace(message)
-        elif message.type in _RUNNING and message.group_id in self._executing:
-            # Under another name it is the new program; the old one's threads have ended.
-            if self._executing[message.group_id][0] != message.process_name:
-                del self._executing[message.group_id]
+        elif message.type in _RUNNING:
+            self._go_on(message)
         if message.type == MessageType.SYSCALL_RAW:
             if message.sysno == EXIT:
                 self._exits += 1
@@ -92,6 +80,8 @@ class Tally:
                 self._group_exits += 1
             elif message.sysno in NAMED and self._telling(message):
                 self._surplus[message.sysno, message.errno] += 1
+                if message.errno == 0:  # of these, execve alone tells something by success
+                    self._hidden_executions += 1
         elif message.type == MessageType.TASK_EXIT:
             self._count_end(message)
         elif message.type in _NAMED_TYPES and self._telling(message):
@@ -142,6 +132,12 @@ class Tally:
         if len(self._executing) < _BOUND:
             beside = message.thread_id != message.group_id
             self._executing[message.group_id] = (message.process_name, beside)
+
+    def _go_on(self, message: Message) -> None:
+        """Under another name it is the new program, and the old one's threads have ended."""
+        name, _ = self._executing.get(message.group_id, (message.process_name, False))
+        if name != message.process_name:
+            del self._executing[message.group_id]
 
     def _count_end(self, message: Message) -> None:
         group = message.group_id
