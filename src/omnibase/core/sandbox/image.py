@@ -34,7 +34,7 @@ from omnibase.errors import SandboxUnavailable
 __all__ = ["GUEST_PREFIX", "Image", "ensure_image", "prune_images"]
 
 GUEST_PREFIX = "/opt/omnibase"
-_FORMAT = 7  # raise it whenever what is built changes
+_FORMAT = 8  # raise it whenever what is built changes
 _SKIPPED = frozenset(
     {"__pycache__", "ensurepip", "idlelib", "lib2to3", "site-packages", "dist-packages"}
     | {"test", "tests", "tkinter", "turtledemo"}
@@ -56,7 +56,7 @@ _CLOSED = (
     "usr",
     "var",
 )
-_MOUNT_POINTS = ("dev", "grants", "guest", "proc", "run", "sys", "tmp")
+_MOUNT_POINTS = ("commands", "dev", "grants", "guest", "proc", "run", "sys", "tmp")
 # Names below /etc that attackers know: refused (EACCES) rather than absent, so that
 # an attempt through a symbolic link shows as well.
 _ETC_CLOSED = (

@@ -138,6 +138,7 @@ class Run:
             resolve=_resolve,
             secrets=secrets,
             network=Layout(self._spec.egress),
+            commands=self._spec.commands,
         )
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
@@ -148,6 +149,7 @@ class Run:
                     judge,
                     self._on_violation,
                     on_secret_read=self._observer.on_secret_read,
+                    on_command=self._observer.on_command,
                     scrub=self._scrubber.text,
                 )
                 stack.callback(trace.close)
@@ -183,6 +185,9 @@ class Run:
             masked = covers.resolve_masks(self._spec, mounts)
             rows = staging.stage(mounts, str(path / "grants"), masked.left_out)
         _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
+        commands = self._request.commands
+        if self._spec.commands != tuple(c.name for c in (commands.commands if commands else ())):
+            raise SandboxStartError("the commands that are granted were not brought in")
         self._pending["control"] = memoryview(
             bundle.job_message(
                 self._spec,
@@ -193,12 +198,14 @@ class Run:
                 masks=list(masked.covered),
                 pinned=masked.pinned,
                 secrets=self._request.secrets,
+                commands=commands.commands if commands is not None else (),
             )
         )
         config = bundle.oci_config(
             self._spec,
             scratch_dir=str(path / "scratch"),
             grants_dir=str(path / "grants") if rows else None,
+            commands_dir=commands.path if commands is not None else None,
         )
         endpoint = _endpoint(path)
         (path / "config.json").write_bytes(bundle.to_bytes(config))

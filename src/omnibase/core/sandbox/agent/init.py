@@ -45,6 +45,7 @@ def _parse_job(data: bytes) -> dict:  # type: ignore[type-arg]
     job["argv"], job["granted"], job["pinned"] = several(), several(), several()
     job["filter"] = bytes.fromhex(several()[0])
     job["egress"] = several()
+    job["commands"] = several()
     job["masks"] = [(next(fields), next(fields) == "d") for _ in range(int(next(fields)))]
     job["mounts"] = [
         (next(fields), next(fields), next(fields) == "d", next(fields) == "w")
@@ -388,6 +389,8 @@ def main() -> None:
     _show_cpus(job["cpus"])
     _prune_devices()
     _bind_grants(job)
+    if job["commands"]:
+        _sibling("commands").link(job["commands"])
     _syscall("mount", b"/\0", b"/guest\0", None, _MS_BIND | _MS_REC, None)
     ready, go = os.pipe() if job["egress"] else (-1, -1)
     child = os.fork()

@@ -80,8 +80,8 @@ class Tally:
                 self._group_exits += 1
             elif message.sysno in NAMED and self._telling(message):
                 self._surplus[message.sysno, message.errno] += 1
-                if message.errno == 0:  # of these, execve alone tells something by success
-                    self._hidden_executions += 1
+            elif NAMED.get(message.sysno) == "execve":
+                self._hidden_executions += 1
         elif message.type == MessageType.TASK_EXIT:
             self._count_end(message)
         elif message.type in _NAMED_TYPES and self._telling(message):
@@ -125,7 +125,9 @@ class Tally:
     @staticmethod
     def _telling(message: Message) -> bool:
         name = NAMED.get(message.sysno, "")
-        return name == "execve" or message.errno in _TELLING.get(name, ())
+        if name == "execve":
+            return message.errno != 0
+        return message.errno in _TELLING.get(name, ())
 
     def _replace(self, message: Message) -> None:
         """A program takes another's place: all threads but the one that asked end before."""
@@ -149,6 +151,7 @@ class Tally:
             if beside or first_is_to_end:
                 self._executing[group] = (name, first_is_to_end and beside)
                 return
+            del self._executing[group]
         if message.thread_id not in (0, group):
             if self._group_exits or group in self._ended:
                 return  # exit_group, or the signal, ends all threads of its process

@@ -21,6 +21,7 @@ from typing import Final
 
 from omnibase.core.sandbox.egress.layout import Layout
 from omnibase.core.sandbox.monitor.attempts import AGENT, Attempt, Evidence, Granted, Violation
+from omnibase.core.sandbox.monitor.executions import Executions
 from omnibase.core.sandbox.monitor.reads import SecretReads, capability_of
 from omnibase.core.sandbox.monitor.tally import Tally
 from omnibase.core.sandbox.monitor.wire import Message, MessageType
@@ -86,6 +87,7 @@ class Judge:
         resolve: Callable[[str], str] = str,
         secrets: tuple[str, ...] = (),
         network: Layout | None = None,
+        commands: tuple[str, ...] = (),
     ) -> None:
         self._rules = rules
         self._network = network or Layout()
@@ -110,6 +112,7 @@ class Judge:
         self._links_made = False
         self._tally = Tally()
         self.reads = SecretReads(secrets)
+        self.executions = Executions(commands)
         self.pids_refused = False
 
     def judge(self, message: Message) -> Attempt | None:
@@ -256,12 +259,17 @@ class Judge:
             return None
         return attempt
 
+    def _exec(self, message: Message) -> Attempt | None:
+        return self.executions.executed(replace(message, path=_in_jail(message.path)))
+
     def _execve(self, message: Message) -> Attempt | None:
+        if message.errno == 0:
+            return None  # what the kernel executes, it tells itself
         path = _absolute(message) if message.path or message.fd_path else "(a descriptor)"
         command = posixpath.basename(path) or path
         searched = path == f"{self._rules.command_directory}/{command}"
         asked = (command if searched else path, *message.argv[1:2])
-        if message.errno != 0 and asked in _COMMAND_PROBES:
+        if asked in _COMMAND_PROBES:
             return None
         return _attempt(message, f"EXTERNAL_COMMAND:{command}", "execve", path)
 
@@ -391,6 +399,7 @@ class Judge:
 _DECIDERS: Final = {
     MessageType.OPEN: Judge._open,
     MessageType.CHDIR: Judge._chdir,
+    MessageType.EXEC: Judge._exec,
     MessageType.EXECVE: Judge._execve,
     MessageType.CONNECT: Judge._connect,
     MessageType.BIND: Judge._bind,
