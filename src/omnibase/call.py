@@ -24,6 +24,7 @@ from omnibase.errors import (
     ConfigurationError,
     ExternalCommandError,
     OmniBaseError,
+    SandboxViolationError,
     SecretAccessError,
 )
 from omnibase.inputs import Secrets, is_argument, store_of
@@ -248,9 +249,22 @@ def perform(
         ended = _signed(ended, authority)
     recorder.ended(ended)
     error = record.verdict(ended, options.context, record.spec_limits(request))
+    if isinstance(error, SandboxViolationError):
+        _tell_commands(error)
     if error is not None:
         raise error
     return ended.result
+
+
+def _tell_commands(error: SandboxViolationError) -> None:
+    """Adds which commands were tried, and whether a grant could bring them in."""
+    tried = finding.attempted(error.violations)
+    if not tried:
+        return
+    error.details["commands"] = tried
+    name = next((name for name in tried if error.hint and f"`{name}`" in error.hint), None)
+    if name is not None and tried[name] is None:
+        error.hint = f"`{name}` cannot be granted: this machine has no such command"
 
 
 def _signed(ended: Ended, authority: Authority) -> Ended:

@@ -12,7 +12,7 @@ from typing import Final
 
 from omnibase.core.context import ExecutionContext, parse_size
 from omnibase.core.sandbox.commands import layout as commands_layout
-from omnibase.core.sandbox.commands.granting import command_name, commands_of
+from omnibase.core.sandbox.commands.granting import COMMAND_PROBES, command_name, commands_of
 from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
 from omnibase.core.sandbox.spec import (
@@ -171,7 +171,7 @@ def compile_spec(
         seccomp=SECCOMP,
         watch=WatchRules(
             owned=_OWNED + (f"{commands_layout.DIRECTORY}/",) * bool(commands),
-            probes=_PROBES | frozenset(image.probes),
+            probes=_PROBES.union(image.probes, COMMAND_PROBES if commands else ()),
             command_directory=directory,
             nameserver=layout.NAMESERVER,
         ),

@@ -14,6 +14,7 @@ from itertools import product
 from typing import Any
 
 from omnibase.core.security.patterns import (
+    CommandPattern,
     HostPattern,
     NamePattern,
     PathPattern,
@@ -54,6 +55,7 @@ _KINDS: dict[CapabilityType, type[Pattern]] = {
     _READ: PathPattern,
     _WRITE: PathPattern,
     CapabilityType.NETWORK_CONNECT: HostPattern,
+    CapabilityType.EXTERNAL_COMMAND: CommandPattern,
     CapabilityType.SECRET_ACCESS: SecretPattern,
     CapabilityType.MEMORY: SizePattern,
 }

@@ -8,23 +8,28 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from omnibase.core.sandbox import _runsc, elf
 from omnibase.core.sandbox.commands.layout import is_name
+from omnibase.core.sandbox.monitor.attempts import Violation
 from omnibase.errors import ExternalCommandError
 
 __all__ = [
     "HOST_LOADER",
+    "MAX_ATTEMPTED",
     "SEARCH_PATH",
     "Found",
+    "attempted",
     "check",
     "find",
     "libraries_of",
     "outlook",
     "read_program",
+    "refused",
 ]
 
 SEARCH_PATH: Final = (
@@ -33,6 +38,8 @@ SEARCH_PATH: Final = (
 HOST_LOADER: Final = "/lib64/ld-linux-x86-64.so.2"
 _MAX_BYTES: Final = 512 << 20
 _MAX_LIBRARIES: Final = 512
+MAX_ATTEMPTED: Final = 64
+"""Most commands that `attempted` looks for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +102,23 @@ def outlook(name: str) -> str | None:
         return find(name).path if is_name(name) else None
     except ExternalCommandError:
         return None
+
+
+def attempted(violations: Iterable[Violation]) -> dict[str, str | None]:
+    """Returns what executions were tried of, each with the file that a grant would bring in.
+
+    Args:
+        violations: Of a run; what is in them is the script's choice.
+
+    Returns:
+        At most `MAX_ATTEMPTED`, by ``EXTERNAL_COMMAND:name``; ``None`` where this machine
+        has no such command.
+    """
+    prefix = "EXTERNAL_COMMAND:"
+    named = dict.fromkeys(
+        v.capability for v in violations if v.capability and v.capability.startswith(prefix)
+    )
+    return {one: outlook(one[len(prefix) :]) for one in list(named)[:MAX_ATTEMPTED]}
 
 
 def _target(place: str) -> str | None:

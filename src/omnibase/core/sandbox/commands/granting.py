@@ -8,10 +8,31 @@ from omnibase.core.sandbox.commands.layout import is_name
 from omnibase.core.security.capabilities import Capability
 from omnibase.errors import CapabilityError
 
-__all__ = ["MAX_COMMANDS", "command_name", "commands_of"]
+__all__ = ["COMMAND_PROBES", "MAX_COMMANDS", "command_name", "commands_of"]
 
 MAX_COMMANDS: Final = 64
 """Most commands of one run."""
+
+COMMAND_PROBES: Final = frozenset(
+    {
+        # git's settings for the whole machine, and what it starts a repository with
+        "/etc/gitconfig",
+        "/etc/gitattributes",
+        "/usr/share/git-core/templates",
+        "/usr/share/git-core/templates/",
+        # libldap and libsasl, which come with libcurl
+        "/etc/ldap/ldap.conf",
+        "/usr/lib/sasl2",
+        "/usr/lib/x86_64-linux-gnu/sasl2",
+        # less, and file
+        "/etc/sysless",
+        "/etc/syslesskey",
+        "/usr/bin/.sysless",
+        "/etc/magic",
+        "/etc/magic.mgc",
+    }
+)
+"""Files that common commands look for and do without: that they are not there tells nothing."""
 
 # No command: the way past the sandbox, for components alone (ADR 0011).
 _HOST_PYTHON: Final = "host-python"
