@@ -16,6 +16,7 @@ from omnibase.core.events import (
     PAYLOADS,
     CapabilityDenied,
     CapabilityGranted,
+    CommandStarted,
     EgressClosed,
     EgressFailed,
     EgressOpened,
@@ -77,6 +78,7 @@ SAMPLES: tuple[Payload, ...] = (
         evidence="kernel",
     ),
     SecretRead(secret="API_TOKEN", operation="open", pid=2, process_name="python3"),
+    CommandStarted(command="git", count=3),
     EgressOpened(
         connection=1,
         target="a.example:443",

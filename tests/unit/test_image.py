@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from omnibase.core.sandbox import image, rootfs
+from omnibase.core.sandbox.addressed import manifest_digest
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image, ensure_image
 from omnibase.errors import SandboxUnavailable
 

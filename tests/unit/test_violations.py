@@ -24,6 +24,7 @@ from tests.helpers.messages import (
     opened,
     other,
     raw,
+    run,
     unix,
 )
 from tests.helpers.specs import compiled
@@ -334,11 +335,9 @@ EXECUTIONS = {
         executed("/opt/omnibase/bin/python3"),
         command("python3", "/opt/omnibase/bin/python3"),
     ),
-    "one that succeeds": (executed("/bin/sh", errno=0), command("sh", "/bin/sh")),
-    "one that succeeds like a probe": (
-        executed("/sbin/ldconfig", "x", "-p", errno=0),
-        command("ldconfig", "/sbin/ldconfig"),
-    ),
+    "one that succeeds: the kernel tells what it was": (executed("/bin/sh", errno=0), None),
+    "of which the kernel tells": (run("/bin/busybox"), command("busybox", "/bin/busybox")),
+    "in the jail": (run("/guest/tmp/x"), command("x", "/tmp/x")),
     "descriptor with a path": (executed("", fd_path="/guest/tmp/x"), command("x", "/tmp/x")),
     "relative to a descriptor": (executed("x", fd_path="/guest/tmp"), command("x", "/tmp/x")),
     "descriptor without a path": (executed(""), command("(a descriptor)", "(a descriptor)")),
@@ -457,6 +456,16 @@ class TestLoopback:
         for _ in range(3):
             subject.judge(self.REFUSED)
         assert [short(a) for a in subject.pending()] == [network("127.0.0.1:5432")]
+
+    def test_each_address_is_an_attempt_of_its_own(self) -> None:
+        """`localhost` is tried as one address and then as the other."""
+        subject = judge()
+        for host in ("::1", "127.0.0.1"):
+            subject.judge(connected(inet(host, 5432), errors.ECONNREFUSED))
+        expected = [network("[::1]:5432"), network("127.0.0.1:5432")]
+        assert [short(a) for a in subject.pending()] == expected
+        subject.judge(bound(inet("127.0.0.1", 5432)))
+        assert subject.pending() == []
 
     @pytest.mark.parametrize("first", [True, False])
     def test_a_server_of_its_own(self, first: bool) -> None:
@@ -622,6 +631,7 @@ STATELESS = {
     "open that works": (opened("/tmp/x", 0), True),
     "chdir": (changed_to("/root"), True),
     "execve": (executed("/tmp/x"), True),
+    "execution": (run("/tmp/x"), False),
     "raw": (raw(165), True),
     "symlink": (raw(88, 0), False),
     "symlinkat": (raw(266, 0), False),
@@ -651,12 +661,14 @@ class TestWithheldNames:
     def test_books_that_balance(self) -> None:
         assert self.withheld(
             opened("/x", ABSENT), raw(257, ABSENT), raw(42, UNREACHABLE),
-            connected(inet("203.0.113.5", 1)), executed("/x", errno=0), raw(59, 0),
+            connected(inet("203.0.113.5", 1)), executed("/x", errno=0), raw(59, 0), run("/x"),
         ) == []  # fmt: skip
 
     def test_a_missing_twin(self) -> None:
         assert self.withheld(raw(257, ABSENT), raw(257, ABSENT)) == [("open", ABSENT)]
         assert self.withheld(raw(59, DENIED)) == [("execve", DENIED)]
+        assert self.withheld(raw(59, 0), raw(322, 0), run("/x")) == [("execve", 0)]
+        assert self.withheld(executed("/x", errno=0)) == []
         assert self.withheld(raw(42, UNREACHABLE)) == [("connect", UNREACHABLE)]
         assert self.withheld(raw(117)) == [("setuid", errors.EPERM)]
 
@@ -708,6 +720,26 @@ class TestThreads:
 
     def test_an_end_without_a_call(self) -> None:
         assert self.killed(ended(0, 2), ended(0, 2, 3)) == []
+
+    def test_a_program_that_takes_the_place_of_threads(self) -> None:
+        ends = (ended(0, 2, 3), ended(0, 2, 4))
+        assert self.killed(run("/bin/x"), *ends, self.EXIT_GROUP, ended(0, 2)) == []
+        # A thread beside the first asks: the first one ends, and its number goes on.
+        beside = run("/bin/x", thread_id=4)
+        assert self.killed(beside, ended(0, 2), ended(0, 2, 3), self.EXIT_GROUP, ended(0, 2)) == []
+
+    def test_its_own_threads_count_again(self) -> None:
+        goes_on = opened("/lib/x", 0, process_name="x")
+        assert self.killed(run("/bin/x"), goes_on, ended(0, 2, 3)) == [2]
+        # Of the same name, it may still be the old one.
+        assert self.killed(run("/bin/x"), opened("/lib/x", 0), ended(0, 2, 3)) == []
+        assert self.killed(run("/bin/x"), self.EXIT_GROUP, ended(0, 2), ended(0, 5, 6)) == [5]
+
+    def test_programs_are_bounded(self) -> None:
+        subject = judge()
+        for group in range(10, 10_000):
+            subject.judge(run("/bin/x", group_id=group))
+        assert len(subject._tally._executing) == 4096
 
     def test_the_agent_is_not_counted(self) -> None:
         assert self.killed(ended(0, 1, 3), ended(0, 1)) == []
@@ -822,7 +854,8 @@ class TestNetworkGrants:
             for host in ("127.0.0.1", "::1"):  # `localhost` is both
                 refused = connected(inet(host, port), errors.ECONNREFUSED)
                 assert judge.judge(refused) is None
-        assert [short(attempt) for attempt in judge.pending()] == [network("127.0.0.1:8001")]
+        told = [network("127.0.0.1:8001"), network("[::1]:8001")]
+        assert [short(attempt) for attempt in judge.pending()] == told
 
     def test_a_datagram_socket_of_a_granted_address(self) -> None:
         judge = self.judge("10.1.2.3:5432", "*:443")
