@@ -119,7 +119,7 @@ def test_a_job_is_read_back() -> None:
         mounts=[("/grants/0", "/data", True, False), ("/grants/1", "/data/x", False, True)],
         masks=[("/data/secret", True), ("/data/file", False)], pinned=("/data/up",),
         secrets=(Secret(name="B", value=b"two\0two"), Secret(name="a.b", value=b"\xff" * 9)),
-        commands=(Command(name="x", path="/usr/bin/y", sha256="", places=("/usr/bin/x", "/bin/x")),),
+        commands=(Command(name="x", path="/y", sha256="", places=("/usr/bin/x", "/bin/x")),),
     )  # fmt: skip
     size = int.from_bytes(message[:4], "little")
     assert PARSE(message[4 : 4 + size]) == {

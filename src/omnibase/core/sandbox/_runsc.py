@@ -255,13 +255,14 @@ def loader_listing(file: Path) -> Mapping[str, str | None] | None:
     """Returns ``soname → path`` of all that the file loads; ``None`` for what is missing.
 
     Of a library without a name of its own, both are its path. The loader itself
-    tells, and runs nothing of the file. The whole is ``None`` if it does not load.
+    tells, as for ldd(1), and runs nothing of the file. The whole is ``None`` if it does
+    not load.
     """
     try:
         done = subprocess.run(
-            ["/lib64/ld-linux-x86-64.so.2", "--list", str(file)],
+            ["/lib64/ld-linux-x86-64.so.2", str(file)],
             capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL,
-            env=_ENVIRONMENT,
+            env={**_ENVIRONMENT, "LD_TRACE_LOADED_OBJECTS": "1"},
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None

@@ -5,28 +5,28 @@ import os
 _BIN = "/commands/bin"
 
 
-def link(places: list[str]) -> None:
-    """Makes a link to a command at each of its places, in what belongs to the guest alone.
+def link(places: list[str], root: str = "") -> None:
+    """Makes a link to a command at each of its places, in what is the guest's alone.
 
-    Where a granted tree or file lies, nothing is made: that is the host's, and what it
-    shows there is not executable.
+    Where a granted file or tree lies, none is made: that is the host's, and nothing
+    in it can be executed.
     """
     for place in places:
-        if _prepare(os.path.dirname(place)) and not os.path.lexists(place):
-            os.symlink(f"{_BIN}/{os.path.basename(place)}", place)
+        if _open_up(os.path.dirname(place), root) and not os.path.lexists(root + place):
+            os.symlink(f"{_BIN}/{os.path.basename(place)}", root + place)
 
 
-def _prepare(directory: str) -> bool:
-    """Makes directories passable, as far as they are the image's own; says whether all are."""
-    own = os.stat("/").st_dev
-    built = ""
+def _open_up(directory: str, root: str) -> bool:
+    """Makes a path passable for the script, and says whether all of it is the guest's."""
+    own = os.stat(root or "/").st_dev
+    built = root
     for part in directory.split("/")[1:]:
         built += "/" + part
         try:
             os.mkdir(built, 0o711)
         except FileExistsError:
-            status = os.lstat(built)
-            if status.st_dev != own or os.path.islink(built):
+            if os.path.islink(built) or os.stat(built).st_dev != own:
                 return False
-            os.chmod(built, status.st_mode | 0o011)
+            # A closed directory of the image: passable now, and as little listed as before.
+            os.chmod(built, os.stat(built).st_mode | 0o111)
     return True
