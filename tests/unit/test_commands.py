@@ -316,7 +316,7 @@ class TestLoader:
             struct.pack_into("<I", data, headers[0].place, 4)
         else:
             data = bytearray(b"#!/bin/sh\n" + loader.HOST_CACHE)
-        with pytest.raises(ValueError, match="loader|ELF"):
+        with pytest.raises(ValueError, match=r"loader|ELF"):
             loader.guarded(bytes(data), "/c")
 
     def test_a_longer_cache_is_refused(self) -> None:
@@ -343,9 +343,8 @@ class TestLayer:
         assert {path.name for path in top.iterdir()} == {"bin", "lib", "cache", "loader"}
         assert {path.name for path in (top / "bin").iterdir()} == {"cat", "ls"}
         assert (top / "lib" / "libc.so.6").is_file()
-        executable = {
-            path.name for path in top.rglob("*") if path.is_file() and os.stat(path).st_mode & 0o111
-        }
+        files = [path for path in top.rglob("*") if path.is_file()]
+        executable = {path.name for path in files if os.stat(path).st_mode & 0o111}
         assert executable == {"cat", "ls", "loader"}
         assert not any(path.is_symlink() for path in top.rglob("*"))
         for command in built.commands:
@@ -421,7 +420,7 @@ class TestLayer:
         monkeypatch.setattr(
             finding._runsc, "loader_listing", lambda path: {"libx.so.1": paths[path.name]}
         )
-        with pytest.raises(ExternalCommandError, match="`/b/libx.so.1`, and another command") as e:
+        with pytest.raises(ExternalCommandError, match=r"`/b/libx\.so\.1`, and another") as e:
             layer.ensure_layer(state, ("one", "two"))
         assert e.value.details["command"] == "two"
         assert not list((state / "commands").glob(".build-*"))
