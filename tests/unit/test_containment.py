@@ -195,13 +195,14 @@ def test_databases() -> None:
                  negate(like(None, ":5432/", None, attribute="name")))), "postgres://b@a:1/b"),
         (equal("postgres://r@10.0.0.1:5432/x", "name"), "postgres://r@10.0.0.1:5432/x"),
         (negate(like(None, attribute="name")), None),
+        (equal("mysql:", "name"), None),
     ):  # fmt: skip
         found = find(DATABASE, None, condition)
         assert found == expected, condition
         assert found is None or Capability(DATABASE, found).resource == found
 
 
-@pytest.mark.parametrize("text", ["mysql:", "sqlite:/a//b", "postgres://r@h:99999/x"])
+@pytest.mark.parametrize("text", ["sqlite:/a//b", "postgres://r@h:99999/x"])
 def test_what_names_no_database_is_undecided(text: str) -> None:
     with pytest.raises(Undecided):
         find(DATABASE, None, equal(text, "name"))

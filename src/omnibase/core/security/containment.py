@@ -201,14 +201,11 @@ def _find_secret(within: Pattern | None, condition: Condition, meter: Meter) -> 
 
 # --- databases ---------------------------------------------------------------------------
 
-# What all addresses look like, and more than they: the plainest first.
-_ADDRESSES = (
-    NamePattern(("sqlite:",), deep=True),
-    *(
-        NamePattern.parse(f"postgres://?*@{host}:{port}/?*")
-        for host in ("a*", "?*")
-        for port in (5432, 1)
-    ),
+# What all addresses look like, and more than they; of those of servers the plainest first.
+_SQLITE = (NamePattern(("sqlite:",), deep=True),)
+_POSTGRES = tuple(
+    NamePattern.parse(f"postgres://?*@{server}/?*")
+    for server in ("a*:5432", "a*:1", "?*:5432", "?*:1", "?*:?*")
 )
 
 
@@ -218,15 +215,17 @@ def _find_database(within: Pattern | None, condition: Condition, meter: Meter) -
 
     if isinstance(within, DatabasePattern):
         return within.text if meets(within.text) else None
-    for asked in _ADDRESSES:
+    unsure = False
+    for asked in (*_SQLITE, *_POSTGRES):
         found = find_text(asked, condition, False, meter)
         # A name may end with `/`, a path does not.
         for text in () if found is None else (found, f"{found}a"):
             if _is_address(text) and meets(text):
                 return text
-    if find_text(None, condition, False, meter) is None:
-        return None
-    raise Undecided("no database was found that shows it")
+        unsure |= found is not None
+    if unsure:
+        raise Undecided("no database was found that shows it")
+    return None
 
 
 def _is_address(text: str) -> bool:
