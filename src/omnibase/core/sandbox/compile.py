@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from omnibase.core.context import ExecutionContext, parse_size
+from omnibase.core.sandbox.databases import grants as database_grants
 from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
 from omnibase.core.sandbox.spec import (
+    DatabaseGrant,
     EgressGrant,
     EgressLimits,
     FileGrant,
@@ -35,6 +37,7 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     "made by the run's broker on the host",
     CapabilityType.MEMORY: "memory limit of the run's cgroup",
     CapabilityType.SECRET_ACCESS: "file in a tmpfs of the guest, for the script's user alone",
+    CapabilityType.DATABASE_READ: "read-only mount of a consistent copy, made at the start",
 }
 """How each capability type is enforced; a type that is not here is refused."""
 
@@ -110,6 +113,7 @@ def compile_spec(
     covered = list(masks)
     memory = 0
     egress: list[EgressGrant] = []
+    databases: list[DatabaseGrant] = []
     for grant in grants:
         if grant.type not in ENFORCEMENT:
             raise CapabilityError(
@@ -122,6 +126,12 @@ def compile_spec(
             continue
         if grant.type is CapabilityType.SECRET_ACCESS:
             secrets.add(_secret(grant))
+            continue
+        if grant.type in (CapabilityType.DATABASE_READ, CapabilityType.DATABASE_WRITE):
+            database = database_grants.copied(grant)
+            # Not to be read either: what a registry is asked for goes through a view of it.
+            _check_areas(database_grants.file_of(database), (*refused_areas, *read_only_areas))
+            databases.append(database)
             continue
         if grant.type is CapabilityType.NETWORK_CONNECT:
             egress.append(_egress_grant(grant))
@@ -140,6 +150,7 @@ def compile_spec(
         python=image.python,
         files=tuple(files),
         secrets=tuple(sorted(secrets)),
+        databases=database_grants.bounded(databases, masks),
         egress=_bounded(egress),
         egress_limits=EgressLimits(
             at_once=context.egress_connections,

@@ -10,7 +10,15 @@ from typing import Literal
 
 from omnibase.core.sandbox.syscalls import SeccompRule
 
-__all__ = ["EgressGrant", "EgressLimits", "FileGrant", "Mask", "SandboxSpec", "WatchRules"]
+__all__ = [
+    "DatabaseGrant",
+    "EgressGrant",
+    "EgressLimits",
+    "FileGrant",
+    "Mask",
+    "SandboxSpec",
+    "WatchRules",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +37,19 @@ class FileGrant:
     path: str
     kind: Literal["file", "tree", "glob"]
     writable: bool
+    capability: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseGrant:
+    """One SQLite database, of which the script gets a copy to read.
+
+    Attributes:
+        path: The database's file, and where the copy appears.
+        capability: The grant's text, for messages.
+    """
+
+    path: str
     capability: str
 
 
@@ -110,6 +131,7 @@ class SandboxSpec:
         image_digest: SHA-256 of the image's manifest.
         python: The interpreter's path in the guest.
         files: File grants, shallow paths first.
+        databases: Databases that are copied for it.
         secrets: Names of the secrets that it gets, sorted; their values are elsewhere.
         egress: Network grants.
         egress_limits: For each of them.
@@ -136,6 +158,7 @@ class SandboxSpec:
     python: str
     files: tuple[FileGrant, ...]
     secrets: tuple[str, ...]
+    databases: tuple[DatabaseGrant, ...] = ()
     egress: tuple[EgressGrant, ...] = ()
     egress_limits: EgressLimits = EgressLimits()
     masks: tuple[Mask, ...]
