@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from omnibase.core.sandbox import _runsc, bundle, covers, resolving, staging
 from omnibase.core.sandbox.cgroup import Cgroup, CgroupStats
+from omnibase.core.sandbox.databases import copying
 from omnibase.core.sandbox.egress.layout import Layout
 from omnibase.core.sandbox.egress.reports import Assigned, Denied, Report
 from omnibase.core.sandbox.monitor.reads import SECRETS
@@ -73,6 +74,7 @@ class Run:
         self._next_cpu_check = 0.0
         self._unwatched_since: float | None = None
         self._sent = False
+        self._staged: tuple[copying.DatabaseCopied, ...] = ()
         self._process: _runsc.Process | None = None
         self._broker: Broker | None = None
         self._complaint = b""
@@ -125,7 +127,7 @@ class Run:
             Granted(path=target, tree=is_directory, writable=writable)
             for _, target, is_directory, writable in rows
         )
-        secrets = self._spec.secrets
+        secrets = tuple(secret.name for secret in self._request.secrets)
         granted += tuple(
             Granted(path=f"{SECRETS}/{name}", tree=False, writable=False) for name in secrets
         )
@@ -138,6 +140,7 @@ class Run:
             resolve=_resolve,
             secrets=secrets,
             network=Layout(self._spec.egress),
+            databases=tuple(grant.path for grant in self._spec.databases),
         )
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
@@ -179,9 +182,14 @@ class Run:
         for name in ("scratch", "grants", "root"):
             (path / name).mkdir(mode=0o700)
         _runsc.enter_mount_namespace()
-        with resolving.resolve_grants(self._spec) as mounts:
+        with (
+            resolving.resolve_grants(self._spec) as mounts,
+            copying.copies(self._spec.databases, str(path / "databases")) as databases,
+        ):
             masked = covers.resolve_masks(self._spec, mounts)
-            rows = staging.stage(mounts, str(path / "grants"), masked.left_out)
+            copied = tuple(mount for mount, _ in databases)
+            rows = staging.stage(mounts + copied, str(path / "grants"), masked.left_out)
+            self._staged = tuple(told for _, told in databases)
         _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
         self._pending["control"] = memoryview(
             bundle.job_message(
@@ -298,6 +306,8 @@ class Run:
                         for name in ("control", "stdin"):
                             selector.register(getattr(pipes, name), selectors.EVENT_WRITE, name)
                         self._observer.on_started(scratch.parent.name)
+                        for told in self._staged:
+                            self._observer.on_staged(told)
                     self._check_limits(cgroup, deadline, None if self._sent else start_deadline)
         finally:
             os.close(pidfd)

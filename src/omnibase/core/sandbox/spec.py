@@ -17,6 +17,7 @@ __all__ = [
     "FileGrant",
     "Mask",
     "SandboxSpec",
+    "ServerGrant",
     "WatchRules",
 ]
 
@@ -51,6 +52,11 @@ class DatabaseGrant:
 
     path: str
     capability: str
+
+    @property
+    def file(self) -> FileGrant:
+        """The database's file, as what checks files takes it."""
+        return FileGrant(path=self.path, kind="file", writable=False, capability=self.capability)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +112,30 @@ class EgressLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerGrant:
+    """One role on a PostgreSQL server; the connection to it is an `EgressGrant`.
+
+    Attributes:
+        host: In canonical form.
+        port: Its port.
+        role: Who connects.
+        database: To which database.
+        capability: The grant's text, for messages.
+    """
+
+    host: str
+    port: int
+    role: str
+    database: str
+    capability: str
+
+    @property
+    def secret(self) -> str:
+        """Name of the secret that is the role's password."""
+        return f"pg_{self.role}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchRules:
     """What the monitor needs to tell an attempt from a harmless probe.
 
@@ -132,6 +162,7 @@ class SandboxSpec:
         python: The interpreter's path in the guest.
         files: File grants, shallow paths first.
         databases: Databases that are copied for it.
+        servers: Roles on database servers that it may use.
         secrets: Names of the secrets that it gets, sorted; their values are elsewhere.
         egress: Network grants.
         egress_limits: For each of them.
@@ -159,6 +190,7 @@ class SandboxSpec:
     files: tuple[FileGrant, ...]
     secrets: tuple[str, ...]
     databases: tuple[DatabaseGrant, ...] = ()
+    servers: tuple[ServerGrant, ...] = ()
     egress: tuple[EgressGrant, ...] = ()
     egress_limits: EgressLimits = EgressLimits()
     masks: tuple[Mask, ...]

@@ -18,7 +18,6 @@ from typing import Final
 
 from omnibase.core.sandbox import _runsc, _sys
 from omnibase.core.sandbox.databases import worker
-from omnibase.core.sandbox.databases.grants import file_of
 from omnibase.core.sandbox.resolving import StagedMount, walk
 from omnibase.core.sandbox.spec import DatabaseGrant
 from omnibase.errors import CapabilityError
@@ -29,9 +28,7 @@ MAX_DATABASE_BYTES: Final = 1 << 30
 """Largest database that is copied, its log included."""
 _SECONDS: Final = 30
 _NOBODY: Final = 65534
-_CLOSED: Final = (
-    _sys.MOUNT_ATTR_RDONLY | _sys.MOUNT_ATTR_NOSUID | _sys.MOUNT_ATTR_NODEV | _sys.MOUNT_ATTR_NOEXEC
-)
+_CLOSED: Final = _sys.MOUNT_ATTR_RDONLY | _sys.MOUNT_ATTR_NOSUID | _sys.MOUNT_ATTR_NODEV
 _REASONS: Final = {
     "EMPTY": ("is empty, no database yet", "open it once with its own application"),
     "SQLITE_NOTADB": ("is no SQLite database, or an encrypted one", "check the file"),
@@ -83,7 +80,7 @@ def copies(
 
     Args:
         grants: What was granted.
-        directory: An empty directory of the run's own.
+        directory: A directory of the run's own, to be made.
 
     Raises:
         CapabilityError: One cannot be copied as it stands.
@@ -91,6 +88,8 @@ def copies(
     """
     with contextlib.ExitStack() as stack:
         found = []
+        if grants:
+            os.mkdir(directory, 0o700)
         for number, grant in enumerate(grants):
             jail = f"{directory}/{number}"
             copy = _copied(grant, jail)
@@ -117,11 +116,11 @@ def _opened(grant: DatabaseGrant) -> Iterator[int]:
     process has to the same database (POSIX locks are the process's).
     """
     directory, name = os.path.split(grant.path)
-    parent = walk(directory, replace(file_of(grant), path=directory)) if directory != "/" else -1
+    parent = walk(directory, replace(grant.file, path=directory)) if directory != "/" else -1
     if parent < 0:
         parent = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        file = walk(grant.path, file_of(grant))
+        file = walk(grant.path, grant.file)
         try:
             _check(grant, os.stat(file), _log_size(parent, name))
         finally:

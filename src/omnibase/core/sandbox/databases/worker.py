@@ -6,6 +6,7 @@ directory, read-only, and the directory for the copy, and what it may use is bou
 It imports the standard library alone, all of it before it enters the jail.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -122,10 +123,8 @@ def _leave_wal_mode(path: str) -> None:
 
 
 def _remove(path: str) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 if __name__ == "__main__":
