@@ -13,6 +13,8 @@ from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import compile, record
 from omnibase.core.sandbox.commands import finding, layer
+from omnibase.core.sandbox.databases.grants import PASSWORDS
+from omnibase.core.sandbox.databases.passwords import password_file
 from omnibase.core.sandbox.image import Image
 from omnibase.core.sandbox.result import ComponentRun, RunResult
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
@@ -183,6 +185,7 @@ class Call:
             runner, root = backend()
             request = self._request(root)
             secrets = fetch(self._options.secrets, request.spec.secrets)
+            secrets += password_file(PASSWORDS, request.spec.servers, secrets)
             commands = layer.ensure_layer(runner.state, request.spec.commands)
             request = replace(request, run_id=emitter.runid, secrets=secrets, commands=commands)
             started = record.sandbox_start(

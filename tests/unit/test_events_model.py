@@ -17,6 +17,7 @@ from omnibase.core.events import (
     CapabilityDenied,
     CapabilityGranted,
     CommandStarted,
+    DatabaseCopied,
     EgressClosed,
     EgressFailed,
     EgressOpened,
@@ -79,6 +80,9 @@ SAMPLES: tuple[Payload, ...] = (
     ),
     SecretRead(secret="API_TOKEN", operation="open", pid=2, process_name="python3"),
     CommandStarted(command="git", count=3),
+    DatabaseCopied(
+        capability="DATABASE_READ:sqlite:/data/app.db", database="/data/app.db", size_bytes=8192
+    ),
     EgressOpened(
         connection=1,
         target="a.example:443",

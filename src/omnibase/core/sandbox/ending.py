@@ -77,7 +77,7 @@ def conclude(
     if fault is not None and complaint is not None:
         fault = SandboxStartError(fault.message, hint="run `omnibase doctor`")
     if fault is None and cause == "exit":
-        fault = _diagnose(trace, result, complaint or b"") or egress_fault()
+        fault = _diagnose(trace, result, complaint or b"") or egress_fault() or _failed(trace)
     if fault is not None and trace.started:
         fault.result = result  # what was seen until then is not lost
     return Ended(result=result, cause=cause, fault=fault)
@@ -116,3 +116,13 @@ def _diagnose(trace: TraceServer, result: RunResult, complaint: bytes) -> Sandbo
             hint="something outside ended it, or the Sentry crashed",
         )
     return None
+
+
+def _failed(trace: TraceServer) -> SandboxError | None:
+    """Tells a failure of the agent, whose own reasons come first, from an exit of the script."""
+    if not trace.agent_failed:
+        return None
+    return SandboxError(
+        "the sandbox's agent failed before the script had ended",
+        hint="its reason is in the result's stderr",
+    )

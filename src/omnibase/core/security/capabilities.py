@@ -15,6 +15,7 @@ from typing import Any
 
 from omnibase.core.security.patterns import (
     CommandPattern,
+    DatabasePattern,
     HostPattern,
     NamePattern,
     PathPattern,
@@ -58,6 +59,8 @@ _KINDS: dict[CapabilityType, type[Pattern]] = {
     CapabilityType.EXTERNAL_COMMAND: CommandPattern,
     CapabilityType.SECRET_ACCESS: SecretPattern,
     CapabilityType.MEMORY: SizePattern,
+    CapabilityType.DATABASE_READ: DatabasePattern,
+    CapabilityType.DATABASE_WRITE: DatabasePattern,
 }
 
 

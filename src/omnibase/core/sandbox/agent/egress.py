@@ -157,9 +157,12 @@ class Egress:
         offset = FIRST_DYNAMIC + count
         base = int.from_bytes(sockets.inet_aton(POOL), "big")
         address = sockets.inet_ntoa((base + offset).to_bytes(4, "big"))
-        for host, low, high in ranges:
-            if host != "*":
-                self.listen(sockets.AF_INET, address, low, high)
+        try:
+            for host, low, high in ranges:
+                if host != "*":
+                    self.listen(sockets.AF_INET, address, low, high)
+        except OSError:
+            raise dns.Full from None  # the script listens there itself
         self.addresses[name], self.names[address] = address, name
         # Before the answer: whoever judges a connect to it is to know whose it is.
         self.send(ASSIGNED, 0, offset, name.encode("ascii"))
@@ -352,7 +355,10 @@ class Egress:
             import traceback
 
             traceback.print_exc()
-            os._exit(125)
+            try:
+                os.open("/.agent-failed", os.O_RDONLY)  # a sign on the trace, as in `init`
+            finally:
+                os._exit(125)
         self.finished.release()
 
     def turn(self) -> bool:
