@@ -447,14 +447,20 @@ class TestLayer:
         with pytest.raises(SandboxUnavailable, match=expected):
             layer.ensure_layer(state, ("ls",))
 
-    def test_pruning(self, state: Path) -> None:
+    def test_pruning(self, state: Path, place: Path) -> None:
         assert layer.prune_layers(state) == []
-        built = layer.ensure_layer(state, ("ls",))
+        copy(place, "tool")
+        built = layer.ensure_layer(state, ("tool",))
         assert built is not None
         run = state / "runs" / "one"
         run.mkdir()
         assert layer.prune_layers(state) == []
         run.rmdir()
+        assert layer.prune_layers(state) == []  # it is as its program is
+        (state / "commands" / f"{'0' * 32}.json").write_text("broken")
+        (state / "commands" / ".build-left").mkdir()
+        assert layer.prune_layers(state) == [state / "commands" / ".build-left"]
+        copy(place, "tool").write_bytes(Path("/bin/false").read_bytes())
         assert layer.prune_layers(state) == [Path(built.path)]
         assert [path.name for path in (state / "commands").iterdir()] == [".lock"]
 

@@ -46,7 +46,7 @@ _EPILOG: Final = """\
 The exit code is 0 if a sandbox runs here, else 1. Each platform of gVisor gets up
 to 10 seconds. --clean removes what killed runs left behind (processes, control
 groups, files), which the next run would do, too, and what runs keep for the next
-one: old images, and copies of commands.
+one, once it is out of date: images, and copies of commands.
 
 examples:
   omnibase doctor
@@ -122,7 +122,7 @@ def _clean(*, quiet: bool) -> list[str]:
     if not quiet:
         for path in removed:
             console.out(f"removed {console.printable(path)}\n")
-        what = "leftovers of killed runs, old images and copies of commands"
+        what = "leftovers of killed runs, old images and copies of old commands"
         console.out(f"{len(removed)} {what} removed\n\n")
     return removed
 

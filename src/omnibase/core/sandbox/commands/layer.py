@@ -79,7 +79,11 @@ def ensure_layer(state_dir: Path, names: tuple[str, ...]) -> CommandLayer | None
 
 
 def prune_layers(state_dir: Path) -> list[Path]:
-    """Removes all layers, unless a run is under way; one that is needed is built again."""
+    """Removes layers of programs and libraries that have changed, unless a run is under way.
+
+    Returns:
+        What was removed.
+    """
     directory = state_dir / "commands"
     if not directory.is_dir():
         return []
@@ -87,8 +91,13 @@ def prune_layers(state_dir: Path) -> list[Path]:
     with locked(directory / ".lock"):
         if any((state_dir / "runs").iterdir()):
             return []
+        kept = {".lock"}
+        for index in directory.glob("*.json"):
+            layer = _current(index)
+            if layer is not None and index.stem == _key(tuple(c.name for c in layer.commands)):
+                kept |= {index.name, layer.digest}
         for entry in sorted(directory.iterdir()):
-            if entry.name != ".lock":
+            if entry.name not in kept:
                 _remove(entry)
                 removed += [entry] * (entry.suffix != ".json")
     return removed
@@ -107,6 +116,16 @@ def _key(names: tuple[str, ...]) -> str:
 
 
 def _read_index(index: Path, found: list[Found]) -> CommandLayer | None:
+    layer = _current(index)
+    if layer is None or [(c.name, c.path, c.places) for c in layer.commands] != [
+        (one.name, one.path, one.places) for one in found
+    ]:
+        return None
+    return layer
+
+
+def _current(index: Path) -> CommandLayer | None:
+    """Reads an index; ``None`` if it is broken, or what it is made of has changed."""
     try:
         record = json.loads(index.read_bytes())
         commands = tuple(
@@ -118,17 +137,13 @@ def _read_index(index: Path, found: list[Found]) -> CommandLayer | None:
             )
             for row in record["commands"]
         )
+        layer = CommandLayer(path=record["path"], digest=record["digest"], commands=commands)
         stamps = [tuple(stamp) for stamp in record["sources"]]
-        if stamps_of(path for path, _, _ in stamps) != stamps:
+        if stamps_of(path for path, _, _ in stamps) != stamps or not os.path.isdir(layer.path):
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if [(c.name, c.path, c.places) for c in commands] != [
-        (one.name, one.path, one.places) for one in found
-    ]:
-        return None
-    layer = CommandLayer(path=str(record["path"]), digest=record["digest"], commands=commands)
-    return layer if os.path.isdir(layer.path) else None
+    return layer
 
 
 def _build(directory: Path, index: Path, found: list[Found]) -> CommandLayer:
