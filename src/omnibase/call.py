@@ -12,6 +12,8 @@ from omnibase.backend import backend, compile_grants
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import compile, record
+from omnibase.core.sandbox.databases.grants import PASSWORDS
+from omnibase.core.sandbox.databases.passwords import password_file
 from omnibase.core.sandbox.image import Image
 from omnibase.core.sandbox.result import ComponentRun, RunResult
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
@@ -175,6 +177,7 @@ class Call:
             runner, root = backend()
             request = self._request(root)
             secrets = fetch(self._options.secrets, request.spec.secrets)
+            secrets += password_file(PASSWORDS, request.spec.servers, secrets)
             request = replace(request, run_id=emitter.runid, secrets=secrets)
             started = record.sandbox_start(
                 request, runner.platform, runner.runtime.version, self._enforcement()

@@ -16,6 +16,7 @@ from omnibase.core.events import (
     PAYLOADS,
     CapabilityDenied,
     CapabilityGranted,
+    DatabaseCopied,
     EgressClosed,
     EgressFailed,
     EgressOpened,
@@ -77,6 +78,9 @@ SAMPLES: tuple[Payload, ...] = (
         evidence="kernel",
     ),
     SecretRead(secret="API_TOKEN", operation="open", pid=2, process_name="python3"),
+    DatabaseCopied(
+        capability="DATABASE_READ:sqlite:/data/app.db", database="/data/app.db", size_bytes=8192
+    ),
     EgressOpened(
         connection=1,
         target="a.example:443",
