@@ -86,6 +86,12 @@ def test_text_may_hold_bytes_that_are_not_utf8() -> None:
     assert scrubber(b"\xff\xfe\xfd\xfc").text("a\udcff\udcfe\udcfd\udcfcb") == "a***TOKEN***b"
 
 
+def test_a_field_of_a_password_file() -> None:
+    assert scrubber(rb"pass:wo\rd").data(rb"host:5432:db:me:pass\:wo\\rd") == (
+        b"host:5432:db:me:" + MARK
+    )
+
+
 def test_base64_in_lines() -> None:
     value = bytes(range(200))
     for text in (base64.encodebytes(value), base64.encodebytes(value + b"\n")):

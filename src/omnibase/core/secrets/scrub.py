@@ -136,6 +136,7 @@ def forms(value: bytes) -> tuple[bytes, ...]:
         core.hex().upper().encode(),
         repr(core)[2:-1].encode(),
         _in_a_text_with_quotes(core)[2:].encode(),
+        core.replace(b"\\", rb"\\").replace(b":", rb"\:"),  # libpq's password file
     ]
     try:
         text = core.decode()
