@@ -13,11 +13,13 @@ from typing import Final
 from omnibase.core.context import ExecutionContext, parse_size
 from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
+from omnibase.core.sandbox.monitor.reads import ARTIFACTS, OUTLET
 from omnibase.core.sandbox.spec import (
     EgressGrant,
     EgressLimits,
     FileGrant,
     Mask,
+    Outlet,
     SandboxSpec,
     WatchRules,
 )
@@ -34,6 +36,9 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.NETWORK_CONNECT: "the guest has no network; each TCP connection is decided and "
     "made by the run's broker on the host",
     CapabilityType.MEMORY: "memory limit of the run's cgroup",
+    CapabilityType.ARTIFACT_READ: "read-only copy of exactly what is named, its digest checked",
+    CapabilityType.ARTIFACT_WRITE: "what is left in `/artifacts/out` is collected once the script "
+    "has ended, name by name",
     CapabilityType.SECRET_ACCESS: "file in a tmpfs of the guest, for the script's user alone",
 }
 """How each capability type is enforced; a type that is not here is refused."""
@@ -43,7 +48,7 @@ _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 # The guest's own world: a tree mounted over one of these would break the guest.
 _GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
 _GUEST_INTERNAL: Final = (
-    "/guest", "/grants", GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup",
+    "/guest", "/grants", GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup", ARTIFACTS,
 )  # fmt: skip
 
 _OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/proc/", "/run/script/",
@@ -107,6 +112,8 @@ def compile_spec(
     """
     files: list[FileGrant] = []
     secrets: set[str] = set()
+    artifacts: set[str] = set()
+    outlets: dict[str, Outlet] = {}
     covered = list(masks)
     memory = 0
     egress: list[EgressGrant] = []
@@ -122,6 +129,12 @@ def compile_spec(
             continue
         if grant.type is CapabilityType.SECRET_ACCESS:
             secrets.add(_secret(grant))
+            continue
+        if grant.type is CapabilityType.ARTIFACT_READ:
+            artifacts.add(grant.resource)
+            continue
+        if grant.type is CapabilityType.ARTIFACT_WRITE:
+            outlets[OUTLET] = _outlet(grant.type, OUTLET, context)
             continue
         if grant.type is CapabilityType.NETWORK_CONNECT:
             egress.append(_egress_grant(grant))
@@ -140,6 +153,8 @@ def compile_spec(
         python=image.python,
         files=tuple(files),
         secrets=tuple(sorted(secrets)),
+        artifacts=tuple(sorted(artifacts)),
+        outlets=tuple(outlets.values()),
         egress=_bounded(egress),
         egress_limits=EgressLimits(
             at_once=context.egress_connections,
@@ -192,6 +207,15 @@ def _secret(grant: Capability) -> str:
             hint=f"grant `SECRET_ACCESS:{name}`, and no connection but to that host",
         )
     return name
+
+
+def _outlet(kind: CapabilityType, path: str, context: ExecutionContext) -> Outlet:
+    return Outlet(
+        path=path,
+        capability=kind.value,
+        max_files=context.artifact_count,
+        max_bytes=context.artifact_bytes,
+    )
 
 
 def _egress_grant(grant: Capability) -> EgressGrant:

@@ -10,7 +10,15 @@ from typing import Literal
 
 from omnibase.core.sandbox.syscalls import SeccompRule
 
-__all__ = ["EgressGrant", "EgressLimits", "FileGrant", "Mask", "SandboxSpec", "WatchRules"]
+__all__ = [
+    "EgressGrant",
+    "EgressLimits",
+    "FileGrant",
+    "Mask",
+    "Outlet",
+    "SandboxSpec",
+    "WatchRules",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +93,23 @@ class EgressLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outlet:
+    """A directory of the guest whose files come out once the script has ended.
+
+    Attributes:
+        path: Where it is in the guest; the script may write there.
+        capability: Type of the capability that a file's name is decided by.
+        max_files: Most files that come out.
+        max_bytes: Most bytes of them, in all.
+    """
+
+    path: str
+    capability: str
+    max_files: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchRules:
     """What the monitor needs to tell an attempt from a harmless probe.
 
@@ -113,6 +138,8 @@ class SandboxSpec:
         secrets: Names of the secrets that it gets, sorted; their values are elsewhere.
         egress: Network grants.
         egress_limits: For each of them.
+        artifacts: Names, or patterns of them, that the script may read; sorted.
+        outlets: Where the script may leave files that are to come out.
         masks: Covered subtrees.
         environment: ``(name, value)`` pairs; the script sees no others.
         memory_bytes: Hard limit of the whole sandbox.
@@ -138,6 +165,8 @@ class SandboxSpec:
     secrets: tuple[str, ...]
     egress: tuple[EgressGrant, ...] = ()
     egress_limits: EgressLimits = EgressLimits()
+    artifacts: tuple[str, ...] = ()
+    outlets: tuple[Outlet, ...] = ()
     masks: tuple[Mask, ...]
     environment: tuple[tuple[str, str], ...]
     memory_bytes: int
