@@ -5,6 +5,9 @@ from omnibase.core.events.bus import Emitter, EventBus, SinkFailure, Subscriptio
 from omnibase.core.events.jsonl import JsonlSink
 from omnibase.core.events.model import (
     PAYLOADS,
+    ArtifactLeftOut,
+    ArtifactRead,
+    ArtifactStored,
     CapabilityDenied,
     CapabilityGranted,
     EgressClosed,
@@ -26,6 +29,9 @@ from omnibase.core.events.sinks import CollectingSink, Sink
 
 __all__ = [
     "PAYLOADS",
+    "ArtifactLeftOut",
+    "ArtifactRead",
+    "ArtifactStored",
     "CapabilityDenied",
     "CapabilityGranted",
     "CollectingSink",

@@ -17,6 +17,9 @@ from omnibase.core.events import _fields as f
 from omnibase.core.events._fields import new_id, utc
 from omnibase.core.events.payloads import (
     PAYLOADS,
+    ArtifactLeftOut,
+    ArtifactRead,
+    ArtifactStored,
     CapabilityDenied,
     CapabilityGranted,
     EgressClosed,
@@ -38,6 +41,9 @@ from omnibase.core.events.payloads import (
 __all__ = [
     "MAX_LINE_BYTES",
     "PAYLOADS",
+    "ArtifactLeftOut",
+    "ArtifactRead",
+    "ArtifactStored",
     "CapabilityDenied",
     "CapabilityGranted",
     "EgressClosed",
