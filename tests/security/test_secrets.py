@@ -200,29 +200,35 @@ class TestGrants:
 
 
 class TestHidden:
-    """A script may hide *that* it reads what it was granted: then it counts as read."""
+    """However a script gets to what it was granted, its reading is on record."""
 
     @pytest.mark.parametrize(
         ("source", "operation"),
         [
             (
                 "import os\nos.symlink('/run/secrets', '/tmp/l')\nv = open('/tmp/l/TOKEN').read()",
-                "symlink",
+                "hidden",
             ),
             (
                 "import os\nfd = os.open('/run/secrets', os.O_PATH)\n"
                 "v = open(f'/proc/self/fd/{fd}/TOKEN').read()",
-                "descriptor",
+                "hidden",
+            ),
+            (
+                "import os\nos.dup2(os.open('/run/secrets', os.O_PATH), 0)\n"
+                "v = open('/dev/stdin/TOKEN').read()",
+                "hidden",
             ),
             (
                 "import os\nfd = os.open('/run/secrets', os.O_PATH)\n"
-                "v = open(f'/dev/fd/{fd}/TOKEN').read()",
-                "descriptor",
+                "fd = os.open(f'/dev/fd/{fd}/TOKEN', os.O_PATH)\n"
+                "v = open(f'/proc/thread-self/fd/{fd}').read()",
+                "hidden",
             ),
             (
                 "import ctypes\nctypes.CDLL(None).prctl(15, b'\\xff\\xfe', 0, 0, 0)\n"
                 "v = open('/run/secrets/TOKEN').read()",
-                "withheld",
+                "hidden",
             ),
             (
                 "import os\nfd = os.open('/run/secrets', os.O_PATH)\n"
@@ -234,11 +240,53 @@ class TestHidden:
         ],
     )
     def test_every_way_to_it_is_reported(self, source: str, operation: str) -> None:
-        outcome = run(f"{source}\nprint(len(v))", GRANT, on_violation="record")
+        outcome = run(
+            f"{source}\nprint(len(v))", GRANT, "SECRET_ACCESS:OTHER", on_violation="record"
+        )
 
         assert outcome.stdout == f"{len(VALUE)}\n", outcome.finished.stderr
         (read,) = outcome.reported(events.SecretRead)
         assert (read.secret, read.operation) == ("TOKEN", operation)
+
+    def test_a_path_that_changes_under_the_traces_eyes(self) -> None:
+        """The trace reads the path from the script's memory again, once the call is done."""
+        path, other = b"/run/secrets/TOKEN", b"/tmp/not-a-secret!"
+        outcome = run(
+            "import ctypes, mmap, os\n"
+            "libc, shared = ctypes.CDLL(None), mmap.mmap(-1, 4096)\n"
+            "buffer = (ctypes.c_char * 4096).from_buffer(shared)\n"
+            "child = os.fork()\n"
+            "while child == 0:\n"
+            f"    shared[:18] = {path!r}\n    shared[:18] = {other!r}\n"
+            "while (fd := libc.open(buffer, 0)) < 0:\n    pass\n"
+            "print(len(os.read(fd, 99)))\nos.kill(child, 9)\n",
+            GRANT, "SECRET_ACCESS:OTHER", on_violation="record",
+        )  # fmt: skip
+
+        assert outcome.stdout == f"{len(VALUE)}\n", outcome.finished.stderr
+        (read,) = outcome.reported(events.SecretRead)
+        assert read.secret == "TOKEN"
+        assert read.operation in ("open", "hidden")
+
+    def test_a_daemon_reads_after_the_script(self) -> None:
+        code = (
+            "import os, time\nif os.fork() == 0:\n    os.close(1)\n    os.close(2)\n"
+            "    os.dup2(os.open('/run/secrets', os.O_PATH), 0)\n"
+            "    while True:\n        open('/dev/stdin/TOKEN').close()\n"
+        )
+        outcome = run(code, GRANT, "SECRET_ACCESS:OTHER")
+
+        outcome.assert_clean()
+        assert {r.secret for r in outcome.reported(events.SecretRead)} <= {"TOKEN"}
+
+    def test_what_was_not_told_when_it_was_ended_counts_as_read(self) -> None:
+        outcome = run(
+            "import time\nopen('/run/secrets/TOKEN').close()\ntime.sleep(60)",
+            GRANT, "SECRET_ACCESS:OTHER", wall_seconds=3.0,
+        )  # fmt: skip
+
+        told = {r.secret: r.operation for r in outcome.reported(events.SecretRead)}
+        assert told == {"TOKEN": "open", "OTHER": "withheld"}
 
 
 class TestLeaks:

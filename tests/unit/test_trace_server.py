@@ -292,6 +292,7 @@ class TestSecrets:
             for datagram in (
                 wire.HANDSHAKE, START, opened("/run/secrets/TOKEN", name=b"hunter22"),
                 opened("/run/secrets/TOKEN"), denied("/data/hunter22"),
+                denied("/.secret-read/", group=1),
             ):  # fmt: skip
                 sentry.send(datagram)
             assert not server.on_readable()
@@ -300,7 +301,7 @@ class TestSecrets:
             server.finish()
             assert [(r.secret, r.operation) for r in told] == [("TOKEN", "open")]
 
-    @pytest.mark.parametrize("how", ["dropped", "hidden"])
+    @pytest.mark.parametrize("how", ["dropped", "no last word", "never started"])
     def test_what_the_trace_lost_counts_as_a_reading(self, path: str, how: str) -> None:
         told: list[SecretReading] = []
         server = TraceServer(
@@ -312,10 +313,15 @@ class TestSecrets:
         ):
             sentry.connect(path)
             assert server.on_readable()
-            lost = denied("/x", dropped=1) if how == "dropped" else refused(257, 0)
-            for datagram in (wire.HANDSHAKE, START, lost):
+            last = denied("/.secret-read/", group=1, dropped=int(how == "dropped"))
+            for datagram in {
+                "dropped": (wire.HANDSHAKE, START, last),
+                "no last word": (wire.HANDSHAKE, START),
+                "never started": (wire.HANDSHAKE,),
+            }[how]:
                 sentry.send(datagram)
             assert not server.on_readable()
             assert told == []
             server.finish()
-            assert [(r.secret, r.operation) for r in told] == [("TOKEN", "withheld")]
+            expected = [] if how == "never started" else [("TOKEN", "withheld")]
+            assert [(r.secret, r.operation) for r in told] == expected

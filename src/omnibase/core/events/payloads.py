@@ -243,10 +243,9 @@ class SecretRead(Payload):
 
     Attributes:
         secret: Its name; the value is in no event.
-        operation: ``open`` if it was seen. Else what kept it from being seen, after
-            which it counts as read: ``symlink`` (the script made one), ``descriptor``
-            (it opened something through ``/proc``), ``withheld`` (a name was kept
-            from the trace).
+        operation: ``open`` if the trace showed it, ``hidden`` if the script kept it
+            from the trace, ``withheld`` if the run was ended by force, or the trace
+            lost messages, before it could be told: then it counts as read.
         pid: Process inside the sandbox; 0 if unknown.
         process_name: Its name, chosen by the code itself.
     """

@@ -54,11 +54,18 @@ def _parse_job(data: bytes) -> dict:  # type: ignore[type-arg]
     return job
 
 
-def _syscall(name: str, *args: bytes | int | None) -> None:
+def _call(name: str, *args: bytes | int | None) -> int:
     import _ctypes  # the extension alone: ctypes itself costs 10 ms more here
 
     handle = _ctypes.dlopen(None, 2)  # type: ignore[arg-type]
-    if _ctypes.call_function(_ctypes.dlsym(handle, name), args) != 0:
+    returned = _ctypes.call_function(_ctypes.dlsym(handle, name), args)
+    if returned < 0:
+        raise OSError(f"{name} failed: {args}")
+    return returned  # type: ignore[no-any-return]
+
+
+def _syscall(name: str, *args: bytes | int | None) -> None:
+    if _call(name, *args) != 0:
         raise OSError(f"{name} failed: {args}")
 
 
@@ -105,35 +112,18 @@ def _bind_grants(job: dict) -> None:  # type: ignore[type-arg]
         _syscall("umount2", b"/grants\0", _MNT_DETACH)
 
 
-def _place_secrets(secrets: list[tuple[str, int]]) -> None:
-    """Makes a file of each, for the script's user alone.
-
-    Nothing of a value stays in this memory, of which the script gets a copy: it
-    has to open the file, and that shows on the trace.
-    """
+def _place_secrets(secrets: list[tuple[str, int]]):  # type: ignore[no-untyped-def]
+    """Makes a file of each, for the script's user alone; returns who watches them, if any."""
     os.mkdir("/run/secrets", 0o755)
     if not secrets:
-        return
+        return None
+    vault = _sibling("vault")
     place, flags = b"/run/secrets\0", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     _syscall("mount", b"none\0", place, b"tmpfs\0", flags, b"mode=755\0")
     for name, size in secrets:
-        value = bytearray(size)
-        view = memoryview(value)
-        while view:
-            got = os.readv(_CONTROL, [view])
-            if not got:
-                os._exit(125)
-            view = view[got:]
-        made = os.open(
-            f"/run/secrets/{name}", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o400
-        )
-        view = memoryview(value)
-        while view:
-            view = view[os.write(made, view) :]
-        os.fchown(made, _NOBODY, _NOBODY)
-        os.close(made)
-        value[:] = bytes(size)
+        vault.place(name, size, _CONTROL, _NOBODY)
     _syscall("mount", None, place, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | flags, None)
+    return vault.Watch([name for name, _ in secrets], _call)
 
 
 def _show_cpus(count: int) -> None:
@@ -203,13 +193,19 @@ def _tell_if_full() -> None:
             pass
 
 
-def _start_egress(rows: list[str], ready: int):  # type: ignore[no-untyped-def]
-    """Serves the network grants, and then lets the script start."""
+def _sibling(name: str):  # type: ignore[no-untyped-def]
+    """Imports a module of the agent's own; only the runs that need it pay for it."""
     here = os.path.dirname(__file__)
     sys.path.insert(0, here)
-    import egress  # type: ignore[import-not-found]
+    try:
+        return __import__(name)
+    finally:
+        sys.path.remove(here)
 
-    sys.path.remove(here)
+
+def _start_egress(rows: list[str], ready: int):  # type: ignore[no-untyped-def]
+    """Serves the network grants, and then lets the script start."""
+    egress = _sibling("egress")
     try:
         serving = egress.start(_EGRESS, rows)
     except OSError as error:
@@ -221,7 +217,7 @@ def _start_egress(rows: list[str], ready: int):  # type: ignore[no-untyped-def]
 
 
 def _end_the_rest() -> None:
-    """Ends every other process, so that what each had sent is complete."""
+    """Ends every other process, so that what each had sent or opened is complete."""
     try:
         os.kill(-1, 9)
         while True:
@@ -230,17 +226,23 @@ def _end_the_rest() -> None:
         pass
 
 
-def _supervise(child: int, egress) -> None:  # type: ignore[no-untyped-def]
+def _supervise(child: int, egress, secrets) -> None:  # type: ignore[no-untyped-def]
     import _thread
+
+    if secrets is not None:
+        secrets.start()
 
     _thread.start_new_thread(_watch_lifeline, ())
     while True:
         pid, status = os.wait()  # orphans are reaped on the way
         if pid == child:
             _tell_if_full()
-            if egress is not None:
+            if egress is not None or secrets is not None:
                 _end_the_rest()
+            if egress is not None:
                 egress.finish()
+            if secrets is not None:
+                secrets.finish()
             # Exit of PID 1 ends everything in the guest, daemons included.
             os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
@@ -382,7 +384,7 @@ def main() -> None:
     with open(job["path"], "wb") as file:
         file.write(source)
     os.close(os.open("/run/masked", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0))
-    _place_secrets(job["secrets"])
+    secrets = _place_secrets(job["secrets"])
     _show_cpus(job["cpus"])
     _prune_devices()
     _bind_grants(job)
@@ -395,7 +397,9 @@ def main() -> None:
         if job["egress"]:
             os.close(ready)
             egress = _start_egress(job["egress"], go)
-        _supervise(child, egress)
+        _supervise(child, egress, secrets)
+    if secrets is not None:
+        os.close(secrets.fd)  # only PID 1 tells who opened what
     if job["egress"]:
         os.close(_EGRESS)  # only PID 1 talks to the broker
         os.close(go)

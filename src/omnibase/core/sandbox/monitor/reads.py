@@ -1,9 +1,8 @@
 """Which secrets the script has opened: once each, and rather too early than never.
 
-The trace tells the path that was passed, not the file that was reached. So where a
-path does not tell (a link of the script's own, a directory reached through another
-descriptor or another process, a name that is not UTF-8), what was not seen to be
-read counts as read.
+That one was opened is known from the guest's kernel, by way of PID 1, whatever path
+led there. The trace of the open itself is the courtesy: it knows the process, but has
+the path that lay in the script's memory when it looked.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ ARTIFACTS: Final = "/artifacts"
 OUTLET: Final = "/artifacts/out"
 # The same as of `SECRET_ACCESS`: what this does not match, no capability names.
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}")
-# Links of the kernel's own, with more behind them.
-_MAGIC: Final = re.compile(r"/(?:(?:fd|map_files)/+[^/]+|cwd|root)/")
+_SIGN: Final = "/.secret-read/"  # as in the agent's `vault`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +30,9 @@ class SecretReading:
 
     Attributes:
         secret: Its name.
-        operation: ``open`` if it was seen, else what kept it from being seen:
-            ``symlink``, ``descriptor`` or ``withheld``.
-        pid: Process in the guest; 0 if the trace does not tell.
+        operation: ``open`` if the trace showed it; ``hidden`` if the guest's kernel
+            knows of it alone; ``withheld`` if the run ended before it could tell.
+        pid: Process in the guest; 0 but for ``open``.
         process_name: As the guest named it: untrusted text.
     """
 
@@ -54,6 +52,7 @@ class SecretReads:
     def __init__(self, names: Iterable[str] = ()) -> None:
         self.waiting = set(names)
         self.found: list[SecretReading] = []
+        self._told_all = False
 
     def opened(self, message: Message, path: str) -> None:
         """Takes an open that succeeded.
@@ -65,20 +64,22 @@ class SecretReads:
         name = path[len(SECRETS) + 1 :]
         if path.startswith(f"{SECRETS}/") and name in self.waiting:
             self._note(message, "open", name)
-        elif _leads_anywhere(f"{message.cwd}/{message.fd_path}/{message.path}"):
-            self._note(message, "descriptor", *self.waiting)
 
-    def linked(self) -> None:
-        """The script has made a symbolic link: from now on any path may lead to a secret."""
-        self._note(Message(type=0), "symlink", *self.waiting)
+    def told(self, path: str) -> None:
+        """Takes an open of PID 1's, which may be a sign: a secret's name, or the last word."""
+        name = path[len(_SIGN) :]
+        if path == _SIGN:
+            self._told_all = True
+        elif path.startswith(_SIGN) and name in self.waiting:
+            self._note(Message(type=0), "hidden", name)
 
-    def finish(self, withheld: bool) -> None:
+    def finish(self, lost: bool) -> None:
         """The trace has ended.
 
         Args:
-            withheld: Something was opened of which the name is not known.
+            lost: Messages of it were lost.
         """
-        if withheld:
+        if lost or not self._told_all:
             self._note(Message(type=0), "withheld", *self.waiting)
 
     def take(self) -> list[SecretReading]:
@@ -97,10 +98,6 @@ class SecretReads:
                     process_name=message.process_name[:64],
                 )
             )
-
-
-def _leads_anywhere(path: str) -> bool:
-    return ("/proc/" in path or "/dev/" in path) and _MAGIC.search(path) is not None
 
 
 def capability_of(kind: str, path: str) -> str | None:

@@ -125,7 +125,8 @@ class TraceServer:
         if self.dropped:
             # What was lost may have been an attempt: such a run is not a clean one.
             self._report(self.ledger.add(_LOST, now))
-        self._judge.reads.finish(self._judge.hidden_opens or self.dropped > 0)
+        if self.started:
+            self._judge.reads.finish(self.dropped > 0)
         self._report_reads()
         self.close()
 

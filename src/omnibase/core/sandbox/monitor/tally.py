@@ -51,21 +51,13 @@ class Tally:
 
     def __init__(self) -> None:
         self._surplus: Counter[tuple[int, int]] = Counter()
-        self._hidden_opens = 0
         self._exits = 0
         self._group_exits = 0
         self._unexplained: set[int] = set()
         self._ended: set[int] = set()
 
-    @property
-    def hidden_opens(self) -> bool:
-        """Whether a file was opened under a withheld name, once the trace has ended."""
-        return self._hidden_opens > 0
-
     def count(self, message: Message) -> None:
         """Enters one message into the books."""
-        if message.errno == 0 and NAMED.get(message.sysno) == "open":
-            self._hidden_opens += 1 if message.type == MessageType.SYSCALL_RAW else -1
         if message.type == MessageType.SYSCALL_RAW:
             if message.sysno == EXIT:
                 self._exits += 1

@@ -116,14 +116,10 @@ class Judge:
         """Returns the attempt that a message shows, if it shows one."""
         self._tally.count(message)
         if message.group_id == AGENT:
+            self.reads.told(message.path)
             return None
         decide = _DECIDERS.get(message.type)
         return None if decide is None else decide(self, message)
-
-    @property
-    def hidden_opens(self) -> bool:
-        """Whether a file was opened under a withheld name, once the trace has ended."""
-        return self._tally.hidden_opens
 
     def recount(self, message: Message) -> None:
         """Counts a message whose answer is known."""
@@ -368,7 +364,6 @@ class Judge:
         if error == 0:
             if number in _SYMLINKS:
                 self._links_made = True
-                self.reads.linked()
             return None
         if number in FORKS:
             self.pids_refused |= error == errors.EAGAIN
