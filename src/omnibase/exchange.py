@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from omnibase.core import events
-from omnibase.core.artifacts import Artifact, Artifacts, ArtifactStore, LeftOut, name_fault
-from omnibase.core.sandbox.collect.receiver import Collected, Left
-from omnibase.core.sandbox.spec import SandboxSpec
+from omnibase.core.artifacts.store import Artifact, Artifacts, ArtifactStore, LeftOut, name_fault
+from omnibase.core.sandbox.collect.reports import Collected, Left
 from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
 from omnibase.errors import ArtifactError, CapabilityError
 
@@ -85,6 +84,7 @@ class ArtifactExchange:
         emitter: Of the run.
 
     Attributes:
+        inputs: What the script is given.
         artifacts: What of the script's own is in the store now.
         error: What kept the rest from it.
     """
@@ -93,7 +93,7 @@ class ArtifactExchange:
         self, store: ArtifactStore, inputs: tuple[Artifact, ...], emitter: events.Emitter
     ) -> None:
         self._store = store
-        self._inputs = inputs
+        self.inputs = inputs
         self._emitter = emitter
         self.artifacts = Artifacts()
         self.error: ArtifactError | None = None
@@ -104,7 +104,7 @@ class ArtifactExchange:
         Raises:
             ArtifactError: Its bytes are gone, or others.
         """
-        for artifact in self._inputs:
+        for artifact in self.inputs:
             path = directory / artifact.name
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._store.save(artifact, path)

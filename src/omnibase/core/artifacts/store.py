@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +39,8 @@ def name_fault(name: str) -> str | None:
     of a file on any system and an exact pattern: printable, in Unicode's composed form
     (NFC), without ``*``, ``?`` and ``\\``, no space at either end, and no dot first.
     """
+    import unicodedata
+
     problem = None
     segments = name.split("/")
     if not name or "" in segments:

@@ -299,7 +299,7 @@ class ArtifactStored(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactLeftOut(Payload):
-    """A file that the script left became no artifact, though its name may be granted.
+    """A file that the script left became no artifact, though a grant covers its name.
 
     Attributes:
         artifact: As the script named it.

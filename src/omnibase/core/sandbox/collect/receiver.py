@@ -8,56 +8,20 @@ import hashlib
 import os
 import select
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from omnibase.core.sandbox.collect.reports import Collected, Left
 from omnibase.core.sandbox.collect.wire import Begin, Data, Decoder, LeftOut, WireError
 from omnibase.core.sandbox.spec import Outlet
 from omnibase.core.secrets import Scrubber
 
-__all__ = ["Collected", "Left", "Receiver"]
+__all__ = ["Receiver"]
 
 _CHUNK: Final = 1 << 18
 _PIPE_BYTES: Final = 1 << 20
 _PATIENCE_SECONDS: Final = 1.0  # for a descriptor that another thread's fork has for a moment
 _UNSAID: Final = "holds the value of a secret that the run was given"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
-    """A file that the script left and that does not come out.
-
-    Attributes:
-        capability: Type of its outlet's capability.
-        name: Its path below the outlet: untrusted text, secrets taken out.
-        reason: Why not, as the rest of a sentence about it.
-        denied: No grant covers the name.
-    """
-
-    capability: str
-    name: str
-    reason: str
-    denied: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collected:
-    """A file that came out.
-
-    Attributes:
-        capability: Type of its outlet's capability, which covers the name.
-        name: Its path below the outlet: untrusted text.
-        path: Where its bytes are, until the run's directory goes.
-        size: In bytes.
-        sha256: Of the bytes, in hexadecimal.
-    """
-
-    capability: str
-    name: str
-    path: Path
-    size: int
-    sha256: str
 
 
 class Receiver:
