@@ -175,8 +175,15 @@ def job_message(
     """
     granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts]
     fields = [f"{SCRIPT_DIRECTORY}/{name}", str(len(script)), str(max(1, math.ceil(spec.cpus)))]
+    outlets = [
+        text
+        for outlet in spec.outlets
+        for text in (outlet.path, str(outlet.max_files), str(outlet.max_bytes))
+    ]
     filter_program = [compile_filter(spec.seccomp).hex()]
-    for group in (list(argv), granted, list(pinned), filter_program, agent_rows(spec.egress)):
+    for group in (
+        list(argv), granted, list(pinned), filter_program, agent_rows(spec.egress), outlets,
+    ):  # fmt: skip
         fields += [str(len(group)), *group]
     fields.append(str(len(masks or [])))
     for target, is_directory in masks or []:

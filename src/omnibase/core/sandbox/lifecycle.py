@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Final
 
 from omnibase.core.sandbox import _runsc, bundle, covers, resolving, staging
 from omnibase.core.sandbox.cgroup import Cgroup, CgroupStats
+from omnibase.core.sandbox.collect.inputs import staged_artifacts
+from omnibase.core.sandbox.collect.reports import own_files, uncollected
 from omnibase.core.sandbox.egress.layout import Layout
 from omnibase.core.sandbox.egress.reports import Assigned, Denied, Report
-from omnibase.core.sandbox.monitor.reads import SECRETS
+from omnibase.core.sandbox.monitor.reads import ARTIFACTS, SECRETS
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Granted, Judge, Violation
 from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
@@ -33,6 +35,7 @@ from omnibase.core.secrets import Scrubber
 from omnibase.errors import SandboxError, SandboxStartError
 
 if TYPE_CHECKING:
+    from omnibase.core.sandbox.collect.receiver import Receiver
     from omnibase.core.sandbox.egress.broker import Broker
 
 __all__ = ["Run"]
@@ -75,6 +78,7 @@ class Run:
         self._sent = False
         self._process: _runsc.Process | None = None
         self._broker: Broker | None = None
+        self._receiver: Receiver | None = None
         self._complaint = b""
 
     def expire(self) -> None:
@@ -124,7 +128,8 @@ class Run:
         granted = tuple(
             Granted(path=target, tree=is_directory, writable=writable)
             for _, target, is_directory, writable in rows
-        )
+            if target != ARTIFACTS
+        ) + own_files(self._spec, self._request.artifacts)
         secrets = self._spec.secrets
         granted += tuple(
             Granted(path=f"{SECRETS}/{name}", tree=False, writable=False) for name in secrets
@@ -152,6 +157,9 @@ class Run:
                 )
                 stack.callback(trace.close)
                 pipes.open()
+                if self._spec.outlets:
+                    self._receiver = _receiver(self._request, path, self._scrubber)
+                    stack.callback(self._receiver.close)
             except OSError as error:
                 raise SandboxStartError(
                     f"the run has no descriptors: {error.strerror}", hint="`ulimit -n 1024`"
@@ -169,6 +177,7 @@ class Run:
             trace.drain()
             if self._broker is not None:
                 self._report(self._broker.finish(), trace)
+            self._collect(trace)
             trace.finish()
             ended = trace.script_status
             self._output.finish(cut=self._cause != "exit" or ended is None or ended & 0x7F != 0)
@@ -179,9 +188,12 @@ class Run:
         for name in ("scratch", "grants", "root"):
             (path / name).mkdir(mode=0o700)
         _runsc.enter_mount_namespace()
-        with resolving.resolve_grants(self._spec) as mounts:
+        with (
+            resolving.resolve_grants(self._spec) as mounts,
+            staged_artifacts(self._spec, path / "artifacts", self._observer.on_staging) as inputs,
+        ):
             masked = covers.resolve_masks(self._spec, mounts)
-            rows = staging.stage(mounts, str(path / "grants"), masked.left_out)
+            rows = staging.stage(mounts + inputs, str(path / "grants"), masked.left_out)
         _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
         self._pending["control"] = memoryview(
             bundle.job_message(
@@ -226,6 +238,9 @@ class Run:
         if self._broker is not None:
             arguments.append(f"--pass-fd={self._broker.guest_fd}:4")
             descriptors.append(self._broker.guest_fd)
+        if self._receiver is not None:
+            arguments.append(f"--pass-fd={self._receiver.guest_fd}:5")
+            descriptors.append(self._receiver.guest_fd)
         arguments.append(path.name)
         try:
             return _runsc.start_isolated(
@@ -243,6 +258,8 @@ class Run:
             pipes.close_guest()
             if self._broker is not None:
                 self._broker.release_guest()
+            if self._receiver is not None:
+                self._receiver.release_guest()
 
     def _watch(
         self,
@@ -265,6 +282,8 @@ class Run:
                     selector.register(getattr(pipes, name), selectors.EVENT_READ, name)
                 if self._broker is not None:
                     selector.register(self._broker, selectors.EVENT_READ, "egress")
+                if self._receiver is not None:
+                    selector.register(self._receiver, selectors.EVENT_READ, "collect")
                 while self._cause == "exit" and self._fault is None:
                     timeout = (
                         min(deadline, deadline if self._sent else start_deadline) - time.monotonic()
@@ -278,6 +297,8 @@ class Run:
                             self._serve_trace(selector, trace)
                         elif key.data == "egress":
                             self._serve_egress(selector, trace)
+                        elif key.data == "collect":
+                            self._receive(selector)
                         elif key.data == "end":
                             ended = True
                         elif key.data == "cancel":
@@ -339,6 +360,30 @@ class Run:
                 # A name that a wildcard covers is the script's choice.
                 target = self._scrubber.text(report.target)
                 self._observer.on_egress(replace(report, target=target))
+
+    def _receive(self, selector: selectors.BaseSelector) -> None:
+        """Takes files that the script has left; what is wrong with them shows at the end."""
+        if self._receiver is not None and not self._receiver.on_readable():
+            selector.unregister(self._receiver)
+
+    def _collect(self, trace: TraceServer) -> None:
+        """Hands on what the script has left, if it came to its own end."""
+        by_itself = trace.script_status is not None and trace.script_status & 0x7F == 0
+        if self._receiver is None or self._fault is not None or self._cause != "exit":
+            return
+        if not by_itself or trace.agent_status is None:
+            return
+        self._receiver.drain()
+        if self._receiver.error is not None:
+            self._fault = SandboxError(
+                f"the channel of what the script left is malformed: {self._receiver.error}",
+                hint="the guest may be compromised; nothing of it was kept",
+            )
+            return
+        for left in self._receiver.left:
+            if left.denied:
+                trace.attempted(uncollected(left, self._spec.outlets), "agent")
+        self._observer.on_collected(tuple(self._receiver.collected), tuple(self._receiver.left))
 
     def _egress_fault(self) -> SandboxError | None:
         """Returns what is wrong with the run's network, if anything is."""
@@ -505,6 +550,12 @@ class Run:
                 hint="something outside ended it, or the Sentry crashed",
             )
         return self._egress_fault()
+
+
+def _receiver(request: RunRequest, path: Path, scrubber: Scrubber) -> Receiver:
+    from omnibase.core.sandbox.collect.receiver import Receiver
+
+    return Receiver(request.spec.outlets, path / "collected", request.covers, scrubber)
 
 
 def _resolve(path: str) -> str:

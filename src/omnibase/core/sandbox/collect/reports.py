@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Collected", "Left"]
+from omnibase.core.sandbox.monitor.attempts import Attempt, Granted
+from omnibase.core.sandbox.monitor.reads import ARTIFACTS
+from omnibase.core.sandbox.spec import Outlet, SandboxSpec
+
+__all__ = ["Collected", "Left", "own_files", "uncollected"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,3 +48,21 @@ class Collected:
     path: Path
     size: int
     sha256: str
+
+
+def own_files(spec: SandboxSpec, artifacts: Iterable[str]) -> tuple[Granted, ...]:
+    """Returns what of artifacts and outlets is in the guest: no attempt goes beyond it there."""
+    inputs = (Granted(path=f"{ARTIFACTS}/{n}", tree=False, writable=False) for n in artifacts)
+    outlets = (Granted(path=outlet.path, tree=True, writable=True) for outlet in spec.outlets)
+    return (*inputs, *outlets)
+
+
+def uncollected(left: Left, outlets: Iterable[Outlet]) -> Attempt:
+    """Returns the attempt that a file is which was left under a name that no grant covers."""
+    path = next(outlet.path for outlet in outlets if outlet.capability == left.capability)
+    return Attempt(
+        capability=f"{left.capability}:{left.name}",
+        operation="collect",
+        resource=f"{path}/{left.name}",
+        errno=errno.EACCES,
+    )
