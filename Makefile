@@ -22,6 +22,8 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/egress/layout.py \
   src/omnibase/core/sandbox/egress/wire.py \
   src/omnibase/core/sandbox/monitor/ledger.py \
+  src/omnibase/core/sandbox/monitor/network.py \
+  src/omnibase/core/sandbox/monitor/paths.py \
   src/omnibase/core/sandbox/monitor/reads.py \
   src/omnibase/core/sandbox/monitor/tally.py \
   src/omnibase/core/sandbox/monitor/violations.py \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -136,10 +137,9 @@ class Options:
 
     def with_context(self, context: ExecutionContext) -> Options:
         """Returns the same with another context."""
-        return Options(
-            args=self.args, stdin=self.stdin, context=context, env=self.env,
-            secrets=self.secrets, artifacts=self.artifacts, on_output=self.on_output, bus=self.bus,
-        )  # fmt: skip
+        other = copy.copy(self)
+        other.context = context
+        return other
 
 
 def check_argument(text: object) -> None:

@@ -412,6 +412,65 @@ class TestFlow:
         closed = [report for report in reports if isinstance(report, Closed)]
         assert [report.sent for report in closed] == [wire.WINDOW]
 
+    def test_likewise_if_the_connection_was_not_up_yet(self) -> None:
+        """The script's connect and sends were done long ago, on the guest's loopback."""
+        got: list[bytes] = []
+
+        def look_up(_name: str) -> list[str]:
+            time.sleep(0.5)
+            return ["127.0.0.1"]
+
+        def keep(connection: socket.socket) -> None:
+            got.append(connection.recv(64))
+
+        with server(keep) as port:
+            grants = (f"log.example:{port}", f"127.0.0.1:{port}")
+            with broker(*grants, look_up=look_up) as guest:
+                stream = guest.open("log.example", port)
+                guest.send(wire.DATA, stream, payload=b"a last word")
+                guest.send(wire.END, stream)
+                reports = guest.broker.finish()
+                deadline = time.monotonic() + 10
+                while not got and time.monotonic() < deadline:
+                    time.sleep(0.02)
+        assert got == [b"a last word"]
+        assert [type(report) for report in reports] == [Opened, Closed]
+
+    def test_what_was_not_made_by_the_end_of_the_run_is_told(self) -> None:
+        asked, go_on = threading.Event(), threading.Event()
+
+        def look_up(_name: str) -> list[str]:
+            asked.set()
+            go_on.wait(10)
+            return ["127.0.0.1"]
+
+        with broker("db.example:80", look_up=look_up) as guest:
+            guest.send(wire.DATA, guest.open("db.example", 80), payload=b"half of a")
+            assert asked.wait(10)
+            reports = guest.broker.finish()
+            go_on.set()
+        assert reports == [
+            Failed(
+                target="db.example:80",
+                capability="NETWORK_CONNECT:db.example:80",
+                reason="the run ended first",
+            )
+        ]
+
+    def test_what_the_script_gives_up_is_told(self) -> None:
+        go_on = threading.Event()
+
+        def look_up(_name: str) -> list[str]:
+            go_on.wait(10)
+            return ["127.0.0.1"]
+
+        with broker("db.example:80", look_up=look_up) as guest:
+            guest.send(wire.RESET, guest.open("db.example", 80))
+            failed = guest.wait_for(Failed)
+            go_on.set()
+        assert isinstance(failed, Failed)
+        assert failed.reason == "given up by the script"
+
     def test_the_end_of_the_run_is_a_reset(self) -> None:
         errors: list[int | None] = []
 

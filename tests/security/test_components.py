@@ -245,6 +245,29 @@ class TestDenials:
         one.put_policy("permit Memory")
         run(one, args=["45"], quotas=quotas).assert_clean()
 
+    def test_with_a_larger_default_of_memory_the_secrets_are_the_same(
+        self, tmp_path: Path, area: Path
+    ) -> None:
+        store = area / "kept"
+        store.mkdir(0o700)
+        (store / "TOKEN").write_text("a-good-token")
+        (store / "TOKEN").chmod(0o600)
+        one = OneComponent(
+            tmp_path / "r",
+            b"print(len(open('/run/secrets/TOKEN').read()))\n",
+            requires=["SECRET_ACCESS:TOKEN"],
+            policies=["permit SecretAccess", "permit Memory", "permit FileRead"],
+        )
+        for memory in (50_000_000, 60_000_000):
+            quotas, secrets = {"default_memory_bytes": memory}, f"dir:{store}"
+            outcome = run(one, quotas=quotas, secrets=secrets)
+            outcome.assert_clean()
+            assert outcome.stdout == "12\n"
+            reaching = run(
+                one, quotas=quotas, secrets=secrets, capabilities=[f"FILE_READ:{store}/TOKEN"]
+            )
+            assert isinstance(reaching.error, CapabilityError)
+
     def test_trust_and_environment_decide(self, make: Make, tree: Path) -> None:
         condition = 'when { context.trust == "trusted" && context.environment == "production" }'
         one = make(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from omnibase.core.sandbox import image
+from omnibase.core.sandbox import image, rootfs
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image, ensure_image
 from omnibase.errors import SandboxUnavailable
 
@@ -77,15 +77,15 @@ class TestContent:
 
     def test_etc_is_our_own(self, root: Path) -> None:
         etc = root / "etc"
-        for name, text in image._ETC.items():
+        for name, text in rootfs._ETC.items():
             assert (etc / name).read_text() == text
         assert stat.S_IMODE((etc / "passwd").stat().st_mode) == 0o600
         assert (etc / "passwd").read_text() == "nobody:x:65534:65534:nobody:/tmp:/nonexistent\n"
-        closed = {*image._ETC_CLOSED, *image._ETC_CLOSED_DIRECTORIES, "ssl"}
-        assert {path.name for path in etc.iterdir()} - set(image._ETC) - closed <= {
+        closed = {*rootfs._ETC_CLOSED, *rootfs._ETC_CLOSED_DIRECTORIES, "ssl"}
+        assert {path.name for path in etc.iterdir()} - set(rootfs._ETC) - closed <= {
             "ld.so.cache", "localtime",
         }  # fmt: skip
-        for name in (*image._ETC_CLOSED, *image._ETC_CLOSED_DIRECTORIES):
+        for name in (*rootfs._ETC_CLOSED, *rootfs._ETC_CLOSED_DIRECTORIES):
             path = etc / name
             assert not path.stat().st_mode & 0o077
             assert not any(path.iterdir()) if path.is_dir() else not path.read_bytes()
@@ -122,6 +122,10 @@ class TestContent:
 
     def test_time_zones_are_where_the_interpreter_looks(self, root: Path) -> None:
         assert (root / "opt/omnibase/share/zoneinfo/Europe/Rome").is_file()
+
+    def test_what_every_wheel_may_expect_is_there(self, root: Path) -> None:
+        for name in ("libstdc++.so.6", "libgcc_s.so.1", "libpthread.so.0", "libz.so.1"):
+            assert (root / "opt/omnibase/lib" / name).read_bytes()[:4] == b"\x7fELF"
 
     def test_probes_are_absolute(self, built: Image) -> None:
         assert "/etc/ld.so.cache" in built.probes
@@ -193,7 +197,7 @@ class TestBuilding:
             (root / "some").mkdir(parents=True)
             raise SandboxUnavailable("no")
 
-        monkeypatch.setattr(image, "_populate", fail)
+        monkeypatch.setattr(rootfs, "populate", fail)
         with pytest.raises(SandboxUnavailable):
             ensure_image(tmp_path)
         assert os.listdir(tmp_path / "images") == [".lock"]
@@ -203,8 +207,8 @@ class TestBuilding:
     ) -> None:
         script = tmp_path / "python"
         script.write_text("#!/bin/sh\n")
-        monkeypatch.setattr(image, "_base_executable", lambda: str(script))
-        monkeypatch.setattr(image, "_copy_stdlib", lambda _source, _target: None)
+        monkeypatch.setattr(rootfs, "base_executable", lambda: str(script))
+        monkeypatch.setattr(rootfs, "_copy_stdlib", lambda _source, _target: None)
         with pytest.raises(SandboxUnavailable, match="cannot be put into an image") as caught:
             ensure_image(tmp_path)
         assert caught.value.hint

@@ -528,7 +528,7 @@ class TestLookups:
         subject = judge()
         for group in range(10, 2000):
             subject.judge(opened("/.lookup/a:1", ABSENT, group_id=group))
-        assert len(subject._lookups) == 1024
+        assert len(subject.network._lookups) == 1024
 
     def test_a_datagram_socket_that_connects_is_no_attempt(self) -> None:
         assert judge().judge(connected(inet("192.0.2.53", 53), 0)) is None
@@ -838,11 +838,11 @@ class TestNetworkGrants:
                            ("198.18.1.1", 80), ("198.18.9.9", 443)):  # fmt: skip
             for number in (errors.EINPROGRESS, errors.EALREADY):
                 assert judge.judge(connected(inet(host, port), number)) is None
-        judge.assign(256, "x.wild.example")
-        judge.assign(257, "y.other.example")
-        judge.assign(257, "z.wild.example")  # an address keeps its first name
-        judge.assign(1, "z.wild.example")
-        judge.assign(70_000, "z.wild.example")
+        judge.network.assign(256, "x.wild.example")
+        judge.network.assign(257, "y.other.example")
+        judge.network.assign(257, "z.wild.example")  # an address keeps its first name
+        judge.network.assign(1, "z.wild.example")
+        judge.network.assign(70_000, "z.wild.example")
         assert [short(attempt) for attempt in judge.pending()] == [
             network("api.example:80"), network("x.wild.example:80"), network("198.18.9.9:443"),
         ]  # fmt: skip
@@ -857,18 +857,18 @@ class TestNetworkGrants:
         for port in range(1, 2000):
             judge.judge(connected(inet("198.18.1.1", port), errors.ECONNREFUSED))
         assert len(judge.pending()) == 1024
-        judge.assign(257, "x.example")
+        judge.network.assign(257, "x.example")
         assert len(judge.pending()) == 1023  # one is served after all
 
     def test_what_the_broker_refuses(self) -> None:
         judge = self.judge("*.example:443")
         judge.judge(opened("/.lookup/evil.test:8443", ABSENT, group_id=7))
-        attempt = judge.denied("lookup", "evil.test", 0, 0, None)
+        attempt = judge.network.denied("lookup", "evil.test", 0, 0, None)
         assert short(attempt) == ("NETWORK_CONNECT:evil.test:8443", "lookup", "evil.test:8443")
-        assert judge.denied("lookup", "other.test", 0, 0, None).capability == (
+        assert judge.network.denied("lookup", "other.test", 0, 0, None).capability == (
             "NETWORK_CONNECT:other.test:*"
         )
-        attempt = judge.denied("connect", "[::1]", 80, errors.EACCES, "why")
+        attempt = judge.network.denied("connect", "[::1]", 80, errors.EACCES, "why")
         assert short(attempt) == network("[::1]:80")
         assert (attempt.errno, attempt.reason) == (errors.EACCES, "why")
 

@@ -363,7 +363,8 @@ class EgressFailed(Payload):
     Attributes:
         target: What the code asked for, ``host:port``.
         capability: The grant that covers it.
-        reason: Why, for a person: the target's answer, or a limit.
+        reason: Why, for a person: the target's answer, a limit, or that the script or its
+            run ended first.
     """
 
     type: ClassVar[str] = "dev.omnibase.egress.failed.v1"

@@ -7,7 +7,7 @@ import os
 from typing import Final
 
 __all__ = [
-    "CLONE_NEWNS", "CLONE_NEWPID", "MOUNT_ATTR_IDMAP", "MOUNT_ATTR_NODEV", "MOUNT_ATTR_NOEXEC",
+    "CLONE_NEWNS", "CLONE_NEWPID", "MOUNT_ATTR_IDMAP", "MOUNT_ATTR_NODEV",
     "MOUNT_ATTR_NOSUID", "MOUNT_ATTR_RDONLY", "MS_BIND", "MS_NODEV", "MS_NOEXEC", "MS_NOSUID",
     "MS_PRIVATE", "MS_RDONLY", "MS_REC", "MS_REMOUNT", "MS_SLAVE",
     "mount", "mount_setattr", "move_mount", "open_tree_clone", "unshare",
@@ -27,7 +27,6 @@ MS_SLAVE: Final = 0x8_0000
 MOUNT_ATTR_RDONLY: Final = 0x1
 MOUNT_ATTR_NOSUID: Final = 0x2
 MOUNT_ATTR_NODEV: Final = 0x4
-MOUNT_ATTR_NOEXEC: Final = 0x8
 MOUNT_ATTR_IDMAP: Final = 0x10_0000
 
 # Numbers are the same on every architecture that has the generic table (x86-64, arm64).

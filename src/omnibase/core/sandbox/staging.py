@@ -20,7 +20,10 @@ from omnibase.errors import CapabilityError
 __all__ = ["stage"]
 
 _NOBODY: Final = 65534
-_SAFE: Final = _sys.MOUNT_ATTR_NOSUID | _sys.MOUNT_ATTR_NODEV | _sys.MOUNT_ATTR_NOEXEC
+# Not noexec: the host's kernel would then refuse to map the code of a native module.
+# That the script can start nothing from a grant is the guest's affair, where the
+# agent mounts it noexec.
+_SAFE: Final = _sys.MOUNT_ATTR_NOSUID | _sys.MOUNT_ATTR_NODEV
 
 
 def stage(

@@ -12,7 +12,7 @@ from typing import Final
 from omnibase.core.sandbox.egress import wire
 from omnibase.core.sandbox.egress.channel import Channel
 from omnibase.core.sandbox.egress.gate import Gate
-from omnibase.core.sandbox.egress.reports import Closed, Denied, Failed, Opened, Reason, Report
+from omnibase.core.sandbox.egress.reports import Denied, Reason, Report
 from omnibase.core.sandbox.egress.resolver import Resolver
 from omnibase.core.sandbox.egress.stream import Sockets, Stream
 from omnibase.core.sandbox.spec import EgressLimits
@@ -22,6 +22,12 @@ __all__ = ["Relay"]
 _BATCH: Final = 64  # events per turn
 _MAX_HELD: Final = 32 << 20  # bytes that wait for peers
 _CHECK_SECONDS: Final = 0.25
+# Why a connection that was granted was not made, by the reason of its end.
+_UNMADE: Final[dict[Reason, str]] = {
+    "reset": "given up by the script",
+    "run": "the run ended first",
+    "bytes": "the limit of bytes",
+}
 _IN, _OUT, _BROKEN = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR | select.EPOLLHUP
 
 
@@ -82,9 +88,13 @@ class Relay:
         serve(self, frame)
 
     def hang_up(self) -> None:
-        """The guest is gone: what it had finished sending goes on, all else ends."""
+        """The guest is gone: what it had finished sending goes on, all else ends.
+
+        To a target that is still being looked up or connected to, too: in the guest,
+        such a connection is up, and its data is as good as sent.
+        """
         for stream in list(self._streams.values()):
-            if stream.guest_done and stream.connected and stream.pending:
+            if stream.guest_done and stream.pending:
                 stream.peer_done = True  # nobody is left to receive
                 self._poll_peer(stream)
             else:
@@ -250,14 +260,7 @@ class Relay:
             return
         stream.moved = time.monotonic()
         self._channel.send(wire.OPENED, stream.number)
-        self._tell(
-            Opened(
-                connection=stream.number,
-                target=str(stream.target),
-                address=str(stream.address),
-                capability=stream.grant.capability,
-            )
-        )
+        self._tell(stream.opened())
         self._push(stream)
 
     def _push(self, stream: Stream) -> None:
@@ -337,9 +340,7 @@ class Relay:
 
     def _fail(self, stream: Stream, reason: str) -> None:
         self._forget(stream)
-        self._tell(
-            Failed(target=str(stream.target), capability=stream.grant.capability, reason=reason)
-        )
+        self._tell(stream.failed(reason))
         self._channel.send(wire.REFUSED, stream.number, stream.fault or errno.ECONNREFUSED)
 
     def _break(self, stream: Stream, reason: Reason) -> None:
@@ -347,20 +348,11 @@ class Relay:
         self._remove(stream, reason)
 
     def _remove(self, stream: Stream, reason: Reason, *, reset: bool = True) -> None:
-        """Ends a stream and, if its connection was up, reports that."""
+        """Ends a stream and reports that."""
         if stream.connected:
-            self._tell(
-                Closed(
-                    connection=stream.number,
-                    target=str(stream.target),
-                    address=str(stream.address),
-                    capability=stream.grant.capability,
-                    sent=stream.sent,
-                    received=stream.received,
-                    seconds=time.monotonic() - stream.began,
-                    reason=reason,
-                )
-            )
+            self._tell(stream.closed(reason, time.monotonic()))
+        else:
+            self._tell(stream.failed(_UNMADE[reason]))
         self._forget(stream, reset=reset)
 
     def _forget(self, stream: Stream, *, reset: bool = True) -> None:

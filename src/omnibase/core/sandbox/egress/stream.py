@@ -13,6 +13,7 @@ from typing import Final
 
 from omnibase.core.sandbox.egress import wire
 from omnibase.core.sandbox.egress.allowlist import Address, Target
+from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened, Reason
 from omnibase.core.sandbox.spec import EgressGrant
 
 __all__ = ["Sockets", "Stream", "is_own_address"]
@@ -168,6 +169,34 @@ class Stream:
                     self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.peer.close()
             self.peer = None
+
+    # What there is to report of it
+
+    def opened(self) -> Opened:
+        """That it is up."""
+        return Opened(
+            connection=self.number,
+            target=str(self.target),
+            address=str(self.address),
+            capability=self.grant.capability,
+        )
+
+    def closed(self, reason: Reason, now: float) -> Closed:
+        """That it was up, and is over."""
+        return Closed(
+            connection=self.number,
+            target=str(self.target),
+            address=str(self.address),
+            capability=self.grant.capability,
+            sent=self.sent,
+            received=self.received,
+            seconds=now - self.began,
+            reason=reason,
+        )
+
+    def failed(self, reason: str) -> Failed:
+        """That it was never up, and why, for a person."""
+        return Failed(target=str(self.target), capability=self.grant.capability, reason=reason)
 
 
 def is_own_address(address: Address) -> bool:

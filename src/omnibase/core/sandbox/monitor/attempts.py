@@ -6,7 +6,9 @@ import errno as errors
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-__all__ = ["AGENT", "Attempt", "Evidence", "Granted", "Violation"]
+from omnibase.core.sandbox.monitor.wire import Message
+
+__all__ = ["AGENT", "Attempt", "Evidence", "Granted", "Violation", "attempt_of"]
 
 # Thread group of PID 1, in the root PID namespace: unforgeable.
 AGENT: Final = 1
@@ -102,6 +104,18 @@ class Granted:
     def holds(self, path: str) -> bool:
         """Whether the path is this file, or lies in this tree."""
         return path == self.path or (self.tree and path.startswith(self.path.rstrip("/") + "/"))
+
+
+def attempt_of(message: Message, capability: str | None, operation: str, resource: str) -> Attempt:
+    """Returns the attempt that a message shows, with who made it."""
+    return Attempt(
+        capability=capability,
+        operation=operation,
+        resource=resource,
+        errno=message.errno,
+        pid=message.group_id,
+        process_name=message.process_name[:64],
+    )
 
 
 def _printable(text: str | None) -> str | None:

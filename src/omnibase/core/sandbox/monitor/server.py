@@ -108,7 +108,7 @@ class TraceServer:
 
     def denied(self, denied: Denied) -> None:
         """Records what the broker has refused, once the trace up to it is read."""
-        attempt = self._judge.denied(
+        attempt = self._judge.network.denied(
             denied.operation, denied.host, denied.port, denied.errno, denied.reason
         )
         self._report(self.ledger.add(attempt, time.time(), "broker"))
@@ -119,7 +119,7 @@ class TraceServer:
 
     def assign(self, assigned: Assigned) -> None:
         """Tells the judge which name an address in the guest stands for."""
-        self._judge.assign(assigned.offset, assigned.name)
+        self._judge.network.assign(assigned.offset, assigned.name)
 
     def finish(self) -> None:
         """Judges what only the end decides, and closes."""

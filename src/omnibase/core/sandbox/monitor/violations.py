@@ -11,16 +11,32 @@ file that the host has is an attempt.
 from __future__ import annotations
 
 import errno as errors
-import ipaddress
 import os
 import posixpath
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from omnibase.core.sandbox.egress.layout import Layout
-from omnibase.core.sandbox.monitor.attempts import AGENT, Attempt, Evidence, Granted, Violation
+from omnibase.core.sandbox.monitor.attempts import (
+    AGENT,
+    Attempt,
+    Evidence,
+    Granted,
+    Violation,
+    attempt_of,
+)
+from omnibase.core.sandbox.monitor.network import NetworkJudge
+from omnibase.core.sandbox.monitor.paths import (
+    BELOW_FD,
+    SCRATCH,
+    above_in_scratch,
+    absolute,
+    in_jail,
+    is_search,
+    normal,
+    socket_address,
+)
 from omnibase.core.sandbox.monitor.reads import SecretReads, capability_of
 from omnibase.core.sandbox.monitor.tally import Tally
 from omnibase.core.sandbox.monitor.wire import Message, MessageType
@@ -42,26 +58,6 @@ _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CREAT_SYSNO: Final = 85
 _LOOKUP: Final = "/.lookup/"
 
-# The loader's, libc's and curses' own searches; what they find there is no secret.
-_PROBE_DIRECTORIES: Final = (
-    "/usr/lib/locale/", "/usr/share/locale/", "/usr/share/locale-langpack/", "/usr/share/zoneinfo/",
-    "/usr/share/lib/zoneinfo/", "/usr/lib/zoneinfo/", "/etc/zoneinfo/", "/usr/share/terminfo/",
-    "/usr/lib/terminfo/", "/lib/terminfo/", "/etc/terminfo/",
-)  # fmt: skip
-_LIBRARY: Final = re.compile(
-    r"(/usr)?/lib(32|64|x32)?(/[\w.+-]+)*/((lib|ld-)[^/]*\.so[^/]*|gconv/.*)"
-)
-
-_JAIL: Final = "/guest"
-# The script's own root and working directory; PID 1's are the agent's, and closed.
-_PROC_LINK: Final = re.compile(
-    r"proc/(?:self|thread-self|(?!1/)[0-9]+)(?:/task/[0-9]+)?/(?:root|cwd)"
-)
-# Below a descriptor's link anything may lie: only the link itself is the guest's own.
-_PROC_BELOW_FD: Final = re.compile(
-    r"/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?/(?:fd|map_files)/[^/]+/"
-)
-_SCRATCH: Final = ("/tmp/", "/dev/shm/")
 _SYMLINKS: Final = frozenset({88, 266})
 
 # libuuid keeps its clock there, and does without.
@@ -70,7 +66,6 @@ _WRITE_PROBES: Final = frozenset({"/var/lib/libuuid/clock.txt"})
 _COMMAND_PROBES: Final = frozenset(
     {("uname", "-p"), ("/sbin/ldconfig", "-p"), ("/usr/sbin/ldconfig", "-p"), ("ld", "-t")}
 )
-_DONE: Final = frozenset({0, errors.EISCONN, errors.EALREADY, errors.EINTR})
 
 
 class Judge:
@@ -88,24 +83,19 @@ class Judge:
         network: Layout | None = None,
     ) -> None:
         self._rules = rules
-        self._network = network or Layout()
+        self.network = NetworkJudge(rules.nameserver, network or Layout())
         self._on_host = on_host
         self._resolve = resolve
         self._granted = granted
         # Directories that the agent made in scratch for a grant's sake: the script
         # cannot create anything there, so what it misses there is the host's.
         self._guarded = tuple(
-            sorted({f"{above}/" for grant in granted for above in _above_in_scratch(grant.path)})
+            sorted({f"{above}/" for grant in granted for above in above_in_scratch(grant.path)})
         )
         self._masks = masks
         # Masks in trees that may be written are covered; a cover goes when the host
         # puts something else in its place. ``path → is directory``.
         self._covered = dict(covered or {})
-        self._lookups: dict[int, str] = {}
-        self._refused_ports: dict[int, Attempt] = {}
-        self._bound_ports: set[int] = self._network.loopback_ports()
-        self._unnamed: dict[tuple[str, int], Attempt] = {}
-        self._any_port_bound = False
         self._killed: set[int] = set()
         self._links_made = False
         self._tally = Tally()
@@ -128,45 +118,10 @@ class Judge:
     def pending(self) -> list[Attempt]:
         """Returns what is known only at the end.
 
-        Connects to ports of the guest's own loopback on which nothing ever
-        listened (a script may connect before its own server is up), calls whose
-        message was lost to a name that is not UTF-8, and threads that seccomp
-        ended.
+        Besides `NetworkJudge.pending`, calls whose message was lost to a name
+        that is not UTF-8, and threads that seccomp ended.
         """
-        found = self._tally.attempts()
-        if not self._any_port_bound:
-            refused = self._refused_ports.items()
-            found += [attempt for port, attempt in refused if port not in self._bound_ports]
-        for (host, port), attempt in self._unnamed.items():
-            if not self._network.serves(host, port):
-                endpoint = _endpoint(self._network.name_of(host), port)
-                capability = f"NETWORK_CONNECT:{endpoint}"
-                found.append(replace(attempt, capability=capability, resource=endpoint))
-        return found
-
-    def assign(self, offset: int, name: str) -> None:
-        """Learns which name an address of the guest's pool stands for."""
-        self._network.assign(offset, name)
-
-    def denied(
-        self, operation: str, host: str, port: int, errno: int, reason: str | None
-    ) -> Attempt:
-        """Returns the attempt that the broker has refused.
-
-        The port of a look-up is known if the script's own runtime told it.
-        """
-        if operation == "lookup":
-            known = [peer for peer in self._lookups.values() if peer.rpartition(":")[0] == host]
-            endpoint = known[-1] if known else f"{host}:*"
-        else:
-            endpoint = f"{host}:{port}"
-        return Attempt(
-            capability=f"NETWORK_CONNECT:{endpoint}",
-            operation=operation,
-            resource=endpoint,
-            errno=errno,
-            reason=reason,
-        )
+        return self._tally.attempts() + self.network.pending()
 
     @staticmethod
     def stateless(message: Message) -> bool:
@@ -180,21 +135,20 @@ class Judge:
             and (
                 message.errno == 0
                 or message.type == MessageType.EXECVE
-                or not _absolute(message).startswith(_SCRATCH)
+                or not absolute(message).startswith(SCRATCH)
             )
         )
 
     def _open(self, message: Message) -> Attempt | None:
         if message.errno == 0:
             if self.reads.waiting:
-                self.reads.opened(message, _absolute(message))
+                self.reads.opened(message, absolute(message))
             return self._got_through(message) if self._covered else None
         if not message.path:
             return None
-        path = _absolute(message)
+        path = absolute(message)
         if path.startswith(_LOOKUP):
-            if len(self._lookups) < 1024:
-                self._lookups[message.group_id] = path[len(_LOOKUP) :]
+            self.network.named(message.group_id, path[len(_LOOKUP) :])
             return None
         writing = bool(message.flags & _WRITING) or message.sysno == _CREAT_SYSNO
         return self._path_attempt(message, path, writing)
@@ -204,11 +158,11 @@ class Judge:
             return self._got_through(message)
         if message.errno == 0 or not message.path:
             return None
-        return self._path_attempt(message, _absolute(message), False)
+        return self._path_attempt(message, absolute(message), False)
 
     def _got_through(self, message: Message) -> Attempt | None:
         """A successful open of what a mask covers; the cover itself is an empty directory."""
-        path = _absolute(message)
+        path = absolute(message)
         if not any(grant.tree and grant.holds(path) for grant in self._granted):
             return None
         for seen in dict.fromkeys((path, self._resolve(path))):
@@ -218,7 +172,7 @@ class Judge:
             if seen != mask.path or not self._covered[mask.path]:
                 writing = message.flags & _WRITING or message.sysno == _CREAT_SYSNO
                 kind = "FILE_WRITE" if writing else "FILE_READ"
-                attempt = _attempt(message, f"{kind}:{path}", _NAMES[message.type], path)
+                attempt = attempt_of(message, f"{kind}:{path}", _NAMES[message.type], path)
                 return replace(attempt, reason=f"{mask.reason}; the host replaced its cover")
         return None
 
@@ -227,7 +181,7 @@ class Judge:
         if number not in _DENIED and number not in _ABSENT:
             return None
         kind = "FILE_WRITE" if writing else "FILE_READ"
-        attempt = _attempt(message, capability_of(kind, path), _NAMES[message.type], path)
+        attempt = attempt_of(message, capability_of(kind, path), _NAMES[message.type], path)
         mask = _covering(self._masks, path)
         if mask is not None:
             return replace(attempt, reason=mask.reason)
@@ -239,7 +193,7 @@ class Judge:
                     return replace(attempt, reason=mask.reason)
                 linked = self._links_made and grant.writable and number in _DENIED
                 return attempt if linked else None
-        if path.startswith(_SCRATCH) and not path.startswith(self._guarded):
+        if path.startswith(SCRATCH) and not path.startswith(self._guarded):
             # The script's own files; but a refusal may come from behind a link of its
             # making, and a file granted for reading may lie there too.
             granted = any(grant.holds(path) for grant in self._granted)
@@ -249,98 +203,46 @@ class Judge:
         guarded = path.startswith(self._guarded)
         if number in _ABSENT and not guarded and f"{path}/".startswith(self._rules.owned):
             shared = path.startswith("/dev/") and self._on_host(path)
-            return attempt if shared or _PROC_BELOW_FD.match(path) else None
+            return attempt if shared or BELOW_FD.match(path) else None
         if path in (_WRITE_PROBES if writing else self._rules.probes):
             return None
-        if not writing and _is_search(path):
+        if not writing and is_search(path):
             return None
         return attempt
 
     def _execve(self, message: Message) -> Attempt | None:
-        path = _absolute(message) if message.path or message.fd_path else "(a descriptor)"
+        path = absolute(message) if message.path or message.fd_path else "(a descriptor)"
         command = posixpath.basename(path) or path
         searched = path == f"{self._rules.command_directory}/{command}"
         asked = (command if searched else path, *message.argv[1:2])
         if message.errno != 0 and asked in _COMMAND_PROBES:
             return None
-        return _attempt(message, f"EXTERNAL_COMMAND:{command}", "execve", path)
+        return attempt_of(message, f"EXTERNAL_COMMAND:{command}", "execve", path)
 
     def _connect(self, message: Message) -> Attempt | None:
-        family, host, port = _address(message.address)
+        family, host, port = socket_address(message.address)
         if family == "unix":
             return self._unix(message, host, "connect")
-        if family != "inet" or not host or self._network.serves(host, port):
-            return None
-        if self._network.in_pool(host):
-            self._connect_by_name(message, host, port)
-            return None
-        if message.errno in _DONE and not self._is_datagram(message, host, port):
-            return None
-        if host == self._rules.nameserver:
-            return self._lookup(message)
-        attempt = _attempt(
-            message, f"NETWORK_CONNECT:{_endpoint(host, port)}", "connect", _endpoint(host, port)
-        )
-        if ipaddress.ip_address(host).is_loopback or host in ("0.0.0.0", "::"):
-            # In progress: the refusal comes later, where no trace point is.
-            told = message.errno in (errors.ECONNREFUSED, errors.EINPROGRESS)
-            if told and len(self._refused_ports) < 1024:
-                self._refused_ports.setdefault(port, attempt)
-            return None
-        return attempt
+        return self.network.connect(message, host, port) if family == "inet" and host else None
 
-    def _connect_by_name(self, message: Message, host: str, port: int) -> None:
-        """Keeps it for the end: whose address it is may be known only then."""
-        if message.errno not in _DONE and len(self._unnamed) < 1024:
-            self._unnamed.setdefault((host, port), _attempt(message, None, "connect", host))
-
-    def _is_datagram(self, message: Message, host: str, port: int) -> bool:
-        """Whether a connect that succeeded can only be that of a datagram socket.
-
-        An address that is the guest's because of a grant takes them, and nothing
-        listens there for this port. Port 0 is how libc compares addresses.
-        """
-        return (
-            message.errno == 0
-            and port != 0
-            and host != self._rules.nameserver
-            and self._network.owns(host)
-            and not ipaddress.ip_address(host).is_loopback
-        )
+    def _bind(self, message: Message) -> Attempt | None:
+        family, host, port = socket_address(message.address)
+        if family == "unix":
+            return self._unix(message, host, "bind")
+        return self.network.bind(message, host, port) if family == "inet" else None
 
     def _unix(self, message: Message, name: str, operation: str) -> Attempt | None:
         if not name or message.errno not in _DENIED | _ABSENT:
             return None  # unnamed, or in the guest's own abstract name space
-        path = _normal(posixpath.join("/", _in_jail(message.cwd), name))
+        path = normal(posixpath.join("/", in_jail(message.cwd), name))
         if path.startswith(self._rules.owned) or path in self._rules.probes:
             return None
-        return _attempt(message, f"FILE_WRITE:{path}", operation, path)
-
-    def _lookup(self, message: Message) -> Attempt:
-        """A name look-up: the kernel saw it, the script's own runtime may have named it."""
-        name = self._lookups.pop(message.group_id, None)
-        capability = f"NETWORK_CONNECT:{name}" if name else None
-        return _attempt(message, capability, "lookup", name or "(a name look-up)")
-
-    def _bind(self, message: Message) -> Attempt | None:
-        family, host, port = _address(message.address)
-        if family == "unix":
-            return self._unix(message, host, "bind")
-        if family != "inet":
-            return None
-        if message.errno == 0:
-            self._any_port_bound |= port == 0
-            if len(self._bound_ports) < 1024:
-                self._bound_ports.add(port)
-            return None
-        if message.errno not in (errors.EACCES, errors.EPERM, errors.EADDRNOTAVAIL):
-            return None
-        return _attempt(message, None, "bind", _endpoint(host, port))
+        return attempt_of(message, f"FILE_WRITE:{path}", operation, path)
 
     def _socket(self, message: Message) -> Attempt | None:
         if message.errno not in (errors.EPERM, errors.EACCES):
             return None
-        return _attempt(
+        return attempt_of(
             message, None, "socket", f"family {message.flags}, type {message.kind & 15}"
         )
 
@@ -349,15 +251,15 @@ class Judge:
             self.pids_refused = True
         if message.errno != errors.EPERM:
             return None
-        return _attempt(message, None, "clone", f"flags {message.flags:#x}")
+        return attempt_of(message, None, "clone", f"flags {message.flags:#x}")
 
     def _chroot(self, message: Message) -> Attempt | None:
-        return _attempt(message, None, "chroot", message.path) if message.errno else None
+        return attempt_of(message, None, "chroot", message.path) if message.errno else None
 
     def _setid(self, message: Message) -> Attempt | None:
         if message.errno != errors.EPERM:
             return None
-        return _attempt(message, None, "setuid", "another user or group")
+        return attempt_of(message, None, "setuid", "another user or group")
 
     def _raw(self, message: Message) -> Attempt | None:
         number, error = message.sysno, message.errno
@@ -369,15 +271,17 @@ class Judge:
             self.pids_refused |= error == errors.EAGAIN
             return None
         if number in NATIVE:
-            return _attempt(message, None, NATIVE[number], NATIVE[number])
+            return attempt_of(message, None, NATIVE[number], NATIVE[number])
         if number in FILE_CHANGES and error in _DENIED:
-            return _attempt(message, None, FILE_CHANGES[number], "a path outside the grants")
+            return attempt_of(message, None, FILE_CHANGES[number], "a path outside the grants")
         if number in PRIVILEGE and error == errors.EPERM:
-            return _attempt(message, None, PRIVILEGE[number], "another user's rights or processes")
+            return attempt_of(
+                message, None, PRIVILEGE[number], "another user's rights or processes"
+            )
         if number in SENDS and error in (
             errors.ENETUNREACH, errors.EHOSTUNREACH, errors.EACCES, errors.EPERM,
         ):  # fmt: skip
-            return _attempt(message, None, SENDS[number], "an address outside the sandbox")
+            return attempt_of(message, None, SENDS[number], "an address outside the sandbox")
         return None
 
     def _task_exit(self, message: Message) -> Attempt | None:
@@ -385,7 +289,7 @@ class Judge:
             return None
         if len(self._killed) < 1024:
             self._killed.add(message.group_id)
-        return _attempt(message, None, "seccomp", "a system call that no script needs")
+        return attempt_of(message, None, "seccomp", "a system call that no script needs")
 
 
 _DECIDERS: Final = {
@@ -405,79 +309,8 @@ _DECIDERS: Final = {
 _NAMES: Final = {MessageType.OPEN: "open", MessageType.CHDIR: "chdir"}
 
 
-def _attempt(message: Message, capability: str | None, operation: str, resource: str) -> Attempt:
-    return Attempt(
-        capability=capability,
-        operation=operation,
-        resource=resource,
-        errno=message.errno,
-        pid=message.group_id,
-        process_name=message.process_name[:64],
-    )
-
-
 def _covering(masks: tuple[Mask, ...], path: str) -> Mask | None:
     for mask in masks:
         if path == mask.path or path.startswith(f"{mask.path}/"):
             return mask
     return None
-
-
-def _absolute(message: Message) -> str:
-    """The path as the guest meant it: ``..`` folded, and links to roots in ``/proc`` taken out.
-
-    Other links are not followed.
-    """
-    cwd = _normal(_in_jail(message.cwd))
-    names: list[str] = []
-    for name in posixpath.join(cwd, _in_jail(message.fd_path), message.path).split("/"):
-        if name == "..":
-            del names[-1:]
-        elif name not in ("", "."):
-            names.append(name)
-            if name in ("root", "cwd") and _PROC_LINK.fullmatch("/".join(names)):
-                names = cwd.split("/")[1:] if name == "cwd" and cwd != "/" else []
-    return "/" + "/".join(names)
-
-
-def _is_search(path: str) -> bool:
-    return path.startswith(_PROBE_DIRECTORIES) or _LIBRARY.fullmatch(path) is not None
-
-
-def _above_in_scratch(path: str) -> list[str]:
-    above = []
-    while path.startswith(_SCRATCH):
-        path = posixpath.dirname(path)
-        above.append(path)
-    return [directory for directory in above if f"{directory}/" not in _SCRATCH]
-
-
-def _in_jail(path: str) -> str:
-    """Takes the guest's root off: directories of descriptors are told from outside of it."""
-    if path == _JAIL or path.startswith(f"{_JAIL}/"):
-        return path[len(_JAIL) :] or "/"
-    return path
-
-
-def _normal(path: str) -> str:
-    return "/" + posixpath.normpath(path).lstrip("/")
-
-
-def _address(data: bytes) -> tuple[str, str, int]:
-    """Reads a Linux ``sockaddr`` (native little-endian family, network-order port)."""
-    if len(data) < 2:
-        return "", "", 0
-    family = int.from_bytes(data[:2], "little")
-    if family == 1:
-        return "unix", data[2:].split(b"\0", 1)[0].decode("utf-8", "surrogateescape"), 0
-    if family == 2 and len(data) >= 8:
-        return "inet", str(ipaddress.IPv4Address(data[4:8])), int.from_bytes(data[2:4], "big")
-    if family == 10 and len(data) >= 24:
-        address = ipaddress.IPv6Address(data[8:24])
-        mapped = address.ipv4_mapped
-        return "inet", str(mapped or address), int.from_bytes(data[2:4], "big")
-    return "", "", 0
-
-
-def _endpoint(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
