@@ -282,8 +282,9 @@ def perform(
         ended = _with(ended, artifacts=exchange.artifacts)
     recorder.ended(ended)
     error = record.verdict(ended, options.context, record.spec_limits(request))
-    if error is None and exchange is not None:
+    if error is None and exchange is not None and exchange.error is not None:
         error = exchange.error
+        error.result = ended.result
     if error is not None:
         raise error
     return ended.result

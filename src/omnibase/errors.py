@@ -82,9 +82,14 @@ class RegistryError(OmniBaseError):
 
 
 class ArtifactError(OmniBaseError):
-    """An artifact is missing, malformed, or not what its digest says."""
+    """An artifact is missing, malformed, or not what its digest says.
+
+    Attributes:
+        result: The finished run, if what it left could not be stored.
+    """
 
     code = "artifact_error"
+    result: RunResult | None = None
 
 
 class SecurityError(OmniBaseError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -11,11 +12,25 @@ from omnibase.core.artifacts.store import Artifact, Artifacts, ArtifactStore, Le
 from omnibase.core.sandbox.collect.reports import Collected, Left
 from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
 from omnibase.errors import ArtifactError, CapabilityError
+from omnibase.inputs import artifacts_at, default_artifacts
 
-__all__ = ["ArtifactExchange", "covers", "given", "granted_artifacts"]
+__all__ = ["ArtifactExchange", "covers", "given", "granted_artifacts", "open_artifacts"]
 
 _WRITE: Final = CapabilityType.ARTIFACT_WRITE.value
 _MAX_INPUTS: Final = 1024
+
+
+def open_artifacts(artifacts: str | os.PathLike[str] | None = None) -> ArtifactStore:
+    """Returns the store of artifacts that runs use.
+
+    Args:
+        artifacts: A directory or a URL such as ``s3://bucket/prefix``; by default
+            ``$OMNIBASE_ARTIFACTS``, else ``artifacts`` in the state directory.
+
+    Raises:
+        ConfigurationError: It is neither, or the library for URLs is not there.
+    """
+    return (artifacts_at(artifacts) or default_artifacts()).open()
 
 
 def granted_artifacts(store: ArtifactStore, patterns: Iterable[str]) -> tuple[Artifact, ...]:
@@ -144,7 +159,7 @@ class ArtifactExchange:
                 )
             )
         for one in out:
-            self._emitter.emit(events.ArtifactLeftOut(artifact=one.name, reason=one.reason))
+            self._emitter.emit(events.ArtifactRefused(artifact=one.name, reason=one.reason))
         self.artifacts = Artifacts(tuple(stored), tuple(out))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["RemoteObjects"]
 
 _CHUNK: Final = 1 << 20
+_WHOLE: Final = 8 << 20
 
 
 class RemoteObjects:
@@ -55,8 +57,12 @@ class RemoteObjects:
 
     def put(self, key: str, source: Readable) -> None:
         """See `Objects`."""
+        first = source.read(_WHOLE)
+        rest = iter(lambda: source.read(_CHUNK), b"")
         with self._reported():
-            self._library.put(self._store, key, iter(lambda: source.read(_CHUNK), b""))
+            # What comes in parts is several requests.
+            body = first if len(first) < _WHOLE else itertools.chain((first,), rest)
+            self._library.put(self._store, key, body)
 
     def create(self, key: str, data: bytes) -> bool:
         """See `Objects`."""

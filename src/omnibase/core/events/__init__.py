@@ -5,8 +5,8 @@ from omnibase.core.events.bus import Emitter, EventBus, SinkFailure, Subscriptio
 from omnibase.core.events.jsonl import JsonlSink
 from omnibase.core.events.model import (
     PAYLOADS,
-    ArtifactLeftOut,
     ArtifactRead,
+    ArtifactRefused,
     ArtifactStored,
     CapabilityDenied,
     CapabilityGranted,
@@ -29,8 +29,8 @@ from omnibase.core.events.sinks import CollectingSink, Sink
 
 __all__ = [
     "PAYLOADS",
-    "ArtifactLeftOut",
     "ArtifactRead",
+    "ArtifactRefused",
     "ArtifactStored",
     "CapabilityDenied",
     "CapabilityGranted",

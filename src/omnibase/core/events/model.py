@@ -17,8 +17,8 @@ from omnibase.core.events import _fields as f
 from omnibase.core.events._fields import new_id, utc
 from omnibase.core.events.payloads import (
     PAYLOADS,
-    ArtifactLeftOut,
     ArtifactRead,
+    ArtifactRefused,
     ArtifactStored,
     CapabilityDenied,
     CapabilityGranted,
@@ -41,8 +41,8 @@ from omnibase.core.events.payloads import (
 __all__ = [
     "MAX_LINE_BYTES",
     "PAYLOADS",
-    "ArtifactLeftOut",
     "ArtifactRead",
+    "ArtifactRefused",
     "ArtifactStored",
     "CapabilityDenied",
     "CapabilityGranted",

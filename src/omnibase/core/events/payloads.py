@@ -298,7 +298,7 @@ class ArtifactStored(Payload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArtifactLeftOut(Payload):
+class ArtifactRefused(Payload):
     """A file that the script left became no artifact, though a grant covers its name.
 
     Attributes:
@@ -306,7 +306,7 @@ class ArtifactLeftOut(Payload):
         reason: Why, as the rest of a sentence about it.
     """
 
-    type: ClassVar[str] = "dev.omnibase.artifact.left_out.v1"
+    type: ClassVar[str] = "dev.omnibase.artifact.refused.v1"
     artifact: str
     reason: str
 
@@ -417,7 +417,7 @@ PAYLOADS: tuple[type[Payload], ...] = (
     SecretRead,
     ArtifactRead,
     ArtifactStored,
-    ArtifactLeftOut,
+    ArtifactRefused,
     EgressOpened,
     EgressClosed,
     EgressFailed,

@@ -368,10 +368,10 @@ class Run:
 
     def _collect(self, trace: TraceServer) -> None:
         """Hands on what the script has left, if it came to its own end."""
-        by_itself = trace.script_status is not None and trace.script_status & 0x7F == 0
         if self._receiver is None or self._fault is not None or self._cause != "exit":
             return
-        if not by_itself or trace.agent_status is None:
+        killed = trace.script_status is not None and trace.script_status & 0x7F
+        if killed or trace.agent_status is None:
             return
         self._receiver.drain()
         if self._receiver.error is not None:

@@ -1,13 +1,20 @@
-"""Sends what the script left in its outlets, once nothing else of the guest is alive.
+"""Outlets, the guest's side: directories to leave files in, sent once nothing else is alive.
 
 PID 1 of a run that has an outlet loads this, and no other. The host decides what of
-it counts; its limits are kept here so that nothing comes for nothing.
+the files counts; its limits are kept here so that nothing comes for nothing.
 """
 
+from __future__ import annotations
+
+import _struct as struct
 import os
 import stat
-import struct
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PLACE = "/run/outlets"
 _HEADER = struct.Struct("<BBHQ")
 _END, _FILE, _LEFT_OUT = 0, 1, 2
 _IRREGULAR, _LARGE, _MANY, _DEEP, _UNREADABLE, _CROWDED = 1, 2, 3, 4, 5, 6
@@ -18,18 +25,43 @@ _WALK = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-def send(channel: int, outlets: list[tuple[int, int, int]]) -> None:
-    """Sends everything.
+class Outlets:
+    """Directories of the scratch, of which the script sees no more than the outlets.
 
     Args:
-        channel: A pipe to the host.
-        outlets: Descriptor, most files and most bytes of each.
+        rows: Path, most files and most bytes of each.
+        bind: Mounts a directory at another, which is there.
+        owner: The script's user.
     """
-    sender = _Sender(channel)
-    sender.write(b"OBC1")
-    for index, (fd, files, size) in enumerate(outlets):
-        sender.outlet(index, fd, files, size)
-    sender.write(bytes([_END]))
+
+    def __init__(self, rows: list[str], bind: Callable[[str, str], None], owner: int) -> None:
+        self._rows = [(rows[i], int(rows[i + 1]), int(rows[i + 2])) for i in range(0, len(rows), 3)]
+        self._bind = bind
+        for number in range(len(self._rows)):
+            os.mkdir(f"/tmp/{number}", 0o700)
+            os.chown(f"/tmp/{number}", owner, owner)
+            os.makedirs(f"{_PLACE}/{number}")
+            bind(f"/tmp/{number}", f"{_PLACE}/{number}")
+        # The script's `/tmp` is one of them, over the scratch's own top.
+        os.mkdir("/tmp/tmp")
+        os.chmod("/tmp/tmp", 0o1777)
+        bind("/tmp/tmp", "/tmp")
+
+    def open(self) -> None:
+        """Mounts the outlets, once everything else is mounted."""
+        for number, (path, _, _) in enumerate(self._rows):
+            os.makedirs(path, 0o755, exist_ok=True)
+            self._bind(f"{_PLACE}/{number}", path)
+
+    def send(self, channel: int) -> None:
+        """Sends what was left, over a pipe to the host."""
+        sender = _Sender(channel)
+        sender.write(b"OBC1")
+        for index, (_, files, size) in enumerate(self._rows):
+            fd = os.open(f"{_PLACE}/{index}", _WALK)
+            sender.outlet(index, fd, files, size)
+            os.close(fd)
+        sender.write(bytes([_END]))
 
 
 class _Sender:
