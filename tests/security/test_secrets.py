@@ -268,6 +268,14 @@ class TestHidden:
         assert read.secret == "TOKEN"
         assert read.operation in ("open", "hidden")
 
+    def test_the_script_goes_on_when_all_is_told(self) -> None:
+        outcome = run(
+            "import time\nopen('/run/secrets/TOKEN').close()\ntime.sleep(1)\nprint('end')", GRANT
+        )
+
+        outcome.assert_clean()
+        assert outcome.stdout == "end\n"
+
     def test_a_daemon_reads_after_the_script(self) -> None:
         code = (
             "import os, time\nif os.fork() == 0:\n    os.close(1)\n    os.close(2)\n"

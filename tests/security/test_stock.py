@@ -40,3 +40,13 @@ with contextlib.suppress(FileNotFoundError):
     open("/tmp/settings.ini")
 shutil.rmtree("/tmp/copy")
 """).assert_clean()
+
+
+def test_the_agents_modules_are_not_the_scripts(sandbox: SandboxFixture) -> None:
+    outcome = sandbox.source(
+        b"import importlib.util as util\n"
+        b"found = [util.find_spec(n) for n in ('script', 'vault', 'egress', 'dns', 'init')]\n"
+        b"print([spec.origin for spec in found if spec])\n"
+    )
+
+    assert outcome.stdout == "['/run/script/script.py']\n"  # its own

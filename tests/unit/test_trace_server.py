@@ -181,11 +181,11 @@ def test_what_the_sentry_dropped_is_a_violation_at_the_end(sentry: Sentry) -> No
 
 
 def test_ends_are_noted(sentry: Sentry) -> None:
-    def ended(group: int, status: int) -> bytes:
-        body = pb.message((1, pb.message((2, group), (4, group))), (2, status))
+    def ended(group: int, status: int, thread: int = 0) -> bytes:
+        body = pb.message((1, pb.message((2, thread or group), (4, group))), (2, status))
         return pb.datagram(MessageType.TASK_EXIT, body)
 
-    sentry.send(START, ended(5, 9))
+    sentry.send(START, ended(5, 9), ended(1, 0, thread=3))
     assert (sentry.server.script_status, sentry.server.agent_status) == (None, None)
     sentry.send(ended(2, 7 << 8), ended(1, 7 << 8))
     assert (sentry.server.script_status, sentry.server.agent_status) == (7 << 8, 7 << 8)

@@ -12,23 +12,21 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import signal
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from omnibase.core.sandbox import _runsc, bundle, covers, resolving, staging
-from omnibase.core.sandbox.cgroup import Cgroup, CgroupStats
-from omnibase.core.sandbox.collect.inputs import staged_artifacts
-from omnibase.core.sandbox.collect.reports import own_files, uncollected
-from omnibase.core.sandbox.egress.layout import Layout
-from omnibase.core.sandbox.egress.reports import Assigned, Denied, Report
-from omnibase.core.sandbox.monitor.reads import ARTIFACTS, SECRETS
+from omnibase.core.sandbox import _runsc
+from omnibase.core.sandbox.cgroup import Cgroup
+from omnibase.core.sandbox.collect.reports import uncollected
+from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed, Report
+from omnibase.core.sandbox.ending import conclude
 from omnibase.core.sandbox.monitor.server import TraceServer
-from omnibase.core.sandbox.monitor.violations import Granted, Judge, Violation
-from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
+from omnibase.core.sandbox.monitor.violations import Violation
+from omnibase.core.sandbox.preparing import prepare, start
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest
+from omnibase.core.sandbox.scratch import ScratchMeter
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Output, Pipes
 from omnibase.core.secrets import Scrubber
@@ -45,6 +43,7 @@ _POLL_SECONDS: Final = 0.1
 _UNWATCHED_SECONDS: Final = 1.0
 _COMPLAINT_BYTES: Final = 600
 _PIPE_CHUNK: Final = 65536
+_MAX_UNREACHED: Final = 100
 # Sentry and gofer threads, and two host tasks for each of the guest's.
 _HOST_TASKS: Final = 256
 
@@ -71,14 +70,14 @@ class Run:
             scrubber=self._scrubber,
         )
         self._pending: dict[str, memoryview] = {"stdin": memoryview(request.stdin)}
-        self._scratch_fd = -1
-        self._scratch_bytes = 0
+        self._scratch = ScratchMeter()
         self._next_cpu_check = 0.0
         self._unwatched_since: float | None = None
         self._sent = False
         self._process: _runsc.Process | None = None
         self._broker: Broker | None = None
         self._receiver: Receiver | None = None
+        self._unreached: dict[tuple[str, str], int] = {}
         self._complaint = b""
 
     def expire(self) -> None:
@@ -117,40 +116,21 @@ class Run:
             cpus=self._spec.cpus,
             host_pids=_HOST_TASKS + 2 * self._spec.pids,
         )
+        path = directory.path
         try:
-            rows, masked = self._prepare(directory.path)
+            prepared = prepare(self._request, path, self._observer.on_staging)
         except OSError as error:
             raise SandboxStartError(
-                f"the run could not be set up in `{directory.path}`: {error}",
-                hint=storage_hint(error),
+                f"the run could not be set up in `{path}`: {error}", hint=storage_hint(error)
             ) from error
-        path = directory.path
-        granted = tuple(
-            Granted(path=target, tree=is_directory, writable=writable)
-            for _, target, is_directory, writable in rows
-            if target != ARTIFACTS
-        ) + own_files(self._spec, self._request.artifacts)
-        secrets = self._spec.secrets
-        granted += tuple(
-            Granted(path=f"{SECRETS}/{name}", tree=False, writable=False) for name in secrets
-        )
-        judge = Judge(
-            self._spec.watch,
-            granted,
-            self._spec.masks,
-            on_host=os.path.lexists,
-            covered=dict(masked.covered),
-            resolve=_resolve,
-            secrets=secrets,
-            network=Layout(self._spec.egress),
-        )
+        self._pending["control"] = memoryview(prepared.job)
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
             stack.callback(pipes.close_all)
             try:
                 trace = TraceServer(
-                    _endpoint(path),
-                    judge,
+                    prepared.endpoint,
+                    prepared.judge,
                     self._on_violation,
                     on_secret_read=self._observer.on_secret_read,
                     scrub=self._scrubber.text,
@@ -158,7 +138,7 @@ class Run:
                 stack.callback(trace.close)
                 pipes.open()
                 if self._spec.outlets:
-                    self._receiver = _receiver(self._request, path, self._scrubber)
+                    self._receiver = self._open_receiver(path / "collected")
                     stack.callback(self._receiver.close)
             except OSError as error:
                 raise SandboxStartError(
@@ -168,8 +148,7 @@ class Run:
             try:
                 self._watch(process, trace, pipes, cgroup, path / "scratch")
             finally:
-                if self._scratch_fd >= 0:
-                    os.close(self._scratch_fd)
+                self._scratch.close()
                 # Ends PID 1 of the namespace; the kernel ends and reaps the rest before it.
                 process.kill()
                 status = process.wait()
@@ -181,79 +160,29 @@ class Run:
             trace.finish()
             ended = trace.script_status
             self._output.finish(cut=self._cause != "exit" or ended is None or ended & 0x7F != 0)
-            return self._ended(directory.run_id, status, trace, cgroup.stats())
-
-    def _prepare(self, path: Path) -> tuple[list[tuple[str, str, bool, bool]], covers.Covers]:
-        """Enters the namespaces, stages the grants, and writes the bundle."""
-        for name in ("scratch", "grants", "root"):
-            (path / name).mkdir(mode=0o700)
-        _runsc.enter_mount_namespace()
-        with (
-            resolving.resolve_grants(self._spec) as mounts,
-            staged_artifacts(self._spec, path / "artifacts", self._observer.on_staging) as inputs,
-        ):
-            masked = covers.resolve_masks(self._spec, mounts)
-            rows = staging.stage(mounts + inputs, str(path / "grants"), masked.left_out)
-        _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
-        self._pending["control"] = memoryview(
-            bundle.job_message(
-                self._spec,
-                name=self._request.name,
-                script=self._request.script,
-                argv=self._request.argv,
-                mounts=rows,
-                masks=list(masked.covered),
-                pinned=masked.pinned,
-                secrets=self._request.secrets,
+            return conclude(
+                trace,
+                self._output,
+                cgroup.stats(),
+                run_id=directory.run_id,
+                status=status,
+                cause=self._cause,
+                fault=self._fault,
+                complaint=None if self._sent else self._complaint,
+                egress_fault=self._egress_fault,
+                wall_seconds=time.monotonic() - self._began,
+                scratch_bytes=self._scratch.peak_bytes,
+                unreached=self._unreached,
             )
-        )
-        config = bundle.oci_config(
-            self._spec,
-            scratch_dir=str(path / "scratch"),
-            grants_dir=str(path / "grants") if rows else None,
-        )
-        endpoint = _endpoint(path)
-        (path / "config.json").write_bytes(bundle.to_bytes(config))
-        (path / "trace.json").write_bytes(bundle.to_bytes(bundle.trace_config(endpoint)))
-        return rows, masked
 
     def _start(self, path: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
-        stdin, stdout, stderr, control = pipes.guest
-        runner = self._runner
-        arguments = [
-            runner.runtime.path,
-            f"--root={path}/root",
-            f"--platform={runner.platform}",
-            "--network=none",
-            "--ignore-cgroups",
-            "--overlay2=root:memory",
-            "--host-uds=none",
-            "--host-fifo=none",
-            f"--pod-init-config={path}/trace.json",
-            "run",
-            f"--bundle={path}",
-            f"--pass-fd={control}:3",
-        ]
-        descriptors = [control]
+        passed = {3: pipes.guest[3]}
         if self._broker is not None:
-            arguments.append(f"--pass-fd={self._broker.guest_fd}:4")
-            descriptors.append(self._broker.guest_fd)
+            passed[4] = self._broker.guest_fd
         if self._receiver is not None:
-            arguments.append(f"--pass-fd={self._receiver.guest_fd}:5")
-            descriptors.append(self._receiver.guest_fd)
-        arguments.append(path.name)
+            passed[5] = self._receiver.guest_fd
         try:
-            return _runsc.start_isolated(
-                arguments,
-                cgroup_files=cgroup.join_files,
-                pass_fds=descriptors,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                cwd=str(path),
-            )
-        except OSError as error:
-            raise SandboxStartError(f"runsc could not be started: {error}") from error
+            return start(self._runner, path, cgroup, pipes.guest[:3], passed)
         finally:
             pipes.close_guest()
             if self._broker is not None:
@@ -307,7 +236,7 @@ class Run:
                             self._read(selector, pipes, key.data)
                         else:
                             self._write(selector, pipes, key.data)
-                    self._sample_scratch()
+                    self._scratch.sample()
                     if ended and time.monotonic() >= deadline:
                         self._cause = "time"  # the watchdog was first
                     if ended or trace.agent_status is not None:
@@ -315,7 +244,7 @@ class Run:
                         return
                     if trace.started and not self._sent:
                         self._sent = True
-                        self._hold_scratch(scratch)
+                        self._scratch.hold(scratch)
                         for name in ("control", "stdin"):
                             selector.register(getattr(pipes, name), selectors.EVENT_WRITE, name)
                         self._observer.on_started(scratch.parent.name)
@@ -359,31 +288,41 @@ class Run:
             else:
                 # A name that a wildcard covers is the script's choice.
                 target = self._scrubber.text(report.target)
+                if isinstance(report, Failed):
+                    key = target, report.reason
+                    if key in self._unreached or len(self._unreached) < _MAX_UNREACHED:
+                        self._unreached[key] = self._unreached.get(key, 0) + 1
                 self._observer.on_egress(replace(report, target=target))
 
+    def _open_receiver(self, directory: Path) -> Receiver:
+        from omnibase.core.sandbox.collect.receiver import Receiver
+
+        return Receiver(self._spec.outlets, directory, self._request.covers, self._scrubber)
+
     def _receive(self, selector: selectors.BaseSelector) -> None:
-        """Takes files that the script has left; what is wrong with them shows at the end."""
+        """Takes of what the script has left; what is wrong with it shows at the end."""
         if self._receiver is not None and not self._receiver.on_readable():
             selector.unregister(self._receiver)
 
     def _collect(self, trace: TraceServer) -> None:
         """Hands on what the script has left, if it came to its own end."""
-        if self._receiver is None or self._fault is not None or self._cause != "exit":
-            return
+        receiver = self._receiver
         killed = trace.script_status is not None and trace.script_status & 0x7F
-        if killed or trace.agent_status is None:
+        if receiver is None or self._fault is not None or self._cause != "exit" or killed:
             return
-        self._receiver.drain()
-        if self._receiver.error is not None:
+        if trace.agent_status is None:  # the sandbox died: that is what there is to say
+            return
+        receiver.drain()
+        if receiver.error is not None:
             self._fault = SandboxError(
-                f"the channel of what the script left is malformed: {self._receiver.error}",
+                f"the channel of what the script left is malformed: {receiver.error}",
                 hint="the guest may be compromised; nothing of it was kept",
             )
             return
-        for left in self._receiver.left:
+        for left in receiver.left:
             if left.denied:
                 trace.attempted(uncollected(left, self._spec.outlets), "agent")
-        self._observer.on_collected(tuple(self._receiver.collected), tuple(self._receiver.left))
+        self._observer.on_collected(tuple(receiver.collected), tuple(receiver.left))
 
     def _egress_fault(self) -> SandboxError | None:
         """Returns what is wrong with the run's network, if anything is."""
@@ -459,18 +398,6 @@ class Run:
             if cgroup.cpu_seconds() >= self._spec.cpu_seconds:
                 self._cause = "cpu"
 
-    def _hold_scratch(self, scratch: Path) -> None:
-        """Keeps a descriptor of the file behind ``/tmp``: runsc deletes it at the end."""
-        with contextlib.suppress(OSError, IndexError):
-            name = os.listdir(scratch)[0]
-            self._scratch_fd = os.open(scratch / name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-    def _sample_scratch(self) -> None:
-        """Keeps the highest use seen: at its own end the sandbox frees everything."""
-        if self._scratch_fd >= 0:
-            used = os.fstat(self._scratch_fd).st_blocks * 512
-            self._scratch_bytes = max(self._scratch_bytes, used)
-
     def _on_violation(self, violation: Violation) -> None:
         self._observer.on_violation(violation)
         # An attempt that succeeded is on something whose cover the host took away.
@@ -486,85 +413,3 @@ class Run:
                 while fd >= 0 and (chunk := os.read(fd, _PIPE_CHUNK)):
                     if not self._take(name, chunk) and self._cause == "exit":
                         self._cause = "output"
-
-    def _ended(self, run_id: str, status: int, trace: TraceServer, stats: CgroupStats) -> Ended:
-        scratch = self._scratch_bytes
-        cause = self._cause
-        if stats.oom_kills and cause == "exit" and trace.agent_status is None:
-            cause = "memory"
-        limits: list[LimitKind] = [k for k in ("time", "output", "cpu", "memory") if k == cause]
-        if stats.oom_kills and "memory" not in limits:
-            limits.append("memory")
-        if trace.pids_refused or stats.pids_refused:
-            limits.append("pids")
-        if trace.disk_full:
-            limits.append("disk")
-        if self._output.truncated and "output" not in limits:
-            limits.append("output")
-        if trace.agent_status is not None and cause == "exit":
-            status = os.waitstatus_to_exitcode(trace.agent_status & 0xFFFF)
-        exit_code = status if status >= 0 else 128 - status
-        killed = trace.script_status is not None and trace.script_status & 0x7F
-        result = RunResult(
-            run_id=run_id,
-            exit_code=exit_code,
-            signal=int(killed) if killed else (int(signal.SIGKILL) if cause != "exit" else None),
-            stdout=self._output.kept("stdout"),
-            stderr=self._output.kept("stderr"),
-            violations=trace.ledger.violations(),
-            usage=Usage(
-                cpu_seconds=stats.cpu_seconds,
-                peak_memory_bytes=stats.peak_memory_bytes,
-                wall_seconds=time.monotonic() - self._began,
-                output_bytes=self._output.total,
-                scratch_bytes=scratch,
-            ),
-            limits=tuple(limits),
-            truncated=self._output.truncated,
-            trace_dropped=trace.dropped + trace.ledger.overflow,
-        )
-        fault = self._fault
-        if fault is not None and not self._sent:
-            fault = SandboxStartError(fault.message, hint="run `omnibase doctor`")
-        if fault is None and cause == "exit":
-            fault = self._diagnose(trace, result)
-        if fault is not None and trace.started:
-            fault.result = result  # what was seen until then is not lost
-        return Ended(result=result, cause=cause, fault=fault)
-
-    def _diagnose(self, trace: TraceServer, result: RunResult) -> SandboxError | None:
-        """Tells an end of the script from a failure of the sandbox."""
-        if not trace.started:
-            message = self._complaint.decode("utf-8", "replace").strip()
-            return SandboxStartError(
-                f"the sandbox did not start: {message or f'runsc exited {result.exit_code}'}",
-                details={"exit_code": result.exit_code},
-                hint="run `omnibase doctor`",
-            )
-        # PID 1 never dies of a signal by itself, nor goes without a word.
-        died = trace.agent_status is not None and trace.agent_status & 0x7F
-        if died or (trace.agent_status is None and not trace.dropped):
-            return SandboxError(
-                "the sandbox died before the script ended",
-                details={"exit_code": result.exit_code},
-                hint="something outside ended it, or the Sentry crashed",
-            )
-        return self._egress_fault()
-
-
-def _receiver(request: RunRequest, path: Path, scrubber: Scrubber) -> Receiver:
-    from omnibase.core.sandbox.collect.receiver import Receiver
-
-    return Receiver(request.spec.outlets, path / "collected", request.covers, scrubber)
-
-
-def _resolve(path: str) -> str:
-    """Follows the host's links, as far as it can: a path of the guest is untrusted text."""
-    try:
-        return os.path.realpath(path)
-    except (OSError, ValueError):
-        return path
-
-
-def _endpoint(path: Path) -> str:
-    return str(path / "trace")

@@ -80,7 +80,7 @@ _ETC = {
 
 
 def base_executable() -> str:
-    return getattr(sys, "base_executable", None) or sys.executable
+    return getattr(sys, "_base_executable", None) or sys.executable
 
 
 def agent_files() -> list[Path]:

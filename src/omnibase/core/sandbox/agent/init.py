@@ -4,9 +4,6 @@ It runs inside the sandbox and uses the standard library only. Nothing outside
 depends on it for confinement, but for three things done before the script
 exists: binding the granted files to their paths, the chroot, and dropping to
 ``nobody``. After the fork it only waits, reaps, and watches the lifeline.
-
-What it adds to tracebacks (``FILE_READ:/x is not granted``) is courtesy: the
-denial is the kernel's, the record is the trace's.
 """
 
 import os
@@ -153,40 +150,6 @@ def _prune_devices() -> None:
             pass  # this gVisor has none
 
 
-def _install_filter(program: bytes) -> None:
-    import _ctypes
-
-    # struct sock_fprog: the length in instructions and a pointer to them. CPython
-    # keeps the bytes of a bytes object at the end of its header.
-    header = (len(program) // 8).to_bytes(8, "little")
-    pointer = (id(program) + bytes.__basicsize__ - 1).to_bytes(8, "little")
-    handle = _ctypes.dlopen(None, 2)  # type: ignore[arg-type]
-    pr_set_seccomp, filter_mode = 22, 2
-    address = _ctypes.dlsym(handle, "prctl")
-    if _ctypes.call_function(address, (pr_set_seccomp, filter_mode, header + pointer, 0, 0)) != 0:
-        raise OSError("the seccomp filter was refused")
-
-
-def _enter_jail(cpus: int) -> None:
-    # A chroot denies new user namespaces (clone(2), EPERM), seen by the trace.
-    os.chroot("/guest")
-    os.chdir("/tmp")
-    try:
-        os.sched_setaffinity(0, range(cpus))
-    except OSError:
-        pass
-    os.setgroups([])
-    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-
-
-def _lower_open_files() -> None:
-    """Gives the script the limit that it has without a network: the rest is for PID 1."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
-
-
 def _watch_lifeline() -> None:
     while os.read(_CONTROL, 4096):
         pass
@@ -204,11 +167,12 @@ def _tell_if_full() -> None:
 
 
 def _sibling(name: str):  # type: ignore[no-untyped-def]
-    """Imports a module of the agent's own; only the runs that need it pay for it."""
+    """Imports a module of the agent's own, unseen by what the script imports later."""
     here = os.path.dirname(__file__)
     sys.path.insert(0, here)
     try:
-        return __import__(name)
+        __import__(name)
+        return sys.modules.pop(name)
     finally:
         sys.path.remove(here)
 
@@ -259,140 +223,6 @@ def _supervise(child: int, egress, secrets, outlets) -> None:  # type: ignore[no
             os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
-class _Courtesy:
-    """Names the missing capability in tracebacks, and the host of a name look-up."""
-
-    def __init__(self, granted: list[str]) -> None:
-        self.granted = granted
-        self.opened: tuple[object, int] | None = None
-        self.peer: str | None = None
-        self.busy = False
-
-    def hook(self, event: str, args: tuple) -> None:  # type: ignore[type-arg]
-        if event == "open":
-            if not self.busy:
-                self.opened = (args[0], args[2])
-        elif event == "socket.getaddrinfo":
-            host, port = args[0], args[1]
-            if isinstance(host, bytes):
-                host = host.decode("ascii", "replace")
-            if not isinstance(host, str) or host == "localhost" or not host.strip("0123456789.:"):
-                return
-            self.peer = f"{host}:{port if isinstance(port, int) else _port(port)}"
-            self.busy = True
-            try:
-                os.close(os.open("/.lookup/" + self.peer[:300], os.O_RDONLY))
-            except (OSError, ValueError):
-                pass  # it always fails: the attempt itself is the message to the trace
-            finally:
-                self.busy = False
-        elif event == "socket.connect":
-            address = args[1]
-            if isinstance(address, tuple) and len(address) >= 2:
-                self.peer = f"{address[0]}:{address[1]}"
-
-    def note(self, error: OSError) -> None:
-        """Adds the name of the missing capability to a denial, if it is one."""
-        number = getattr(error, "errno", None)
-        name = getattr(error, "filename", None)
-        text = None
-        if isinstance(name, str) and number in (1, 2, 13, 30):
-            if self.opened is not None and self.opened[0] == name:
-                path = os.path.join(os.getcwd(), name)
-                if not self._own(path):
-                    kind = "FILE_WRITE" if (self.opened[1] or 0) & 0o1103 else "FILE_READ"
-                    text = f"{kind}:{path} is not granted"
-                    if path.startswith("/run/secrets/"):
-                        text = f"SECRET_ACCESS:{os.path.basename(path)} is not granted"
-                    elif path.startswith("/artifacts/out/"):
-                        text = f"ARTIFACT_WRITE:{path[15:]} is not granted"
-                    elif path.startswith("/artifacts/") and kind == "FILE_READ":
-                        text = f"ARTIFACT_READ:{path[11:]} is not granted"
-            elif number == 13 and not self._own(os.path.join(os.getcwd(), name)):
-                text = f"FILE_READ:{os.path.join(os.getcwd(), name)} is not granted"
-            elif "/" not in name or os.path.basename(os.path.dirname(name)) in ("bin", "sbin"):
-                text = f"EXTERNAL_COMMAND:{os.path.basename(name)} is not granted"
-        elif self.peer and (
-            number in (101, 113) or type(error).__name__ in ("gaierror", "URLError")
-        ):
-            text = f"NETWORK_CONNECT:{self.peer} is not granted"
-        if text is not None:
-            error.add_note(text)
-
-    def _own(self, path: str) -> bool:
-        own = ("/tmp/", "/opt/omnibase/", "/dev/", "/run/script/", *self.granted)
-        return any(path == p.rstrip("/") or path.startswith(p) for p in own)
-
-
-def _port(service: object) -> int | str:
-    try:
-        return int(service)  # type: ignore[call-overload,no-any-return]
-    except (TypeError, ValueError):
-        return "*"
-
-
-def _run_script(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
-    """Runs the source as ``__main__``, as ``python script.py`` would."""
-    os.close(_CONTROL)
-    if job["egress"]:
-        _lower_open_files()
-    os.setsid()  # signals to its own group must not reach PID 1
-    _enter_jail(job["cpus"])
-    _install_filter(job["filter"])
-    path = job["path"]
-    sys.argv[:] = [path, *job["argv"]]
-    sys.path.insert(0, os.path.dirname(path))
-    main = type(sys)("__main__")
-    main.__dict__.update(
-        __file__=path, __builtins__=__builtins__, __cached__=None, __annotations__={}
-    )
-    sys.modules["__main__"] = main
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # followed live
-    _provide_user()
-    courtesy = _Courtesy(job["granted"])
-    sys.addaudithook(courtesy.hook)
-    try:
-        code = compile(source, path, "exec", dont_inherit=True)
-        exec(code, main.__dict__)  # noqa: S102
-    except SystemExit:
-        raise
-    except BaseException as error:
-        trace = error.__traceback__
-        # Drop this function's own frame: the user sees their script only.
-        error.__traceback__ = trace.tb_next if trace is not None else None
-        if isinstance(error, OSError):
-            courtesy.note(error)
-        elif isinstance(error, ModuleNotFoundError):
-            error.add_note("the sandbox has the standard library and what is granted, no more")
-        sys.excepthook(type(error), error, error.__traceback__)
-        raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
-
-
-def _provide_user() -> None:
-    """Makes ``pwd`` know nobody, since libc must not open ``/etc/passwd`` for it."""
-    import pwd
-
-    nobody = pwd.struct_passwd(("nobody", "x", _NOBODY, _NOBODY, "nobody", "/tmp", "/nonexistent"))
-
-    def getpwuid(uid: int, /) -> pwd.struct_passwd:
-        """Returns the password database entry for the given numeric user id."""
-        if uid != _NOBODY:
-            raise KeyError(f"getpwuid(): uid not found: {uid}")
-        return nobody
-
-    def getpwnam(name: str, /) -> pwd.struct_passwd:
-        """Returns the password database entry for the given user name."""
-        if name != "nobody":
-            raise KeyError(f"getpwnam(): name not found: {name!r}")
-        return nobody
-
-    def getpwall() -> list[pwd.struct_passwd]:
-        """Returns the list of all available password database entries."""
-        return [nobody]
-
-    pwd.getpwuid, pwd.getpwnam, pwd.getpwall = getpwuid, getpwnam, getpwall
-
-
 def main() -> None:
     job = _parse_job(_read_exactly(int.from_bytes(_read_exactly(4), "little")))
     source = _read_exactly(job["size"])
@@ -408,6 +238,7 @@ def main() -> None:
     if outlets is not None:
         outlets.open()
     _syscall("mount", b"/\0", b"/guest\0", None, _MS_BIND | _MS_REC, None)
+    script = _sibling("script")
     ready, go = os.pipe() if job["egress"] else (-1, -1)
     child = os.fork()
     if child:
@@ -427,7 +258,8 @@ def main() -> None:
         if os.read(ready, 1) != b"x":
             os._exit(125)
         os.close(ready)
-    _run_script(job, source)
+    os.close(_CONTROL)
+    script.run(job, source)
 
 
 if __name__ == "__main__":

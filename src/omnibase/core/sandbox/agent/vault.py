@@ -76,7 +76,7 @@ class Watch:
     def _serve(self) -> None:
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
-        while self._names:
+        while True:
             poll.poll()
             time.sleep(_LAG_SECONDS)
             self._tell()

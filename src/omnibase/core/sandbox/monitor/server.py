@@ -194,7 +194,7 @@ class TraceServer:
         if kind == wire.MessageType.TASK_EXIT:
             if message.group_id == _SCRIPT:
                 self.script_status = message.result
-            elif message.group_id == _AGENT:
+            elif message.group_id == _AGENT and message.thread_id in (0, _AGENT):
                 self.agent_status = message.result
         if message.group_id == _AGENT and message.path == _DISK_FULL:
             self.disk_full = True

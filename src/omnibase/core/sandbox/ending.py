@@ -1,0 +1,112 @@
+"""How a run ended: from what was seen and counted to a result, a cause and a fault."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from omnibase.core.sandbox.cgroup import CgroupStats
+from omnibase.core.sandbox.monitor.server import TraceServer
+from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
+from omnibase.core.sandbox.runner import Ended
+from omnibase.core.sandbox.streams import Output
+from omnibase.errors import SandboxError, SandboxStartError
+
+__all__ = ["conclude"]
+
+
+def conclude(
+    trace: TraceServer,
+    output: Output,
+    stats: CgroupStats,
+    *,
+    run_id: str,
+    status: int,
+    cause: str,
+    fault: SandboxError | None,
+    complaint: bytes | None,
+    egress_fault: Callable[[], SandboxError | None],
+    wall_seconds: float,
+    scratch_bytes: int,
+) -> Ended:
+    """Returns how the run ended.
+
+    Args:
+        trace: What the Sentry told, to its end.
+        output: What came out, finished.
+        stats: The cgroup's accounts.
+        run_id: The run's.
+        status: Exit status of ``runsc``, negative for a signal.
+        cause: What ended the run, ``exit`` if it ended by itself.
+        fault: What is already known to have failed.
+        complaint: What ``runsc`` said, if the script was never sent.
+        egress_fault: Says what is wrong with the run's network.
+        wall_seconds: From its start.
+        scratch_bytes: Highest use of ``/tmp``.
+    """
+    if stats.oom_kills and cause == "exit" and trace.agent_status is None:
+        cause = "memory"
+    if trace.agent_status is not None and cause == "exit":
+        status = os.waitstatus_to_exitcode(trace.agent_status & 0xFFFF)
+    killed = trace.script_status is not None and trace.script_status & 0x7F
+    result = RunResult(
+        run_id=run_id,
+        exit_code=status if status >= 0 else 128 - status,
+        signal=int(killed) if killed else (int(signal.SIGKILL) if cause != "exit" else None),
+        stdout=output.kept("stdout"),
+        stderr=output.kept("stderr"),
+        violations=trace.ledger.violations(),
+        usage=Usage(
+            cpu_seconds=stats.cpu_seconds,
+            peak_memory_bytes=stats.peak_memory_bytes,
+            wall_seconds=wall_seconds,
+            output_bytes=output.total,
+            scratch_bytes=scratch_bytes,
+        ),
+        limits=_limits(trace, output, stats, cause),
+        truncated=output.truncated,
+        trace_dropped=trace.dropped + trace.ledger.overflow,
+    )
+    if fault is not None and complaint is not None:
+        fault = SandboxStartError(fault.message, hint="run `omnibase doctor`")
+    if fault is None and cause == "exit":
+        fault = _diagnose(trace, result, complaint or b"") or egress_fault()
+    if fault is not None and trace.started:
+        fault.result = result  # what was seen until then is not lost
+    return Ended(result=result, cause=cause, fault=fault)
+
+
+def _limits(
+    trace: TraceServer, output: Output, stats: CgroupStats, cause: str
+) -> tuple[LimitKind, ...]:
+    limits: list[LimitKind] = [k for k in ("time", "output", "cpu", "memory") if k == cause]
+    if stats.oom_kills and "memory" not in limits:
+        limits.append("memory")
+    if trace.pids_refused or stats.pids_refused:
+        limits.append("pids")
+    if trace.disk_full:
+        limits.append("disk")
+    if output.truncated and "output" not in limits:
+        limits.append("output")
+    return tuple(limits)
+
+
+def _diagnose(trace: TraceServer, result: RunResult, complaint: bytes) -> SandboxError | None:
+    """Tells an end of the script from a failure of the sandbox."""
+    if not trace.started:
+        message = complaint.decode("utf-8", "replace").strip()
+        return SandboxStartError(
+            f"the sandbox did not start: {message or f'runsc exited {result.exit_code}'}",
+            details={"exit_code": result.exit_code},
+            hint="run `omnibase doctor`",
+        )
+    # PID 1 never dies of a signal by itself, nor goes without a word.
+    died = trace.agent_status is not None and trace.agent_status & 0x7F
+    if died or (trace.agent_status is None and not trace.dropped):
+        return SandboxError(
+            "the sandbox died before the script ended",
+            details={"exit_code": result.exit_code},
+            hint="something outside ended it, or the Sentry crashed",
+        )
+    return None

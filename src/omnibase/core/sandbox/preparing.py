@@ -1,0 +1,160 @@
+"""Setting a run up: its namespaces, its mounts, its bundle, and what watches it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from omnibase.core.sandbox import _runsc, bundle, covers, resolving, staging
+from omnibase.core.sandbox.cgroup import Cgroup
+from omnibase.core.sandbox.collect.inputs import staged_artifacts
+from omnibase.core.sandbox.collect.reports import own_files
+from omnibase.core.sandbox.egress.layout import Layout
+from omnibase.core.sandbox.monitor.reads import ARTIFACTS, SECRETS
+from omnibase.core.sandbox.monitor.violations import Granted, Judge
+from omnibase.core.sandbox.runner import GVisorRunner, RunRequest
+from omnibase.errors import SandboxStartError
+
+__all__ = ["Prepared", "prepare", "start"]
+
+
+class Prepared(NamedTuple):
+    """A run that can be started.
+
+    Attributes:
+        job: What the agent reads first.
+        judge: Knows what was granted.
+        endpoint: Path of the socket for the Sentry's trace.
+    """
+
+    job: bytes
+    judge: Judge
+    endpoint: str
+
+
+def prepare(request: RunRequest, path: Path, fill: Callable[[Path], None]) -> Prepared:
+    """Enters namespaces of the calling thread, stages the grants, and writes the bundle.
+
+    Args:
+        request: The run.
+        path: Its directory.
+        fill: Puts the artifacts that it may read below a directory.
+
+    Raises:
+        CapabilityError: A granted path cannot be mounted as it stands.
+        OSError: The directory cannot be written.
+    """
+    spec = request.spec
+    for name in ("scratch", "grants", "root"):
+        (path / name).mkdir(mode=0o700)
+    _runsc.enter_mount_namespace()
+    with (
+        resolving.resolve_grants(spec) as mounts,
+        staged_artifacts(spec, path / "artifacts", fill) as inputs,
+    ):
+        masked = covers.resolve_masks(spec, mounts)
+        rows = staging.stage(mounts + inputs, str(path / "grants"), masked.left_out)
+    _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
+    config = bundle.oci_config(
+        spec,
+        scratch_dir=str(path / "scratch"),
+        grants_dir=str(path / "grants") if rows else None,
+    )
+    endpoint = str(path / "trace")
+    (path / "config.json").write_bytes(bundle.to_bytes(config))
+    (path / "trace.json").write_bytes(bundle.to_bytes(bundle.trace_config(endpoint)))
+    job = bundle.job_message(
+        spec,
+        name=request.name,
+        script=request.script,
+        argv=request.argv,
+        mounts=rows,
+        masks=list(masked.covered),
+        pinned=masked.pinned,
+        secrets=request.secrets,
+    )
+    return Prepared(job, _judge(request, rows, masked), endpoint)
+
+
+def _judge(
+    request: RunRequest, rows: list[tuple[str, str, bool, bool]], masked: covers.Covers
+) -> Judge:
+    spec = request.spec
+    granted = [
+        Granted(path=target, tree=is_directory, writable=writable)
+        for _, target, is_directory, writable in rows
+        if target != ARTIFACTS
+    ]
+    granted += own_files(spec, request.artifacts)
+    granted += [
+        Granted(path=f"{SECRETS}/{name}", tree=False, writable=False) for name in spec.secrets
+    ]
+    return Judge(
+        spec.watch,
+        tuple(granted),
+        spec.masks,
+        on_host=os.path.lexists,
+        covered=dict(masked.covered),
+        resolve=_resolve,
+        secrets=spec.secrets,
+        network=Layout(spec.egress),
+    )
+
+
+def _resolve(path: str) -> str:
+    """Follows the host's links, as far as it can: a path of the guest is untrusted text."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return path
+
+
+def start(
+    runner: GVisorRunner,
+    path: Path,
+    cgroup: Cgroup,
+    streams: Sequence[int],
+    passed: Mapping[int, int],
+) -> _runsc.Process:
+    """Starts ``runsc`` on the bundle in a directory.
+
+    Args:
+        runner: Its binary and platform.
+        path: The run's directory.
+        cgroup: Joined before anything runs.
+        streams: Standard input, output and error.
+        passed: Further descriptors, by their number in the guest.
+
+    Raises:
+        SandboxStartError: It could not be started.
+    """
+    arguments = [
+        runner.runtime.path,
+        f"--root={path}/root",
+        f"--platform={runner.platform}",
+        "--network=none",
+        "--ignore-cgroups",
+        "--overlay2=root:memory",
+        "--host-uds=none",
+        "--host-fifo=none",
+        f"--pod-init-config={path}/trace.json",
+        "run",
+        f"--bundle={path}",
+        *(f"--pass-fd={fd}:{number}" for number, fd in passed.items()),
+        path.name,
+    ]
+    stdin, stdout, stderr = streams
+    try:
+        return _runsc.start_isolated(
+            arguments,
+            cgroup_files=cgroup.join_files,
+            pass_fds=list(passed.values()),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=str(path),
+        )
+    except OSError as error:
+        raise SandboxStartError(f"runsc could not be started: {error}") from error
