@@ -2,8 +2,9 @@
 
 python -m benchmarks.bench_egress [--rounds N] [--megabytes N]
 
-One client script, run in turns on the host, in gVisor with the host's network
-(which is no sandbox for a network), and in OmniBase with a grant.
+It prints JSON: way → seconds and MiB/s, the medians of the rounds. One client
+script, run in turns on the host, in gVisor with the host's network (which is no
+sandbox for a network), and in OmniBase with a grant.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ CLIENT = """
 import json, socket, sys, time
 port, megabytes = int(sys.argv[1]), int(sys.argv[2])
 def connect(): return socket.create_connection(("127.0.0.1", port))
-def first_byte():
+def once():
     began = time.perf_counter()
     with connect() as client:
+        connected = time.perf_counter()
         client.sendall(b"p")
         client.recv(1)
-        return time.perf_counter() - began
-report = {"first": first_byte()}
-report["next"] = sorted(first_byte() for _ in range(200))[100]
+        return connected - began, time.perf_counter() - began
+report = {"first": once()[1]}
+for name, times in zip(("connect", "byte"), zip(*(once() for _ in range(300)))):
+    report[name], report[name + "_p99"] = sorted(times)[150], sorted(times)[297]
 block = bytearray(1 << 18)
 with connect() as client:
     began = time.perf_counter()
@@ -76,7 +79,7 @@ def main() -> int:
         for _ in range(options.rounds):
             for name, way in ways.items():
                 found[name].append(way())
-    _print(found, options.megabytes, options.rounds)
+    print(json.dumps({name: _medians(reports) for name, reports in found.items()}))
     return 0
 
 
@@ -154,16 +157,8 @@ def _serve(listener: socket.socket, megabytes: int) -> NoReturn:
         threading.Thread(target=handle, args=(connection,), daemon=True).start()
 
 
-def _print(found: dict[str, list[dict[str, float]]], megabytes: int, rounds: int) -> None:
-    print(f"## Network grants: {megabytes} MiB each way, medians of {rounds} rounds\n")
-    print("| what | first connection to first byte | each next | up | down |")
-    print("| --- | --- | --- | --- | --- |")
-    for name, reports in found.items():
-        median = {key: statistics.median(r[key] for r in reports) for key in reports[0]}
-        print(
-            f"| {name} | {median['first'] * 1e3:.2f} ms | {median['next'] * 1e3:.2f} ms "
-            f"| {median['up']:.0f} MiB/s | {median['down']:.0f} MiB/s |"
-        )
+def _medians(reports: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(report[key] for report in reports) for key in reports[0]}
 
 
 if __name__ == "__main__":

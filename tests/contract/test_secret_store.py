@@ -178,6 +178,36 @@ def test_a_store_that_gives_no_bytes_is_refused() -> None:
     assert "12345678" not in repr(caught.value.to_dict())
 
 
+class OwnStore:
+    """A store as somebody else might write it."""
+
+    areas = ()
+
+    def get(self, name: str) -> bytes | None:
+        raise RuntimeError(f"the value of {name} is {VALUE}")
+
+    def hint(self, name: str) -> str:
+        return f"put `{name}` into the vault"
+
+
+def test_what_a_store_raises_is_told_without_its_words() -> None:
+    with pytest.raises(SecretAccessError, match=r"from its store \(RuntimeError\)") as caught:
+        fetch(OwnStore(), ["TOKEN"])
+    assert caught.value.__suppress_context__
+    assert caught.value.hint == "put `TOKEN` into the vault"
+    assert caught.value.details["capability"] == "SECRET_ACCESS:TOKEN"
+    assert "s3cr3t" not in repr(caught.value.to_dict())
+
+
+def test_what_a_store_is_interrupted_by_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_self: OwnStore, _name: str) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OwnStore, "get", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(OwnStore(), ["TOKEN"])
+
+
 def test_text_that_is_no_unicode_is_refused_without_showing_it() -> None:
     with pytest.raises(SecretAccessError, match="is not valid Unicode") as caught:
         fetch(MappingSecrets({"TOKEN": "value\ud800"}), ["TOKEN"])

@@ -16,7 +16,7 @@ _HEADERS = st.builds(
 )
 _PAYLOADS = st.one_of(
     st.binary(max_size=300),
-    st.integers(0, 300000).map(lambda n: n.to_bytes(4, "little")),
+    st.integers(0, 2 * wire.WINDOW).map(lambda n: n.to_bytes(4, "little")),
     st.integers(wire.MAX_PAYLOAD - 1, wire.MAX_PAYLOAD + 2).map(bytes),
 )
 

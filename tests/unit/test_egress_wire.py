@@ -36,6 +36,18 @@ def test_a_credit_tells_its_bytes() -> None:
     assert wire.decode(data).credit == 70000
 
 
+@pytest.mark.parametrize("size", [1, wire.PIECE, wire.PIECE + 1, wire.MAX_PAYLOAD])
+def test_pieces_say_what_the_frame_says(size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    pieces = [
+        wire.decode(piece)
+        for piece in wire.pieces(memoryview(wire.encode(wire.DATA, 3, 0, data[:size])))
+    ]
+    assert b"".join(bytes(piece.payload) for piece in pieces) == data[:size]
+    assert all((p.kind, p.stream, p.code) == (wire.DATA, 3, 0) for p in pieces)
+    assert all(len(piece.payload) <= wire.PIECE for piece in pieces)
+
+
 @pytest.mark.parametrize(
     ("datagram", "fault"),
     [
@@ -54,7 +66,7 @@ def test_a_credit_tells_its_bytes() -> None:
         (wire.encode(wire.DATA, 1), "with 0 bytes"),
         (wire.encode(wire.DATA, 0, 0, b"x"), "that it has not"),
         (wire.encode(wire.DATA, 1, 1, b"x"), "that it has not"),
-        (wire.encode(wire.DATA, 1, 0, bytes(wire.MAX_PAYLOAD + 1)), "with 262145 bytes"),
+        (wire.encode(wire.DATA, 1, 0, bytes(wire.MAX_PAYLOAD + 1)), "with 524289 bytes"),
         (wire.encode(wire.CREDIT, 1, 0, b"\1\0\0"), "with 3 bytes"),
         (wire.encode(wire.CREDIT, 1, 0, bytes(4)), "no window"),
         (wire.encode(wire.CREDIT, 1, 0, (wire.WINDOW + 1).to_bytes(4, "little")), "no window"),

@@ -458,6 +458,16 @@ class TestLoopback:
             subject.judge(self.REFUSED)
         assert [short(a) for a in subject.pending()] == [network("127.0.0.1:5432")]
 
+    def test_each_address_is_an_attempt_of_its_own(self) -> None:
+        """`localhost` is tried as one address and then as the other."""
+        subject = judge()
+        for host in ("::1", "127.0.0.1"):
+            subject.judge(connected(inet(host, 5432), errors.ECONNREFUSED))
+        expected = [network("[::1]:5432"), network("127.0.0.1:5432")]
+        assert [short(a) for a in subject.pending()] == expected
+        subject.judge(bound(inet("127.0.0.1", 5432)))
+        assert subject.pending() == []
+
     @pytest.mark.parametrize("first", [True, False])
     def test_a_server_of_its_own(self, first: bool) -> None:
         subject = judge()
@@ -822,7 +832,8 @@ class TestNetworkGrants:
             for host in ("127.0.0.1", "::1"):  # `localhost` is both
                 refused = connected(inet(host, port), errors.ECONNREFUSED)
                 assert judge.judge(refused) is None
-        assert [short(attempt) for attempt in judge.pending()] == [network("127.0.0.1:8001")]
+        told = [network("127.0.0.1:8001"), network("[::1]:8001")]
+        assert [short(attempt) for attempt in judge.pending()] == told
 
     def test_a_datagram_socket_of_a_granted_address(self) -> None:
         judge = self.judge("10.1.2.3:5432", "*:443")

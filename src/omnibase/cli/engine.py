@@ -49,7 +49,7 @@ class Outcome:
         if self.error is not None or result is None:
             return False
         found = (result.violations, result.limits, result.truncated, result.trace_dropped)
-        return not any((*found, result.denied))
+        return not any((*found, result.denied, result.exit_code and result.unreached))
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""

@@ -149,6 +149,8 @@ def list_denied(denied: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _rest(result: RunResult, context: ExecutionContext, error: object) -> None:
+    for one in result.unreached[:_SHOWN] if result.exit_code or error else ():
+        _note(f"{one.target} is granted, but was not reached, {times(one.count)}: {one.reason}")
     told = getattr(error, "kind", "time" if isinstance(error, SandboxTimeout) else None)
     for kind in result.limits:
         if kind != told and not (kind == "output" and result.truncated):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from omnibase.core.sandbox.cgroup import CgroupStats
 from omnibase.core.sandbox.monitor.server import TraceServer
-from omnibase.core.sandbox.result import LimitKind, RunResult, Usage
+from omnibase.core.sandbox.result import LimitKind, RunResult, Unreached, Usage
 from omnibase.core.sandbox.runner import Ended
 from omnibase.core.sandbox.streams import Output
 from omnibase.errors import SandboxError, SandboxStartError
@@ -29,6 +29,7 @@ def conclude(
     egress_fault: Callable[[], SandboxError | None],
     wall_seconds: float,
     scratch_bytes: int,
+    unreached: Mapping[tuple[str, str], int],
 ) -> Ended:
     """Returns how the run ended.
 
@@ -44,6 +45,7 @@ def conclude(
         egress_fault: Says what is wrong with the run's network.
         wall_seconds: From its start.
         scratch_bytes: Highest use of ``/tmp``.
+        unreached: How often what granted target was not reached, and why.
     """
     if stats.oom_kills and cause == "exit" and trace.agent_status is None:
         cause = "memory"
@@ -57,6 +59,10 @@ def conclude(
         stdout=output.kept("stdout"),
         stderr=output.kept("stderr"),
         violations=trace.ledger.violations(),
+        unreached=tuple(
+            Unreached(target=target, reason=reason, count=count)
+            for (target, reason), count in unreached.items()
+        ),
         usage=Usage(
             cpu_seconds=stats.cpu_seconds,
             peak_memory_bytes=stats.peak_memory_bytes,
@@ -71,7 +77,7 @@ def conclude(
     if fault is not None and complaint is not None:
         fault = SandboxStartError(fault.message, hint="run `omnibase doctor`")
     if fault is None and cause == "exit":
-        fault = _diagnose(trace, result, complaint or b"") or egress_fault()
+        fault = _diagnose(trace, result, complaint or b"") or egress_fault() or _failed(trace)
     if fault is not None and trace.started:
         fault.result = result  # what was seen until then is not lost
     return Ended(result=result, cause=cause, fault=fault)
@@ -110,3 +116,13 @@ def _diagnose(trace: TraceServer, result: RunResult, complaint: bytes) -> Sandbo
             hint="something outside ended it, or the Sentry crashed",
         )
     return None
+
+
+def _failed(trace: TraceServer) -> SandboxError | None:
+    """Tells a failure of the agent, whose own reasons come first, from an exit of the script."""
+    if not trace.agent_failed:
+        return None
+    return SandboxError(
+        "the sandbox's agent failed before the script had ended",
+        hint="its reason is in the result's stderr",
+    )

@@ -70,6 +70,21 @@ class ComponentRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unreached:
+    """What the script could not be connected to, though a grant covers it: no violation.
+
+    Attributes:
+        target: ``host:port``, as it asked for it.
+        reason: Why, for a person: the target's answer, a limit, or that the run ended first.
+        count: How often.
+    """
+
+    target: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """A finished run. A non-zero exit code is a result, not an error.
 
@@ -80,6 +95,8 @@ class RunResult:
         stdout: Bytes kept, at most ``output_bytes`` for both streams together.
         stderr: Likewise.
         violations: Distinct attempts beyond the grants, in order of first sight.
+        unreached: Granted connections that were not made, at most 100 kinds; the
+            script sees a connection that is reset.
         usage: What the run consumed.
         limits: Quotas that were reached, e.g. ``("pids",)``.
         truncated: Output went past its cap and was cut.
@@ -97,6 +114,7 @@ class RunResult:
     stdout: bytes = b""
     stderr: bytes = b""
     violations: tuple[Violation, ...] = ()
+    unreached: tuple[Unreached, ...] = ()
     usage: Usage = field(default_factory=Usage)
     limits: tuple[LimitKind, ...] = ()
     truncated: bool = False
@@ -122,6 +140,10 @@ class RunResult:
             "stdout": self.stdout.decode("utf-8", "replace"),
             "stderr": self.stderr.decode("utf-8", "replace"),
             "violations": [violation.to_dict() for violation in self.violations],
+            "unreached": [
+                {"target": one.target, "reason": one.reason, "count": one.count}
+                for one in self.unreached
+            ],
             "usage": {
                 "cpu_seconds": round(usage.cpu_seconds, 6),
                 "peak_memory_bytes": usage.peak_memory_bytes,

@@ -27,6 +27,8 @@ __all__ = ["ScrubbedStream", "Scrubber", "forms"]
 # What encoders leave as it is, besides letters, digits and `_.-~`: nothing, a path's
 # slashes (Python's default), and what JavaScript's encodeURIComponent does.
 _SAFE: Final = ("", "/", "!*'()")
+_PROCESS_NAME_BYTES: Final = 15  # TASK_COMM_LEN, less its NUL: prctl(2)
+_KEY_BYTES: Final = 64
 _ESCAPE: Final = re.compile(rb"%[0-9A-F]{2}")
 
 
@@ -58,10 +60,15 @@ class Scrubber:
         return stream.feed(data) + stream.finish()
 
     def text(self, text: str) -> str:
-        """Scrubs text in which surrogates stand for bytes that are not UTF-8."""
+        """Scrubs text in which surrogates stand for bytes that are not UTF-8.
+
+        Text as long as a process's name can be may be one that was cut.
+        """
         if not self._forms:
             return text
-        return self.data(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+        data, stream = text.encode("utf-8", "surrogateescape"), self.stream()
+        shown = stream.feed(data) + stream.finish(cut=len(data) == _PROCESS_NAME_BYTES)
+        return shown.decode("utf-8", "surrogateescape")
 
 
 class ScrubbedStream:
@@ -125,7 +132,14 @@ def forms(value: bytes) -> tuple[bytes, ...]:
     the characters that the value alone decides.
     """
     core = value.strip()
-    found = [core, core.hex().encode(), core.hex().upper().encode(), repr(core)[2:-1].encode()]
+    # Hosts are told in small letters.
+    found = [
+        core,
+        core.lower(),
+        core.hex().encode(),
+        core.hex().upper().encode(),
+        repr(core)[2:-1].encode(),
+    ]
     try:
         text = core.decode()
     except UnicodeDecodeError:
@@ -166,12 +180,15 @@ def _begun(buffer: bytes, form: bytes) -> int:
     """Returns the first place from which on the buffer is a beginning of the form, else its end."""
     end = len(buffer)
     start = max(0, end - len(form) + 1)
-    key = form[:MIN_SECRET_BYTES]
-    while (found := buffer.find(key, start)) >= 0:
-        if form.startswith(buffer[found:]):
-            return found
-        start = found + 1
-    for found in range(max(start, end - len(key) + 1), end):
+    # A longer key first: many a value starts as its output goes on (`-----`).
+    for size in (_KEY_BYTES, MIN_SECRET_BYTES):
+        key = form[:size]
+        while (found := buffer.find(key, start)) >= 0:
+            if form.startswith(buffer[found:]):
+                return found
+            start = found + 1
+        start = max(start, end - len(key) + 1)
+    for found in range(start, end):
         if form.startswith(buffer[found:]):
             return found
     return end

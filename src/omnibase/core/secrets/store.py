@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from omnibase.errors import SecretAccessError
+from omnibase.errors import OmniBaseError, SecretAccessError
 
 __all__ = [
     "MAX_SECRET_BYTES",
@@ -75,6 +75,18 @@ def refused(name: str, reason: str, hint: str | None = None) -> SecretAccessErro
     )
 
 
+def _asked(store: SecretStore, name: str) -> object:
+    try:
+        return store.get(name)
+    except OmniBaseError:
+        raise
+    except Exception as error:
+        # A store's libraries have words of their own: nobody knows what is in them.
+        raise refused(
+            name, f"cannot be read from its store ({type(error).__name__})", store.hint(name)
+        ) from None
+
+
 def fetch(store: SecretStore, names: Iterable[str]) -> tuple[Secret, ...]:
     """Reads the secrets of a run.
 
@@ -83,12 +95,13 @@ def fetch(store: SecretStore, names: Iterable[str]) -> tuple[Secret, ...]:
         names: Those that are granted.
 
     Raises:
-        SecretAccessError: One is missing, cannot be read, or is too short or too long.
+        SecretAccessError: One is missing, cannot be read, or is too short or too long;
+            whatever else a store raises becomes one, with no more than the name of its type.
     """
     found: list[Secret] = []
     total = 0
     for name in names:
-        value: object = store.get(name)
+        value: object = _asked(store, name)
         if value is None:
             raise refused(name, "is not there", store.hint(name))
         if not isinstance(value, bytes):

@@ -3,8 +3,7 @@
 It runs inside the sandbox, in PID 1, and uses the standard library only. For
 each grant it gives the loopback an address, listens there, and passes what the
 script sends through a channel to the broker on the host, which decides again:
-nothing depends on this side for confinement. The frames are those of
-`egress.wire`, where their meaning is described.
+nothing depends on this side for confinement.
 """
 
 from __future__ import annotations
@@ -16,10 +15,23 @@ import os
 import select
 
 import dns  # type: ignore[import-not-found]
-
-VERSION, MAX_PAYLOAD, WINDOW = 1, 262144, 524288
-READY, OPEN, OPENED, REFUSED, DATA, END, RESET, CREDIT, LOOKUP, ASSIGNED = range(1, 11)
-HEADER = struct.Struct("<BBHI")
+from channel import (  # type: ignore[import-not-found]
+    ASSIGNED,
+    CREDIT,
+    DATA,
+    END,
+    HEADER,
+    LOOKUP,
+    MAX_PAYLOAD,
+    OPEN,
+    READY,
+    REFUSED,
+    RESET,
+    VERSION,
+    WINDOW,
+    Channel,
+    Stream,
+)
 
 NAMESERVER = "192.0.2.53"
 POOL, POOL_BITS, FIRST_DYNAMIC = "198.18.0.0", 16, 256
@@ -50,29 +62,12 @@ def add_address(family: int, address: bytes, prefix: int) -> None:
         raise OSError(error, f"no address {address.hex()}")
 
 
-class Stream:
-    """One connection of the script's."""
-
-    __slots__ = ("credit", "fd", "host_done", "mask", "number", "owed", "pending", "script_done",
-                 "socket")  # fmt: skip
-
-    def __init__(self, number: int, socket: sockets.socket) -> None:
-        self.number = number
-        self.socket = socket
-        self.fd = socket.fileno()
-        self.credit = WINDOW  # what may still be sent to the host
-        self.owed = 0  # what the script has taken and the host was not credited with
-        self.pending = bytearray()  # what the script has not taken yet
-        self.script_done = False
-        self.host_done = False
-        self.mask = 0
-
-
 class Egress:
-    """Listeners, streams, names, and the channel."""
+    """Listeners, streams and names."""
 
     def __init__(self, channel: int, rows: list[str]) -> None:
-        self.channel = channel
+        self.channel = Channel(channel)
+        self.send, self.view = self.channel.send, self.channel.view
         self.rows = [
             (rows[n], rows[n + 1], int(rows[n + 2]), int(rows[n + 3]))
             for n in range(0, len(rows), 4)
@@ -85,11 +80,7 @@ class Egress:
         self.streams: dict[int, Stream] = {}
         self.by_fd: dict[int, Stream] = {}
         self.next_stream = 1
-        self.queue: list[bytes] = []
-        self.buffer = bytearray(HEADER.size + MAX_PAYLOAD)
-        self.view = memoryview(self.buffer)
         self.epoll = select.epoll()
-        self.channel_epoll = select.epoll()
         self.finishing = False
         self.finished = _thread.allocate_lock()
         self.finished.acquire()
@@ -100,10 +91,8 @@ class Egress:
 
     def set_up(self) -> None:
         """Adds the addresses, listens, and tells the host."""
-        os.set_blocking(self.channel, False)
-        self.epoll.register(self.channel, _IN)
+        self.epoll.register(self.channel.fd, _IN)
         self.epoll.register(self.wake_reader, _IN)
-        self.channel_epoll.register(self.channel, _IN | _OUT)
         inet, inet6 = sockets.AF_INET, sockets.AF_INET6
         add_address(inet, sockets.inet_aton(NAMESERVER), 32)
         add_address(inet, sockets.inet_aton(POOL), POOL_BITS)
@@ -168,9 +157,12 @@ class Egress:
         offset = FIRST_DYNAMIC + count
         base = int.from_bytes(sockets.inet_aton(POOL), "big")
         address = sockets.inet_ntoa((base + offset).to_bytes(4, "big"))
-        for host, low, high in ranges:
-            if host != "*":
-                self.listen(sockets.AF_INET, address, low, high)
+        try:
+            for host, low, high in ranges:
+                if host != "*":
+                    self.listen(sockets.AF_INET, address, low, high)
+        except OSError:
+            raise dns.Full from None  # the script listens there itself
         self.addresses[name], self.names[address] = address, name
         # Before the answer: whoever judges a connect to it is to know whose it is.
         self.send(ASSIGNED, 0, offset, name.encode("ascii"))
@@ -198,42 +190,20 @@ class Egress:
         return "" if granted else self.names.get(address)
 
     def refuse_name(self, name: bytes, kind: int) -> None:
-        if len(self.queue) < 1024:  # else the host is told no more of a flood
+        if len(self.channel.queue) < 1024:  # else the host is told no more of a flood
             self.send(LOOKUP, 0, kind, name)
 
     # The channel
 
-    def send(self, kind: int, stream: int, code: int = 0, payload: bytes = b"") -> None:
-        self.transmit(HEADER.pack(VERSION, kind, code, stream) + payload)
-
-    def transmit(self, frame: bytes | memoryview) -> None:
-        if not self.queue:
-            try:
-                os.write(self.channel, frame)
-                return
-            except BlockingIOError:
-                pass
-        self.queue.append(bytes(frame))
-
-    def flush(self) -> None:
-        sent = 0
-        try:
-            for frame in self.queue:
-                os.write(self.channel, frame)
-                sent += 1
-        except BlockingIOError:
-            pass
-        del self.queue[:sent]
-
     def read_channel(self) -> None:
         for _ in range(_BATCH):
             try:
-                size = os.readv(self.channel, [self.buffer])
+                size = self.channel.receive()
             except BlockingIOError:
                 return
             if size == 0:
                 os._exit(125)  # the host went away
-            _, kind, _, number = HEADER.unpack_from(self.buffer)
+            _, kind, _, number = HEADER.unpack_from(self.view)
             stream = self.streams.get(number)
             if stream is None:
                 continue  # over here, and the host did not know yet
@@ -340,8 +310,8 @@ class Egress:
             self.push(stream)
             return
         stream.credit -= size
-        HEADER.pack_into(self.buffer, 0, VERSION, DATA, 0, stream.number)
-        self.transmit(self.view[: head + size])
+        HEADER.pack_into(self.view, 0, VERSION, DATA, 0, stream.number)
+        self.channel.transmit(self.view[: head + size])
         if not stream.credit:
             self.poll_script(stream)
 
@@ -385,18 +355,18 @@ class Egress:
             import traceback
 
             traceback.print_exc()
-            os._exit(125)
+            try:
+                os.open("/.agent-failed", os.O_RDONLY)  # a sign on the trace, as in `init`
+            finally:
+                os._exit(125)
         self.finished.release()
 
     def turn(self) -> bool:
         """Serves what is ready; returns whether all is done."""
-        if self.queue:
+        if self.channel.queue:
             # The host does not keep up: nothing more is read from the script meanwhile.
-            for _, events in self.channel_epoll.poll():
-                if events & _OUT:
-                    self.flush()
-                if events & ~_OUT:
-                    self.read_channel()
+            if self.channel.wait():
+                self.read_channel()
             return False
         ready = self.epoll.poll(0.01 if self.finishing else -1, _BATCH)
         for fd, events in ready:
@@ -406,9 +376,9 @@ class Egress:
                     self.push(stream)
                 if events & (_IN | _BROKEN) and self.by_fd.get(fd) is stream:
                     self.pull(stream)
-                if self.queue:
+                if self.channel.queue:
                     return False
-            elif fd == self.channel:
+            elif fd == self.channel.fd:
                 self.read_channel()
             elif fd in self.listeners:
                 self.accept(fd)

@@ -157,13 +157,17 @@ def _watch_lifeline() -> None:
 
 
 def _tell_if_full() -> None:
-    """Opens a name that is not there: the trace carries it, and only PID 1 can send it."""
     status = os.statvfs("/tmp")
     if status.f_bavail * status.f_frsize < 4096:  # within a page, by which a tmpfs grows
-        try:
-            os.close(os.open("/.disk-full", os.O_RDONLY))
-        except OSError:
-            pass
+        _tell("/.disk-full")
+
+
+def _tell(sign: str) -> None:
+    """Opens a name that is not there: the trace carries it, and only PID 1 can send it."""
+    try:
+        os.close(os.open(sign, os.O_RDONLY))
+    except OSError:
+        pass
 
 
 def _sibling(name: str):  # type: ignore[no-untyped-def]
@@ -263,4 +267,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException:
+        if os.getpid() == 1:  # not the script's own end
+            _tell("/.agent-failed")
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from collections import deque
 from typing import Final
@@ -12,8 +13,9 @@ from omnibase.core.sandbox.egress import wire
 __all__ = ["Channel"]
 
 _SO_SNDBUFFORCE: Final = 32  # socket(7)
-_BUFFER_BYTES: Final = 1 << 20
+_BUFFER_BYTES: Final = 1 << 21
 _MAX_QUEUED: Final = 256
+_NO_ROOM: Final = (errno.EAGAIN, errno.ENOBUFS, errno.EMSGSIZE)
 
 
 class Channel:
@@ -60,21 +62,19 @@ class Channel:
             try:
                 self._host.send(frame)
                 return
-            except BlockingIOError:
-                pass
-            except OSError:
-                return  # reading tells that the guest is gone
-        self._queue.append(bytes(frame))
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    return  # reading tells that the guest is gone
+        self._queue.extend(wire.pieces(frame))
 
     def flush(self) -> None:
         """Sends what waits, as far as the guest reads."""
         while self._queue:
             try:
                 self._host.send(self._queue[0])
-            except BlockingIOError:
-                return
-            except OSError:
-                self._queue.clear()
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    self._queue.clear()
                 return
             self._queue.popleft()
 

@@ -29,6 +29,7 @@ __all__ = [
     "MAX_PAYLOAD",
     "OPEN",
     "OPENED",
+    "PIECE",
     "READY",
     "REFUSED",
     "RESET",
@@ -38,11 +39,14 @@ __all__ = [
     "WireError",
     "decode",
     "encode",
+    "pieces",
 ]
 
 VERSION: Final = 1
 HEADER: Final = struct.Struct("<BBHI")
-MAX_PAYLOAD: Final = 262144
+MAX_PAYLOAD: Final = 524288
+PIECE: Final = 65536
+"""Payload of a message for which the kernel needs no large memory in one piece."""
 MAX_FRAME: Final = HEADER.size + MAX_PAYLOAD
 MAX_HOST: Final = 255
 WINDOW: Final = 2 * MAX_PAYLOAD
@@ -137,3 +141,15 @@ def decode(datagram: bytes | memoryview) -> Frame:
 def encode(kind: int, stream: int = 0, code: int = 0, payload: bytes = b"") -> bytes:
     """Writes one message; what it is given must be a frame."""
     return HEADER.pack(VERSION, kind, code, stream) + payload
+
+
+def pieces(frame: bytes | memoryview) -> list[bytes]:
+    """Splits a frame with much data into several with little, which say the same.
+
+    The kernel may have no room for a large message when it has it for small ones.
+    """
+    head = HEADER.size
+    if len(frame) <= head + PIECE:
+        return [bytes(frame)]
+    start = bytes(frame[:head])
+    return [start + frame[at : at + PIECE] for at in range(head, len(frame), PIECE)]

@@ -25,7 +25,7 @@ class NetworkJudge:
         self._nameserver = nameserver
         self._layout = layout
         self._lookups: dict[int, str] = {}
-        self._refused_ports: dict[int, Attempt] = {}
+        self._refused: dict[tuple[str, int], Attempt] = {}
         self._bound_ports: set[int] = layout.loopback_ports()
         self._unnamed: dict[tuple[str, int], Attempt] = {}
         self._any_port_bound = False
@@ -44,8 +44,8 @@ class NetworkJudge:
         """
         found: list[Attempt] = []
         if not self._any_port_bound:
-            refused = self._refused_ports.items()
-            found += [attempt for port, attempt in refused if port not in self._bound_ports]
+            refused = self._refused.items()
+            found += [attempt for (_, port), attempt in refused if port not in self._bound_ports]
         for (host, port), attempt in self._unnamed.items():
             if not self._layout.serves(host, port):
                 target = endpoint(self._layout.name_of(host), port)
@@ -94,8 +94,8 @@ class NetworkJudge:
         if ipaddress.ip_address(host).is_loopback or host in ("0.0.0.0", "::"):
             # In progress: the refusal comes later, where no trace point is.
             told = message.errno in (errors.ECONNREFUSED, errors.EINPROGRESS)
-            if told and len(self._refused_ports) < _MOST:
-                self._refused_ports.setdefault(port, attempt)
+            if told and len(self._refused) < _MOST:
+                self._refused.setdefault((host, port), attempt)
             return None
         return attempt
 

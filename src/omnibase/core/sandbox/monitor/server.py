@@ -26,7 +26,9 @@ _LOST: Final = Attempt(
 _BATCH: Final = 512  # datagrams per turn, so that output and deadlines get theirs
 _BATCH_SECONDS: Final = 0.05
 _REMEMBERED, _REMEMBERED_BYTES = 4096, 512
-_DISK_FULL: Final = "/.disk-full"  # a name that the agent opens in vain, as a sign to us
+# Names that the agent opens in vain, as signs to us.
+_DISK_FULL: Final = "/.disk-full"
+_FAILED: Final = "/.agent-failed"
 _AGENT, _SCRIPT = 1, 2  # thread groups: PID 1 forks the script before anything else
 _MAX_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its NUL
 
@@ -41,6 +43,7 @@ class TraceServer:
         closed: The Sentry has hung up.
         script_status: Wait status of the script's first process, once it ended.
         disk_full: The agent saw no room left in ``/tmp`` when the script ended.
+        agent_failed: The agent came to an end that was not meant.
         agent_status: Wait status of the guest's PID 1, once it came to its own end.
     """
 
@@ -74,6 +77,7 @@ class TraceServer:
         self.script_status: int | None = None
         self.agent_status: int | None = None
         self.disk_full = False
+        self.agent_failed = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             self._listener.bind(path)
@@ -196,8 +200,9 @@ class TraceServer:
                 self.script_status = message.result
             elif message.group_id == _AGENT and message.thread_id in (0, _AGENT):
                 self.agent_status = message.result
-        if message.group_id == _AGENT and message.path == _DISK_FULL:
-            self.disk_full = True
+        if message.group_id == _AGENT:
+            self.disk_full |= message.path == _DISK_FULL
+            self.agent_failed |= message.path == _FAILED
         attempt = self._judge.judge(message)
         if self._judge.reads.found:
             self._report_reads()

