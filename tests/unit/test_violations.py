@@ -136,6 +136,17 @@ OPENS = {
         opened("/proc/self/fd/3/etc/passwd", ABSENT),
         read("/proc/self/fd/3/etc/passwd"),
     ),
+    "below a descriptor, by the other name": (
+        opened("/dev/fd/3/etc/passwd", ABSENT),
+        read("/proc/self/fd/3/etc/passwd"),
+    ),
+    "below standard input": (opened("/dev/stdin/x", ABSENT), read("/proc/self/fd/0/x")),
+    "beside what a descriptor is": (
+        opened("/proc/self/fd/3/../../../home/x", ABSENT),
+        read("/proc/self/fd/3/home/x"),
+    ),
+    "beside the link to descriptors": (opened("/dev/fd/../root/home/x", ABSENT), read("/home/x")),
+    "no descriptor, by the other name": (opened("/dev/fd/99", ABSENT), None),
     "a descriptor that is not open": (opened("/proc/self/fd/99", ABSENT), None),
     # The script's own files may be closed to it as well: no one else has any there.
     "own file closed": (opened("/tmp/own", DENIED), None),
