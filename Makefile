@@ -20,10 +20,13 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/collect/reports.py \
   src/omnibase/core/sandbox/collect/wire.py \
   src/omnibase/core/sandbox/compile.py \
+  src/omnibase/core/sandbox/databases/grants.py \
+  src/omnibase/core/sandbox/databases/passwords.py \
   src/omnibase/core/sandbox/seccomp.py \
   src/omnibase/core/sandbox/egress/allowlist.py \
   src/omnibase/core/sandbox/egress/layout.py \
   src/omnibase/core/sandbox/egress/wire.py \
+  src/omnibase/core/sandbox/monitor/databases.py \
   src/omnibase/core/sandbox/monitor/ledger.py \
   src/omnibase/core/sandbox/monitor/network.py \
   src/omnibase/core/sandbox/monitor/paths.py \

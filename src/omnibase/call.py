@@ -15,6 +15,8 @@ from omnibase.core import events
 from omnibase.core.artifacts.places import Place
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import compile, record
+from omnibase.core.sandbox.databases.grants import PASSWORDS
+from omnibase.core.sandbox.databases.passwords import password_file
 from omnibase.core.sandbox.image import Image
 from omnibase.core.sandbox.result import ComponentRun, RunResult
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
@@ -190,6 +192,7 @@ class Call:
             runner, root = backend()
             request = self._request(root)
             secrets = fetch(self._options.secrets, request.spec.secrets)
+            secrets += password_file(PASSWORDS, request.spec.servers, secrets)
             exchange = self._exchange(request.spec, emitter)
             inputs = () if exchange is None else exchange.inputs
             request = replace(
@@ -207,8 +210,8 @@ class Call:
                 exchange=exchange,
             )  # fmt: skip
         except (ArtifactError, CapabilityError, SecretAccessError) as error:
-            if "capability" not in error.details:
-                raise
+            if isinstance(error, ArtifactError) and error.result is not None:
+                raise  # the run is over, and was not denied
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
             raise

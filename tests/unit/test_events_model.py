@@ -19,6 +19,7 @@ from omnibase.core.events import (
     ArtifactStored,
     CapabilityDenied,
     CapabilityGranted,
+    DatabaseCopied,
     EgressClosed,
     EgressFailed,
     EgressOpened,
@@ -90,6 +91,9 @@ SAMPLES: tuple[Payload, ...] = (
         media_type="image/png",
     ),
     ArtifactRefused(artifact="link", reason="is not a regular file"),
+    DatabaseCopied(
+        capability="DATABASE_READ:sqlite:/data/app.db", database="/data/app.db", size_bytes=8192
+    ),
     EgressOpened(
         connection=1,
         target="a.example:443",

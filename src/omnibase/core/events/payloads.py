@@ -312,6 +312,22 @@ class ArtifactRefused(Payload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseCopied(Payload):
+    """A copy of a database was made, for the script to read.
+
+    Attributes:
+        capability: The grant.
+        database: Path of its file, on the host and in the sandbox.
+        size_bytes: Of the copy.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.database.copied.v1"
+    capability: str
+    database: str
+    size_bytes: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EgressOpened(Payload):
     """The broker has made a connection that a grant covers.
 
@@ -418,6 +434,7 @@ PAYLOADS: tuple[type[Payload], ...] = (
     ArtifactRead,
     ArtifactStored,
     ArtifactRefused,
+    DatabaseCopied,
     EgressOpened,
     EgressClosed,
     EgressFailed,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup
 from omnibase.core.sandbox.collect.reports import uncollected
+from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed, Report
 from omnibase.core.sandbox.ending import conclude
 from omnibase.core.sandbox.monitor.server import TraceServer
@@ -74,6 +75,7 @@ class Run:
         self._next_cpu_check = 0.0
         self._unwatched_since: float | None = None
         self._sent = False
+        self._staged: tuple[DatabaseCopied, ...] = ()
         self._process: _runsc.Process | None = None
         self._broker: Broker | None = None
         self._receiver: Receiver | None = None
@@ -124,6 +126,7 @@ class Run:
                 f"the run could not be set up in `{path}`: {error}", hint=storage_hint(error)
             ) from error
         self._pending["control"] = memoryview(prepared.job)
+        self._staged = prepared.staged
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
             stack.callback(pipes.close_all)
@@ -248,6 +251,8 @@ class Run:
                         for name in ("control", "stdin"):
                             selector.register(getattr(pipes, name), selectors.EVENT_WRITE, name)
                         self._observer.on_started(scratch.parent.name)
+                        for told in self._staged:
+                            self._observer.on_staged(told)
                     self._check_limits(cgroup, deadline, None if self._sent else start_deadline)
         finally:
             os.close(pidfd)

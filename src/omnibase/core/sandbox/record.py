@@ -11,6 +11,7 @@ from typing import Protocol
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox.collect.reports import Collected, Left
+from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
@@ -125,6 +126,14 @@ class Recorder:
         for payload in self._start:
             self._emitter.emit(payload)
         self._check()
+
+    def on_staged(self, told: DatabaseCopied) -> None:
+        """See `runner.Observer`."""
+        self._emitter.emit(
+            events.DatabaseCopied(
+                capability=told.capability, database=told.path, size_bytes=told.size
+            )
+        )
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         """See `runner.Observer`."""

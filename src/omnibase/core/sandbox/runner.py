@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
 from omnibase.core.sandbox.collect.reports import Collected, Left
+from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
@@ -53,7 +54,7 @@ class RunRequest:
         argv: Arguments after the script's name.
         stdin: Bytes on standard input.
         run_id: 32 hexadecimal digits, unguessable; made if empty.
-        secrets: Values of what ``spec.secrets`` names.
+        secrets: Values of what ``spec.secrets`` names, and what is made of them.
         artifacts: Names of what `Observer.on_staging` puts there.
         covers: Says whether a grant covers ``(type, name)``: the name of a file that the
             script left in the outlet for that type.
@@ -94,6 +95,9 @@ class Observer(Protocol):
 
     def on_started(self, run_id: str) -> None:
         """The trace is alive and the script has been sent."""
+
+    def on_staged(self, told: DatabaseCopied) -> None:
+        """Something was made for the script to read; told once it has started."""
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         """Bytes came out of ``stdout`` or ``stderr``."""
@@ -246,6 +250,9 @@ class _Relay:
 
     def on_started(self, run_id: str) -> None:
         self._hand_over(lambda: self._observer.on_started(run_id))
+
+    def on_staged(self, told: DatabaseCopied) -> None:
+        self._hand_over(lambda: self._observer.on_staged(told))
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         self._hand_over(lambda: self._observer.on_output(stream, chunk))

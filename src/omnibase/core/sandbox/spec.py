@@ -11,12 +11,14 @@ from typing import Literal
 from omnibase.core.sandbox.syscalls import SeccompRule
 
 __all__ = [
+    "DatabaseGrant",
     "EgressGrant",
     "EgressLimits",
     "FileGrant",
     "Mask",
     "Outlet",
     "SandboxSpec",
+    "ServerGrant",
     "WatchRules",
 ]
 
@@ -38,6 +40,24 @@ class FileGrant:
     kind: Literal["file", "tree", "glob"]
     writable: bool
     capability: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseGrant:
+    """One SQLite database, of which the script gets a copy to read.
+
+    Attributes:
+        path: The database's file, and where the copy appears.
+        capability: The grant's text, for messages.
+    """
+
+    path: str
+    capability: str
+
+    @property
+    def file(self) -> FileGrant:
+        """The database's file, as what checks files takes it."""
+        return FileGrant(path=self.path, kind="file", writable=False, capability=self.capability)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +130,30 @@ class Outlet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerGrant:
+    """One role on a PostgreSQL server; the connection to it is an `EgressGrant`.
+
+    Attributes:
+        host: In canonical form.
+        port: Its port.
+        role: Who connects.
+        database: To which database.
+        capability: The grant's text, for messages.
+    """
+
+    host: str
+    port: int
+    role: str
+    database: str
+    capability: str
+
+    @property
+    def secret(self) -> str:
+        """Name of the secret that is the role's password."""
+        return f"pg_{self.role}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchRules:
     """What the monitor needs to tell an attempt from a harmless probe.
 
@@ -135,6 +179,8 @@ class SandboxSpec:
         image_digest: SHA-256 of the image's manifest.
         python: The interpreter's path in the guest.
         files: File grants, shallow paths first.
+        databases: Databases that are copied for it.
+        servers: Roles on database servers that it may use.
         secrets: Names of the secrets that it gets, sorted; their values are elsewhere.
         egress: Network grants.
         egress_limits: For each of them.
@@ -163,6 +209,8 @@ class SandboxSpec:
     python: str
     files: tuple[FileGrant, ...]
     secrets: tuple[str, ...]
+    databases: tuple[DatabaseGrant, ...] = ()
+    servers: tuple[ServerGrant, ...] = ()
     egress: tuple[EgressGrant, ...] = ()
     egress_limits: EgressLimits = EgressLimits()
     artifacts: tuple[str, ...] = ()
