@@ -15,11 +15,13 @@ from omnibase.core.context import ExecutionContext, parse_size
 from omnibase.core.sandbox.databases.grants import KINDS, PASSWORDS, Databases
 from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
+from omnibase.core.sandbox.monitor.reads import ARTIFACTS, OUTLET
 from omnibase.core.sandbox.spec import (
     EgressGrant,
     EgressLimits,
     FileGrant,
     Mask,
+    Outlet,
     SandboxSpec,
     ServerGrant,
     WatchRules,
@@ -37,6 +39,9 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.NETWORK_CONNECT: "the guest has no network; each TCP connection is decided and "
     "made by the run's broker on the host",
     CapabilityType.MEMORY: "memory limit of the run's cgroup",
+    CapabilityType.ARTIFACT_READ: "read-only copy of exactly what is named, its digest checked",
+    CapabilityType.ARTIFACT_WRITE: "what is left in `/artifacts/out` is collected once the script "
+    "has ended, name by name",
     CapabilityType.SECRET_ACCESS: "file in a tmpfs of the guest, for the script's user alone",
     CapabilityType.DATABASE_READ: "read-only mount of a consistent copy, made at the start",
     CapabilityType.DATABASE_WRITE: "connections to that server alone, and the role's password; the "
@@ -49,7 +54,7 @@ _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 # The guest's own world: a tree mounted over one of these would break the guest.
 _GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
 _GUEST_INTERNAL: Final = (
-    "/guest", "/grants", GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup",
+    "/guest", "/grants", GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup", ARTIFACTS,
 )  # fmt: skip
 
 _OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/proc/", "/run/script/",
@@ -113,6 +118,8 @@ def compile_spec(
     """
     files: list[FileGrant] = []
     secrets: set[str] = set()
+    artifacts: set[str] = set()
+    outlets: dict[str, Outlet] = {}
     covered = list(masks)
     memory = 0
     egress: list[EgressGrant] = []
@@ -129,6 +136,12 @@ def compile_spec(
             continue
         if grant.type is CapabilityType.SECRET_ACCESS:
             secrets.add(_secret(grant))
+            continue
+        if grant.type is CapabilityType.ARTIFACT_READ:
+            artifacts.add(grant.resource)
+            continue
+        if grant.type is CapabilityType.ARTIFACT_WRITE:
+            outlets[OUTLET] = _outlet(grant.type, OUTLET, context)
             continue
         if grant.type in KINDS:
             database = databases.add(grant)
@@ -155,6 +168,8 @@ def compile_spec(
         image_digest=image.digest,
         python=image.python,
         files=tuple(files),
+        artifacts=tuple(sorted(artifacts)),
+        outlets=tuple(outlets.values()),
         secrets=tuple(sorted(secrets | databases.secrets(secrets))),
         databases=databases.copied(masks),
         servers=tuple(databases.servers),
@@ -210,6 +225,15 @@ def _secret(grant: Capability) -> str:
             hint=f"grant `SECRET_ACCESS:{name}`, and no connection but to that host",
         )
     return name
+
+
+def _outlet(kind: CapabilityType, path: str, context: ExecutionContext) -> Outlet:
+    return Outlet(
+        path=path,
+        capability=kind.value,
+        max_files=context.artifact_count,
+        max_bytes=context.artifact_bytes,
+    )
 
 
 def _egress_grant(grant: Capability) -> EgressGrant:
