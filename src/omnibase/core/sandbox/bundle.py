@@ -14,6 +14,7 @@ from typing import Any, Final
 from omnibase.core.sandbox.commands.layout import DIRECTORY as COMMANDS
 from omnibase.core.sandbox.commands.layout import Command
 from omnibase.core.sandbox.egress.layout import agent_rows
+from omnibase.core.sandbox.monitor.reads import ARTIFACTS
 from omnibase.core.sandbox.seccomp import compile_filter
 from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.sandbox.syscalls import (
@@ -191,12 +192,20 @@ def job_message(
         secrets: Their values follow the script, one after the other.
         commands: Their paths on the host lead to them in the guest as well.
     """
-    granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts]
+    granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts if mount[1] != ARTIFACTS]
+    granted += [outlet.path + "/" for outlet in spec.outlets]
     fields = [f"{SCRIPT_DIRECTORY}/{name}", str(len(script)), str(max(1, math.ceil(spec.cpus)))]
+    outlets = [
+        text
+        for outlet in spec.outlets
+        for text in (outlet.path, str(outlet.max_files), str(outlet.max_bytes))
+    ]
     filter_program = [compile_filter(spec.seccomp).hex()]
     places = [place for command in commands for place in command.places]
-    rows = agent_rows(spec.egress)
-    for group in (list(argv), granted, list(pinned), filter_program, rows, places):
+    for group in (
+        list(argv), granted, list(pinned), filter_program, agent_rows(spec.egress), places,
+        outlets,
+    ):  # fmt: skip
         fields += [str(len(group)), *group]
     fields.append(str(len(masks or [])))
     for target, is_directory in masks or []:

@@ -17,11 +17,13 @@ from omnibase.core.sandbox.commands.granting import COMMAND_PROBES, command_name
 from omnibase.core.sandbox.databases.grants import KINDS, PASSWORDS, Databases
 from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
+from omnibase.core.sandbox.monitor.reads import ARTIFACTS, OUTLET
 from omnibase.core.sandbox.spec import (
     EgressGrant,
     EgressLimits,
     FileGrant,
     Mask,
+    Outlet,
     SandboxSpec,
     ServerGrant,
     WatchRules,
@@ -41,6 +43,9 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.EXTERNAL_COMMAND: "the program and its libraries are in the guest, read-only, "
     "and nothing else can be executed; it reaches what the script does",
     CapabilityType.MEMORY: "memory limit of the run's cgroup",
+    CapabilityType.ARTIFACT_READ: "read-only copy of exactly what is named, its digest checked",
+    CapabilityType.ARTIFACT_WRITE: "what is left in `/artifacts/out` is collected once the script "
+    "has ended, name by name",
     CapabilityType.SECRET_ACCESS: "file in a tmpfs of the guest, for the script's user alone",
     CapabilityType.DATABASE_READ: "read-only mount of a consistent copy, made at the start",
     CapabilityType.DATABASE_WRITE: "connections to that server alone, and the role's password; the "
@@ -54,7 +59,7 @@ _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 _GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
 _GUEST_INTERNAL: Final = (
     "/guest", "/grants", commands_layout.DIRECTORY, GUEST_PREFIX, "/run/script", "/run/secrets",
-    "/.lookup",
+    "/.lookup", ARTIFACTS,
 )  # fmt: skip
 
 _OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/proc/", "/run/script/",
@@ -118,6 +123,8 @@ def compile_spec(
     files: list[FileGrant] = []
     secrets: set[str] = set()
     commands: set[str] = set()
+    artifacts: set[str] = set()
+    outlets: dict[str, Outlet] = {}
     covered = list(masks)
     memory = 0
     egress: list[EgressGrant] = []
@@ -137,6 +144,12 @@ def compile_spec(
             continue
         if grant.type is CapabilityType.EXTERNAL_COMMAND:
             commands.add(command_name(grant))
+            continue
+        if grant.type is CapabilityType.ARTIFACT_READ:
+            artifacts.add(grant.resource)
+            continue
+        if grant.type is CapabilityType.ARTIFACT_WRITE:
+            outlets[OUTLET] = _outlet(grant.type, OUTLET, context)
             continue
         if grant.type in KINDS:
             database = databases.add(grant)
@@ -165,6 +178,8 @@ def compile_spec(
         python=image.python,
         files=tuple(files),
         commands=commands_of(commands),
+        artifacts=tuple(sorted(artifacts)),
+        outlets=tuple(outlets.values()),
         secrets=tuple(sorted(secrets | databases.secrets(secrets))),
         databases=databases.copied(masks),
         servers=tuple(databases.servers),
@@ -220,6 +235,15 @@ def _secret(grant: Capability) -> str:
             hint=f"grant `SECRET_ACCESS:{name}`, and no connection but to that host",
         )
     return name
+
+
+def _outlet(kind: CapabilityType, path: str, context: ExecutionContext) -> Outlet:
+    return Outlet(
+        path=path,
+        capability=kind.value,
+        max_files=context.artifact_count,
+        max_bytes=context.artifact_bytes,
+    )
 
 
 def _egress_grant(grant: Capability) -> EgressGrant:
