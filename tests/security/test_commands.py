@@ -16,6 +16,7 @@ import pytest
 from omnibase import ExternalCommandError, ResourceLimitExceeded
 from omnibase.core.events import CapabilityDenied, CommandStarted, SandboxStart
 from omnibase.core.sandbox.commands import finding
+from omnibase.core.sandbox.commands.layer import prune_layers
 from tests.security.harness import DEFAULT_MEMORY, OVERSHOOT, Outcome, SandboxFixture
 
 INSTALL = "install it: apt-get install git"
@@ -125,7 +126,7 @@ def test_commands_with_many_libraries(sandbox: SandboxFixture) -> None:
 
 
 def test_a_command_that_is_static(
-    sandbox: SandboxFixture, area: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: SandboxFixture, area: Path, state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = bytes.fromhex("bf07000000b83c0000000f05")  # exits with 7
     base, start = 0x400000, 64 + 56
@@ -142,6 +143,8 @@ def test_a_command_that_is_static(
 
     assert [run[0] for run in runs(outcome)] == [7, 7]
     outcome.assert_clean()
+    (area / "seven").unlink()
+    assert len(prune_layers(state_dir)) == 1  # of a program that is no more
 
 
 class TestDenied:
