@@ -7,6 +7,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from omnibase.backend import backend, compile_grants
 from omnibase.core import events
@@ -24,9 +25,13 @@ from omnibase.errors import (
     CapabilityError,
     ConfigurationError,
     OmniBaseError,
+    RegistryError,
     SecretAccessError,
 )
 from omnibase.inputs import Secrets, is_argument, store_of
+
+if TYPE_CHECKING:
+    from omnibase.registry_access import Registry, Shown
 
 __all__ = ["Authority", "Call", "OnOutput", "Options", "Plan", "in_thread", "perform"]
 
@@ -58,12 +63,15 @@ class Authority:
         masks: What its policy takes out of granted trees.
         denied: Capabilities that were asked for and are not granted.
         registry: Directory of the registry that decided: no grant may write there.
+        source: That registry, for what the script is shown of it; by default the
+            implied one.
     """
 
     component: ComponentRun | None = None
     masks: tuple[Mask, ...] = ()
     denied: tuple[str, ...] = ()
     registry: str | None = None
+    source: Registry = None
 
 
 class Options:
@@ -168,6 +176,11 @@ class Call:
                 fetch(self._options.secrets, (name,))
             except OmniBaseError as error:
                 problems[f"SECRET_ACCESS:{name}"] = error
+        try:
+            self._shown(request)
+        except OmniBaseError as error:
+            reading = [grant.capability for grant in request.spec.registry]
+            problems[str(error.details.get("capability", reading[0]))] = error
         return Plan(request=request, enforcement=self._enforcement(), problems=problems)
 
     def execute(self, cancel: Cancel, emitter: events.Emitter | None = None) -> RunResult:
@@ -179,13 +192,16 @@ class Call:
             secrets = fetch(self._options.secrets, request.spec.secrets)
             secrets += password_file(PASSWORDS, request.spec.servers, secrets)
             request = replace(request, run_id=emitter.runid, secrets=secrets)
+            shown = self._shown(request)
+            request = replace(request, registry=shown.files if shown else ())
             started = record.sandbox_start(
                 request, runner.platform, runner.runtime.version, self._enforcement()
             )
+            started += shown.events if shown else ()
             return perform(
                 runner, request, started, self._options, emitter, cancel, self._authority
             )
-        except (CapabilityError, SecretAccessError) as error:
+        except (CapabilityError, RegistryError, SecretAccessError) as error:
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
             raise
@@ -203,6 +219,15 @@ class Call:
             argv=options.args,
             stdin=options.stdin,
         )  # fmt: skip
+
+    def _shown(self, request: RunRequest) -> Shown | None:
+        """Reads what the script is shown of the registry that decided, or the implied one."""
+        if not request.spec.registry:
+            return None
+        from omnibase.registry_access import opened, shown  # most runs need none of it
+
+        with opened(self._authority.source) as store:
+            return shown(store, request.spec.registry)
 
     def _enforcement(self) -> dict[str, str]:
         return {str(grant): compile.ENFORCEMENT[grant.type] for grant in self._grants}

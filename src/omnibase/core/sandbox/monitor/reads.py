@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from omnibase.core.sandbox.monitor.registry import REGISTRY, registry_capability
 from omnibase.core.sandbox.monitor.wire import Message
 
 __all__ = ["SECRETS", "SecretReading", "SecretReads", "capability_of"]
@@ -100,6 +101,8 @@ class SecretReads:
 
 def capability_of(kind: str, path: str) -> str | None:
     """Returns what a denied access to a path would have needed, if that could be granted."""
+    if f"{path}/".startswith(f"{REGISTRY}/"):
+        return registry_capability(kind, path)
     name = path.removeprefix(f"{SECRETS}/")
     if name == path:
         return f"{kind}:{path}"
