@@ -30,7 +30,7 @@ from omnibase.errors import (
     SandboxStartError,
     SandboxUnavailable,
 )
-from omnibase.inputs import Capabilities, Secrets, capability_set, registry_location
+from omnibase.inputs import ArtifactsAt, Capabilities, Secrets, capability_set, registry_location
 from omnibase.registries import Loaded, load, open_registry
 from omnibase.registry_access import Registry
 
@@ -73,6 +73,7 @@ def run_component(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    artifacts: ArtifactsAt = None,
     environment: str = "default",
     degrade: bool = False,
     unsandboxed: bool = False,
@@ -96,6 +97,9 @@ def run_component(
         secrets: Where the values of ``SECRET_ACCESS`` grants come from: ``env`` (the
             default: ``OMNIBASE_SECRET_<NAME>``), ``dir:/path``, ``keyring``, a mapping,
             or a `SecretStore`.
+        artifacts: The store of artifacts: a directory, a URL such as
+            ``s3://bucket/prefix``, or an `ArtifactStore`; by default
+            ``$OMNIBASE_ARTIFACTS``, else ``artifacts`` in the state directory.
         environment: Where the run happens, for conditions on
             ``context.environment``.
         degrade: Run without what is denied; ``result.denied`` lists it.
@@ -116,8 +120,8 @@ def run_component(
         OmniBaseError: Whatever `omnibase.run` raises.
     """
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
-        bus=bus,
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
+        on_output=on_output, bus=bus,
     )  # fmt: skip
     wanted = _Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
@@ -136,6 +140,7 @@ async def arun_component(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    artifacts: ArtifactsAt = None,
     environment: str = "default",
     degrade: bool = False,
     unsandboxed: bool = False,
@@ -144,8 +149,8 @@ async def arun_component(
 ) -> RunResult:
     """`run_component`, awaitable: cancelling it ends the run and cleans up first."""
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
-        bus=bus,
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
+        on_output=on_output, bus=bus,
     )  # fmt: skip
     wanted = _Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
@@ -163,6 +168,7 @@ def plan_component(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    artifacts: ArtifactsAt = None,
     environment: str = "default",
     degrade: bool = False,
     unsandboxed: bool = False,
@@ -175,7 +181,9 @@ def plan_component(
         RegistryError, PolicyError, CapabilityError, ConfigurationError,
         SandboxUnavailable: As `run_component`.
     """
-    options = Options(args=args, stdin=stdin, context=context, env=env, secrets=secrets)
+    options = Options(
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts
+    )
     wanted = _Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
     )

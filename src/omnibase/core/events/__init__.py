@@ -5,6 +5,9 @@ from omnibase.core.events.bus import Emitter, EventBus, SinkFailure, Subscriptio
 from omnibase.core.events.jsonl import JsonlSink
 from omnibase.core.events.model import (
     PAYLOADS,
+    ArtifactRead,
+    ArtifactRefused,
+    ArtifactStored,
     CapabilityDenied,
     CapabilityGranted,
     DatabaseCopied,
@@ -28,6 +31,9 @@ from omnibase.core.events.sinks import CollectingSink, Sink
 
 __all__ = [
     "PAYLOADS",
+    "ArtifactRead",
+    "ArtifactRefused",
+    "ArtifactStored",
     "CapabilityDenied",
     "CapabilityGranted",
     "CollectingSink",

@@ -17,6 +17,9 @@ from omnibase.core.events import _fields as f
 from omnibase.core.events._fields import new_id, utc
 from omnibase.core.events.payloads import (
     PAYLOADS,
+    ArtifactRead,
+    ArtifactRefused,
+    ArtifactStored,
     CapabilityDenied,
     CapabilityGranted,
     DatabaseCopied,
@@ -40,6 +43,9 @@ from omnibase.core.events.payloads import (
 __all__ = [
     "MAX_LINE_BYTES",
     "PAYLOADS",
+    "ArtifactRead",
+    "ArtifactRefused",
+    "ArtifactStored",
     "CapabilityDenied",
     "CapabilityGranted",
     "DatabaseCopied",

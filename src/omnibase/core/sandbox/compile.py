@@ -15,12 +15,15 @@ from omnibase.core.context import ExecutionContext, parse_size
 from omnibase.core.sandbox.databases.grants import KINDS, PASSWORDS, Databases
 from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
+from omnibase.core.sandbox.monitor.reads import ARTIFACTS, OUTLET
+from omnibase.core.sandbox.monitor.registry import REGISTRY
 from omnibase.core.sandbox.registry_grants import registry_grant
 from omnibase.core.sandbox.spec import (
     EgressGrant,
     EgressLimits,
     FileGrant,
     Mask,
+    Outlet,
     RegistryGrant,
     SandboxSpec,
     ServerGrant,
@@ -39,6 +42,9 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.NETWORK_CONNECT: "the guest has no network; each TCP connection is decided and "
     "made by the run's broker on the host",
     CapabilityType.MEMORY: "memory limit of the run's cgroup",
+    CapabilityType.ARTIFACT_READ: "read-only copy of exactly what is named, its digest checked",
+    CapabilityType.ARTIFACT_WRITE: "what is left in `/artifacts/out` is collected once the script "
+    "has ended, name by name",
     CapabilityType.SECRET_ACCESS: "file in a tmpfs of the guest, for the script's user alone",
     CapabilityType.DATABASE_READ: "read-only mount of a consistent copy, made at the start",
     CapabilityType.DATABASE_WRITE: "connections to that server alone, and the role's password; the "
@@ -53,12 +59,13 @@ _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 # The guest's own world: a tree mounted over one of these would break the guest.
 _GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
 _GUEST_INTERNAL: Final = (
-    "/guest", "/grants", "/registry", GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup",
+    "/guest", "/grants", GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup", ARTIFACTS,
+    REGISTRY,
 )  # fmt: skip
 
 _INSTEAD: Final = {
     "/run/secrets": "grant `SECRET_ACCESS:NAME`",
-    "/registry": "grant `REGISTRY_READ:NAME`",
+    REGISTRY: "grant `REGISTRY_READ:NAME`",
 }
 
 _OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/proc/", "/run/script/",
@@ -122,6 +129,8 @@ def compile_spec(
     """
     files: list[FileGrant] = []
     secrets: set[str] = set()
+    artifacts: set[str] = set()
+    outlets: dict[str, Outlet] = {}
     covered = list(masks)
     memory = 0
     egress: list[EgressGrant] = []
@@ -142,6 +151,12 @@ def compile_spec(
             continue
         if grant.type is CapabilityType.REGISTRY_READ:
             registry.append(registry_grant(grant))
+            continue
+        if grant.type is CapabilityType.ARTIFACT_READ:
+            artifacts.add(grant.resource)
+            continue
+        if grant.type is CapabilityType.ARTIFACT_WRITE:
+            outlets[OUTLET] = _outlet(grant.type, OUTLET, context)
             continue
         if grant.type in KINDS:
             database = databases.add(grant)
@@ -168,6 +183,8 @@ def compile_spec(
         image_digest=image.digest,
         python=image.python,
         files=tuple(files),
+        artifacts=tuple(sorted(artifacts)),
+        outlets=tuple(outlets.values()),
         secrets=tuple(sorted(secrets | databases.secrets(secrets))),
         databases=databases.copied(masks),
         servers=tuple(databases.servers),
@@ -224,6 +241,15 @@ def _secret(grant: Capability) -> str:
             hint=f"grant `SECRET_ACCESS:{name}`, and no connection but to that host",
         )
     return name
+
+
+def _outlet(kind: CapabilityType, path: str, context: ExecutionContext) -> Outlet:
+    return Outlet(
+        path=path,
+        capability=kind.value,
+        max_files=context.artifact_count,
+        max_bytes=context.artifact_bytes,
+    )
 
 
 def _egress_grant(grant: Capability) -> EgressGrant:

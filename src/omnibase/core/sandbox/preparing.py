@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from omnibase.core.sandbox import _runsc, bundle, covers, resolving, staging
 from omnibase.core.sandbox.cgroup import Cgroup
+from omnibase.core.sandbox.collect.inputs import staged_artifacts
+from omnibase.core.sandbox.collect.reports import own_files
 from omnibase.core.sandbox.databases import copying
 from omnibase.core.sandbox.egress.layout import Layout
-from omnibase.core.sandbox.monitor.reads import SECRETS
+from omnibase.core.sandbox.monitor.reads import ARTIFACTS, SECRETS
 from omnibase.core.sandbox.monitor.registry import REGISTRY
 from omnibase.core.sandbox.monitor.violations import Granted, Judge
 from omnibase.core.sandbox.registry_files import registry_granted, staged_registry
@@ -37,12 +39,13 @@ class Prepared(NamedTuple):
     staged: tuple[copying.DatabaseCopied, ...]
 
 
-def prepare(request: RunRequest, path: Path) -> Prepared:
+def prepare(request: RunRequest, path: Path, fill: Callable[[Path], None]) -> Prepared:
     """Enters namespaces of the calling thread, stages the grants, and writes the bundle.
 
     Args:
         request: The run.
         path: Its directory.
+        fill: Puts the artifacts that it may read below a directory.
 
     Raises:
         CapabilityError: What is granted cannot be mounted or copied as it stands.
@@ -56,10 +59,13 @@ def prepare(request: RunRequest, path: Path) -> Prepared:
         resolving.resolve_grants(spec) as mounts,
         copying.copies(spec.databases, str(path / "databases")) as copies,
         staged_registry(request.registry, str(path / "registry")) as shown,
+        staged_artifacts(spec, path / "artifacts", fill) as inputs,
     ):
         masked = covers.resolve_masks(spec, mounts)
         copied = tuple(mount for mount, _ in copies)
-        rows = staging.stage(mounts + copied + shown, str(path / "grants"), masked.left_out)
+        rows = staging.stage(
+            mounts + copied + shown + inputs, str(path / "grants"), masked.left_out
+        )
         staged = tuple(told for _, told in copies)
     _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
     config = bundle.oci_config(
@@ -91,9 +97,10 @@ def _judge(
     granted = [
         Granted(path=target, tree=is_directory, writable=writable)
         for _, target, is_directory, writable in rows
-        if target != REGISTRY
+        if target not in (ARTIFACTS, REGISTRY)
     ]
     granted += registry_granted(request.registry)
+    granted += own_files(spec, request.artifacts)
     granted += [Granted(path=f"{SECRETS}/{name}", tree=False, writable=False) for name in secrets]
     return Judge(
         spec.watch,

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
+from omnibase.core.sandbox.collect.reports import Collected, Left
 from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
 from omnibase.core.sandbox.monitor.reads import SecretReading
@@ -56,6 +57,9 @@ class RunRequest:
         run_id: 32 hexadecimal digits, unguessable; made if empty.
         registry: What it is shown of the registry.
         secrets: Values of what ``spec.secrets`` names, and what is made of them.
+        artifacts: Names of what `Observer.on_staging` puts there.
+        covers: Says whether a grant covers ``(type, name)``: the name of a file that the
+            script left in the outlet for that type.
     """
 
     spec: SandboxSpec
@@ -66,6 +70,8 @@ class RunRequest:
     run_id: str = ""
     secrets: tuple[Secret, ...] = ()
     registry: tuple[RegistryFile, ...] = ()
+    artifacts: tuple[str, ...] = ()
+    covers: Callable[[str, str], bool] = lambda _kind, _name: False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +93,9 @@ class Ended:
 class Observer(Protocol):
     """Told what happens while it happens, in the caller's thread; the run waits for it."""
 
+    def on_staging(self, directory: Path) -> None:
+        """The run has artifacts to read: it wants them below this directory, by name."""
+
     def on_started(self, run_id: str) -> None:
         """The trace is alive and the script has been sent."""
 
@@ -104,6 +113,12 @@ class Observer(Protocol):
 
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         """A granted connection came up, ended, or did not come up."""
+
+    def on_collected(self, collected: tuple[Collected, ...], left: tuple[Left, ...]) -> None:
+        """The script has ended by itself, and left files in its outlets.
+
+        Their paths are gone once the run is.
+        """
 
 
 class Cancel:
@@ -233,6 +248,9 @@ class _Relay:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
+    def on_staging(self, directory: Path) -> None:
+        self._hand_over(lambda: self._observer.on_staging(directory))
+
     def on_started(self, run_id: str) -> None:
         self._hand_over(lambda: self._observer.on_started(run_id))
 
@@ -250,6 +268,9 @@ class _Relay:
 
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         self._hand_over(lambda: self._observer.on_egress(report))
+
+    def on_collected(self, collected: tuple[Collected, ...], left: tuple[Left, ...]) -> None:
+        self._hand_over(lambda: self._observer.on_collected(collected, left))
 
     def _hand_over(self, call: Callable[[], None]) -> None:
         self._calls.put(call)

@@ -16,6 +16,7 @@ __all__ = [
     "EgressLimits",
     "FileGrant",
     "Mask",
+    "Outlet",
     "RegistryGrant",
     "SandboxSpec",
     "ServerGrant",
@@ -113,6 +114,23 @@ class EgressLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outlet:
+    """A directory of the guest whose files come out once the script has ended.
+
+    Attributes:
+        path: Where it is in the guest; the script may write there.
+        capability: Type of the capability that a file's name is decided by.
+        max_files: Most files that come out.
+        max_bytes: Most bytes of them, in all.
+    """
+
+    path: str
+    capability: str
+    max_files: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryGrant:
     """Components of the registry that the script is shown, in all their versions.
 
@@ -181,6 +199,8 @@ class SandboxSpec:
         secrets: Names of the secrets that it gets, sorted; their values are elsewhere.
         egress: Network grants.
         egress_limits: For each of them.
+        artifacts: Names, or patterns of them, that the script may read; sorted.
+        outlets: Where the script may leave files that are to come out.
         masks: Covered subtrees.
         environment: ``(name, value)`` pairs; the script sees no others.
         memory_bytes: Hard limit of the whole sandbox.
@@ -209,6 +229,8 @@ class SandboxSpec:
     servers: tuple[ServerGrant, ...] = ()
     egress: tuple[EgressGrant, ...] = ()
     egress_limits: EgressLimits = EgressLimits()
+    artifacts: tuple[str, ...] = ()
+    outlets: tuple[Outlet, ...] = ()
     masks: tuple[Mask, ...]
     environment: tuple[tuple[str, str], ...]
     memory_bytes: int
