@@ -8,6 +8,7 @@ __version__ = "0.5.0"
 
 if TYPE_CHECKING:
     from omnibase.api import Chunk, Sandbox, arun, plan, run
+    from omnibase.backend import drain
     from omnibase.call import Plan
     from omnibase.components import (
         ComponentPlan,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from omnibase.errors import (
         CapabilityDenied,
         CapabilityError,
+        CircuitOpenError,
         ConfigurationError,
         OmniBaseError,
         PolicyError,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 # Each name is imported when it is first used: `omnibase --version` needs none.
 _HOMES = {
     "omnibase.api": ("Chunk", "Sandbox", "arun", "plan", "run"),
+    "omnibase.backend": ("drain",),
     "omnibase.call": ("Plan",),
     "omnibase.components": (
         "ComponentPlan",
@@ -60,6 +63,7 @@ _HOMES = {
     "omnibase.errors": (
         "CapabilityDenied",
         "CapabilityError",
+        "CircuitOpenError",
         "ConfigurationError",
         "OmniBaseError",
         "PolicyError",
@@ -82,6 +86,7 @@ __all__ = [
     "CapabilitySet",
     "CapabilityType",
     "Chunk",
+    "CircuitOpenError",
     "ComponentPlan",
     "ConfigurationError",
     "EventBus",
@@ -108,6 +113,7 @@ __all__ = [
     "arun",
     "arun_component",
     "default_bus",
+    "drain",
     "load_capabilities",
     "open_registry",
     "plan",

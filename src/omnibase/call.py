@@ -22,11 +22,21 @@ from omnibase.errors import (
     CapabilityError,
     ConfigurationError,
     OmniBaseError,
+    SandboxError,
     SecretAccessError,
 )
 from omnibase.inputs import Secrets, is_argument, store_of
 
-__all__ = ["Authority", "Call", "OnOutput", "Options", "Plan", "in_thread", "perform"]
+__all__ = [
+    "Authority",
+    "Call",
+    "OnOutput",
+    "Options",
+    "Plan",
+    "in_thread",
+    "perform",
+    "tell_refused",
+]
 
 OnOutput = Callable[[str, bytes], None]
 
@@ -56,12 +66,14 @@ class Authority:
         masks: What its policy takes out of granted trees.
         denied: Capabilities that were asked for and are not granted.
         registry: Directory of the registry that decided: no grant may write there.
+        idempotent: Running it again does no harm, says its record.
     """
 
     component: ComponentRun | None = None
     masks: tuple[Mask, ...] = ()
     denied: tuple[str, ...] = ()
     registry: str | None = None
+    idempotent: bool = False
 
 
 class Options:
@@ -172,12 +184,12 @@ class Call:
         """Runs the script; raises what `omnibase.run` documents."""
         emitter = emitter or events.Emitter(self._options.bus, subject=self._name)
         try:
-            runner, root = backend()
+            runner, root, gvisor = backend()
             request = self._request(root)
             secrets = fetch(self._options.secrets, request.spec.secrets)
             request = replace(request, run_id=emitter.runid, secrets=secrets)
             started = record.sandbox_start(
-                request, runner.platform, runner.runtime.version, self._enforcement()
+                request, gvisor.platform, gvisor.runtime.version, self._enforcement()
             )
             return perform(
                 runner, request, started, self._options, emitter, cancel, self._authority
@@ -185,6 +197,11 @@ class Call:
         except (CapabilityError, SecretAccessError) as error:
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
+            raise
+        except (ConfigurationError, SandboxError) as error:
+            if isinstance(error, ConfigurationError) or error.result is None:
+                # With a result it ran, and its end is on record.
+                tell_refused(emitter, error)
             raise
 
     def _request(self, root: Image) -> RunRequest:
@@ -199,10 +216,17 @@ class Call:
             name=self._name,
             argv=options.args,
             stdin=options.stdin,
+            idempotent=authority.idempotent,
         )  # fmt: skip
 
     def _enforcement(self) -> dict[str, str]:
         return {str(grant): compile.ENFORCEMENT[grant.type] for grant in self._grants}
+
+
+def tell_refused(emitter: events.Emitter, error: OmniBaseError) -> None:
+    """Puts on record that nothing was started, and why."""
+    file = error.details.get("file")
+    emitter.emit(events.RunRefused(code=error.code, reason=error.message, file=file))
 
 
 def perform(

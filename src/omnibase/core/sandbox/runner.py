@@ -53,6 +53,7 @@ class RunRequest:
         stdin: Bytes on standard input.
         run_id: 32 hexadecimal digits, unguessable; made if empty.
         secrets: Values of what ``spec.secrets`` names.
+        idempotent: Running it again does no harm.
     """
 
     spec: SandboxSpec
@@ -62,6 +63,7 @@ class RunRequest:
     stdin: bytes = b""
     run_id: str = ""
     secrets: tuple[Secret, ...] = ()
+    idempotent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,9 @@ class Ended:
 
 class Observer(Protocol):
     """Told what happens while it happens, in the caller's thread; the run waits for it."""
+
+    def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
+        """An attempt failed, and after the delay there is another."""
 
     def on_started(self, run_id: str) -> None:
         """The trace is alive and the script has been sent."""
@@ -225,6 +230,9 @@ class _Relay:
         self._cancel = cancel
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
+        self._hand_over(lambda: self._observer.on_retry(attempt, reason, delay_seconds))
 
     def on_started(self, run_id: str) -> None:
         self._hand_over(lambda: self._observer.on_started(run_id))
