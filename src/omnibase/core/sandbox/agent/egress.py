@@ -60,6 +60,7 @@ class Egress:
         self.names: dict[str, str] = {}  # address → name
         # name → address
         self.addresses: dict[str, str] = {HOSTNAME: "127.0.0.1", "localhost": "127.0.0.1"}
+        self.served: set[str] = set()  # names that have all their listeners
         self.listeners: dict[int, tuple[sockets.socket, str, int]] = {}
         self.endpoints: set[tuple[str, int]] = set()
         self.streams: dict[int, Stream] = {}
@@ -125,32 +126,36 @@ class Egress:
 
     def address_of(self, name: str) -> str | None:
         """Returns the address of a granted name, given to it at its first look-up."""
-        known = self.addresses.get(name)
-        if known is not None:
-            return known
+        address = self.addresses.get(name)
+        if name in self.served:
+            return address
         ranges = [
             (host, low, high)
             for _, host, low, high in self.rows
             if host == "*" or (host.startswith("*.") and name.endswith(host[1:]))
         ]
-        last = name.rpartition(".")[2]
-        if not ranges or last.isdigit() or last.startswith("0x") or len(name) > 253:
-            return None
-        count = len(self.names)
-        if count >= MAX_NAMES:
-            raise dns.Full
-        offset = FIRST_DYNAMIC + count
-        base = int.from_bytes(sockets.inet_aton(POOL), "big")
-        address = sockets.inet_ntoa((base + offset).to_bytes(4, "big"))
+        offset = 0
+        if address is None:
+            last = name.rpartition(".")[2]
+            if not ranges or last.isdigit() or last.startswith("0x") or len(name) > 253:
+                return None
+            count = len(self.names)
+            if count >= MAX_NAMES:
+                raise dns.Full
+            offset = FIRST_DYNAMIC + count
+            base = int.from_bytes(sockets.inet_aton(POOL), "big")
+            address = sockets.inet_ntoa((base + offset).to_bytes(4, "big"))
         try:
             for host, low, high in ranges:
                 if host != "*":
                     self.listen(sockets.AF_INET, address, low, high)
         except OSError:
             raise dns.Full from None  # the script listens there itself
-        self.addresses[name], self.names[address] = address, name
-        # Before the answer: whoever judges a connect to it is to know whose it is.
-        self.send(wire.ASSIGNED, 0, offset, name.encode("ascii"))
+        self.served.add(name)
+        if offset:
+            self.addresses[name], self.names[address] = address, name
+            # Before the answer: whoever judges a connect to it is to know whose it is.
+            self.send(wire.ASSIGNED, 0, offset, name.encode("ascii"))
         return address
 
     def serve_dns(self) -> None:
