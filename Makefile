@@ -22,6 +22,7 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/compile.py \
   src/omnibase/core/sandbox/databases/grants.py \
   src/omnibase/core/sandbox/databases/passwords.py \
+  src/omnibase/core/sandbox/registry_grants.py \
   src/omnibase/core/sandbox/seccomp.py \
   src/omnibase/core/sandbox/egress/allowlist.py \
   src/omnibase/core/sandbox/egress/layout.py \
@@ -31,6 +32,7 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/monitor/network.py \
   src/omnibase/core/sandbox/monitor/paths.py \
   src/omnibase/core/sandbox/monitor/reads.py \
+  src/omnibase/core/sandbox/monitor/registry.py \
   src/omnibase/core/sandbox/monitor/tally.py \
   src/omnibase/core/sandbox/monitor/violations.py \
   src/omnibase/core/sandbox/monitor/wire.py)

@@ -45,8 +45,14 @@ _QUOTAS: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("--artifact-bytes", "artifact_bytes", "SIZE",
      "artifacts that it leaves, together (default: 64MiB)"),
     ("--artifact-count", "artifact_count", "N", "how many artifacts it leaves (default: 64)"),
+    ("--egress-connections", "egress_connections", "N",
+     "connections of each network grant at one time (default: 512)"),
+    ("--egress-bytes", "egress_bytes", "SIZE",
+     "what each network grant may send and receive, together (default: 16GiB)"),
+    ("--egress-idle", "egress_idle_seconds", "SECONDS",
+     "a connection on which nothing moves for so long is ended (default: 60)"),
 )  # fmt: skip
-_WHOLE: Final = ("--pids", "--artifact-count")
+_WHOLE: Final = ("--pids", "--artifact-count", "--egress-connections")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
