@@ -14,6 +14,7 @@ from omnibase.core.sandbox.image import Image
 from omnibase.core.secrets import fetch
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import CapabilityDenied, CapabilityError, OmniBaseError
+from omnibase.exchange import granted_artifacts, open_artifacts
 
 if TYPE_CHECKING:
     from omnibase.core.sandbox.monitor.violations import Violation
@@ -55,6 +56,7 @@ def enforcement_of(
     *,
     resolve: bool = True,
     secrets: SecretStore | None = None,
+    artifacts: str | None = None,
 ) -> Enforcement:
     """Says what a run would do with this grant, alone, on this machine.
 
@@ -63,6 +65,7 @@ def enforcement_of(
         context: Quotas, for the memory ceiling.
         resolve: Look at the file system too, as the run would.
         secrets: Look for secrets there, as the run would.
+        artifacts: The store of artifacts, if it is not the default one.
     """
     try:
         # As `run` compiles it, with the same areas out of reach.
@@ -80,6 +83,8 @@ def enforcement_of(
         try:
             for name in spec.commands:
                 finding.check(name)
+            if spec.artifacts:
+                granted_artifacts(open_artifacts(artifacts), spec.artifacts)
         except OmniBaseError as missing:
             return Enforcement(known=True, how=how, problem=missing.message, hint=missing.hint)
     if secrets is not None:
