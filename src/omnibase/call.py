@@ -14,7 +14,7 @@ from omnibase.backend import backend, compile_grants
 from omnibase.core import events
 from omnibase.core.artifacts.places import Place
 from omnibase.core.context import ExecutionContext
-from omnibase.core.sandbox import compile, record
+from omnibase.core.sandbox import compile, record, state
 from omnibase.core.sandbox.commands import finding, layer
 from omnibase.core.sandbox.databases.grants import PASSWORDS
 from omnibase.core.sandbox.databases.passwords import password_file
@@ -234,7 +234,7 @@ class Call:
             request = self._request(root)
             secrets = fetch(self._options.secrets, request.spec.secrets)
             secrets += password_file(PASSWORDS, request.spec.servers, secrets)
-            commands = layer.ensure_layer(runner.state, request.spec.commands)
+            commands = layer.ensure_layer(state.state_dir(), request.spec.commands)
             exchange = self._exchange(request.spec, emitter)
             shown = self._shown(request)
             inputs = () if exchange is None else exchange.inputs
