@@ -29,6 +29,7 @@ from omnibase.errors import (
     ConfigurationError,
     OmniBaseError,
     RegistryError,
+    SandboxError,
     SecretAccessError,
 )
 from omnibase.exchange import ArtifactExchange, covers, given, granted_artifacts
@@ -44,7 +45,16 @@ from omnibase.inputs import (
 if TYPE_CHECKING:
     from omnibase.registry_access import Registry, Shown
 
-__all__ = ["Authority", "Call", "OnOutput", "Options", "Plan", "in_thread", "perform"]
+__all__ = [
+    "Authority",
+    "Call",
+    "OnOutput",
+    "Options",
+    "Plan",
+    "in_thread",
+    "perform",
+    "tell_refused",
+]
 
 OnOutput = Callable[[str, bytes], None]
 
@@ -56,7 +66,7 @@ class Plan:
     Attributes:
         request: The script and the frozen spec.
         enforcement: ``capability → how it is enforced``.
-        problems: Why secrets that are granted cannot be had now, by capability. The
+        problems: Why secrets or artifacts that are granted cannot be had now, by capability. The
             request has no values.
     """
 
@@ -74,6 +84,7 @@ class Authority:
         masks: What its policy takes out of granted trees.
         denied: Capabilities that were asked for and are not granted.
         registry: Directory of the registry that decided: no grant may write there.
+        idempotent: Running it again does no harm, says its record.
         source: That registry, for what the script is shown of it; by default the
             implied one.
     """
@@ -82,6 +93,7 @@ class Authority:
     masks: tuple[Mask, ...] = ()
     denied: tuple[str, ...] = ()
     registry: str | None = None
+    idempotent: bool = False
     source: Registry = None
 
 
@@ -190,6 +202,15 @@ class Call:
                 fetch(self._options.secrets, (name,))
             except OmniBaseError as error:
                 problems[f"SECRET_ACCESS:{name}"] = error
+        for text in request.spec.artifacts:
+            try:
+                store = (self._options.artifacts or default_artifacts()).open()
+                found = granted_artifacts(store, (text,))
+            except OmniBaseError as error:
+                problems[f"ARTIFACT_READ:{text}"] = error
+            else:
+                names = {*request.artifacts, *(artifact.name for artifact in found)}
+                request = replace(request, artifacts=tuple(sorted(names)))
         try:
             self._shown(request)
         except OmniBaseError as error:
@@ -201,7 +222,7 @@ class Call:
         """Runs the script; raises what `omnibase.run` documents."""
         emitter = emitter or events.Emitter(self._options.bus, subject=self._name)
         try:
-            runner, root = backend()
+            runner, root, gvisor = backend()
             request = self._request(root)
             secrets = fetch(self._options.secrets, request.spec.secrets)
             secrets += password_file(PASSWORDS, request.spec.servers, secrets)
@@ -216,7 +237,7 @@ class Call:
                 artifacts=tuple(artifact.name for artifact in inputs),
             )
             started = record.sandbox_start(
-                request, runner.platform, runner.runtime.version, self._enforcement()
+                request, gvisor.platform, gvisor.runtime.version, self._enforcement()
             )
             started += given(inputs) + (shown.events if shown else ())
             return perform(
@@ -228,6 +249,11 @@ class Call:
                 raise  # the run is over, and was not denied
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
+            raise
+        except (ConfigurationError, SandboxError) as error:
+            if isinstance(error, ConfigurationError) or error.result is None:
+                # With a result it ran, and its end is on record.
+                tell_refused(emitter, error)
             raise
 
     def _request(self, root: Image) -> RunRequest:
@@ -244,6 +270,7 @@ class Call:
             name=self._name,
             argv=options.args,
             stdin=options.stdin,
+            idempotent=authority.idempotent,
         )  # fmt: skip
 
     def _shown(self, request: RunRequest) -> Shown | None:
@@ -264,6 +291,12 @@ class Call:
 
     def _enforcement(self) -> dict[str, str]:
         return {str(grant): compile.ENFORCEMENT[grant.type] for grant in self._grants}
+
+
+def tell_refused(emitter: events.Emitter, error: OmniBaseError) -> None:
+    """Puts on record that nothing was started, and why."""
+    file = error.details.get("file")
+    emitter.emit(events.RunRefused(code=error.code, reason=error.message, file=file))
 
 
 def perform(
