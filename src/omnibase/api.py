@@ -16,6 +16,7 @@ from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.runner import Cancel
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.inputs import (
+    ArtifactsAt,
     Capabilities,
     Packages,
     Script,
@@ -56,6 +57,7 @@ def run(
     secrets: Secrets = None,
     packages: Packages = None,
     venv: Venv = None,
+    artifacts: ArtifactsAt = None,
     on_output: OnOutput | None = None,
     bus: events.EventBus | None = None,
 ) -> RunResult:
@@ -77,6 +79,9 @@ def run(
             first, in sandboxes of their own, unless they are there already.
         venv: A virtual environment of this Python; it may import from it, and read
             its site-packages.
+        artifacts: The store of artifacts: a directory, a URL such as
+            ``s3://bucket/prefix``, or an `ArtifactStore`; by default
+            ``$OMNIBASE_ARTIFACTS``, else ``artifacts`` in the state directory.
         on_output: Called with ``(stream, bytes)`` as output comes, in the caller's
             thread (a helper thread for `arun`); the run waits for it, but its
             deadline does not. An exception in it ends the run and is raised here.
@@ -91,6 +96,8 @@ def run(
         ResourceLimitExceeded: It reached a quota.
         SandboxTimeout: It took longer than ``context.wall_seconds``.
         CapabilityError: A grant is malformed or cannot be enforced.
+        ArtifactError: An artifact that is granted is missing or was tampered with, and
+            nothing was started; or one that the script left was not stored.
         SecretAccessError: A secret that is granted is missing; nothing was started.
         ConfigurationError: The script or an argument is unusable.
         PackageError: Packages cannot be had, or are not what was locked.
@@ -98,8 +105,8 @@ def run(
         SandboxStartError: The sandbox did not come up; nothing of the script ran.
     """
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
-        bus=bus,
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
+        on_output=on_output, bus=bus,
     )  # fmt: skip
     what = (load_script(script), capability_set(capabilities), options, packages, venv)
     with contextlib.closing(Cancel()) as cancel:
@@ -117,13 +124,14 @@ async def arun(
     secrets: Secrets = None,
     packages: Packages = None,
     venv: Venv = None,
+    artifacts: ArtifactsAt = None,
     on_output: OnOutput | None = None,
     bus: events.EventBus | None = None,
 ) -> RunResult:
     """`run`, awaitable: cancelling it ends the run and cleans up before it returns."""
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
-        bus=bus,
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
+        on_output=on_output, bus=bus,
     )  # fmt: skip
     what = (load_script(script), capability_set(capabilities), options, packages, venv)
     return await in_thread(lambda cancel: _execute(*what, cancel))
@@ -156,13 +164,16 @@ def plan(
     secrets: Secrets = None,
     packages: Packages = None,
     venv: Venv = None,
+    artifacts: ArtifactsAt = None,
 ) -> Plan:
     """Returns what `run` would do, and starts nothing.
 
     Raises:
         CapabilityError, ConfigurationError, SandboxUnavailable: As `run`.
     """
-    options = Options(args=args, stdin=stdin, context=context, env=env, secrets=secrets)
+    options = Options(
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts
+    )
     grants, extras = capability_set(capabilities), None
     if packages is not None or venv is not None:
         from omnibase.packages import planned
@@ -187,6 +198,7 @@ class Sandbox:
         secrets: Secrets = None,
         packages: Packages = None,
         venv: Venv = None,
+        artifacts: ArtifactsAt = None,
         bus: events.EventBus | None = None,
     ) -> None:
         self.capabilities = capability_set(capabilities)
@@ -198,6 +210,7 @@ class Sandbox:
             packages = list(packages)
         self._packages = packages
         self._venv = venv
+        self._artifacts = artifacts
         self._bus = bus
 
     def run_sync(
@@ -208,7 +221,7 @@ class Sandbox:
         return run(
             script, args=args, stdin=stdin, capabilities=self.capabilities, context=self.context,
             env=self._env, secrets=self._secrets, packages=self._packages, venv=self._venv,
-            on_output=on_output, bus=self._bus,
+            artifacts=self._artifacts, on_output=on_output, bus=self._bus,
         )  # fmt: skip
 
     async def run(
@@ -219,7 +232,7 @@ class Sandbox:
         return await arun(
             script, args=args, stdin=stdin, capabilities=self.capabilities, context=self.context,
             env=self._env, secrets=self._secrets, packages=self._packages, venv=self._venv,
-            on_output=on_output, bus=self._bus,
+            artifacts=self._artifacts, on_output=on_output, bus=self._bus,
         )  # fmt: skip
 
     async def stream(

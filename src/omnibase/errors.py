@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from omnibase.core.sandbox.result import RunResult
 
 __all__ = [
+    "ArtifactError",
     "CapabilityDenied",
     "CapabilityError",
     "CircuitOpenError",
@@ -101,6 +102,17 @@ class PackageError(OmniBaseError):
     ) -> None:
         super().__init__(message, details={"reason": reason, **(details or {})}, hint=hint)
         self.reason = reason
+
+
+class ArtifactError(OmniBaseError):
+    """An artifact is missing, malformed, or not what its digest says.
+
+    Attributes:
+        result: The finished run, if what it left could not be stored.
+    """
+
+    code = "artifact_error"
+    result: RunResult | None = None
 
 
 class SecurityError(OmniBaseError):

@@ -14,6 +14,7 @@ from omnibase.errors import ConfigurationError, OmniBaseError, SandboxError
 
 if TYPE_CHECKING:
     from omnibase.cli.options import Inputs
+    from omnibase.cli.outputs import Target
     from omnibase.cli.report import Asked
     from omnibase.core.context import ExecutionContext
     from omnibase.core.events import EventBus
@@ -51,7 +52,8 @@ class Outcome:
         if self.error is not None or result is None:
             return False
         found = (result.violations, result.limits, result.truncated, result.trace_dropped)
-        return not any((*found, result.denied, result.exit_code and result.unreached))
+        left = (result.artifacts, result.artifacts.left_out, result.network_limits)
+        return not any((*found, *left, result.denied, result.exit_code and result.unreached))
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -121,7 +123,12 @@ def install(packages: Any, **options: Any) -> PackageLayer:
 
 
 def tell(
-    outcome: Outcome, context: ExecutionContext, *, json: bool, asked: Asked | None = None
+    outcome: Outcome,
+    context: ExecutionContext,
+    *,
+    json: bool,
+    target: Target,
+    asked: Asked | None = None,
 ) -> None:
     """Prints what there is to say after a run; nothing, if all went well.
 
@@ -129,7 +136,11 @@ def tell(
         outcome: How it ended.
         context: Its quotas.
         json: Print the outcome as one JSON object.
+        target: Where its artifacts are to be written besides.
         asked: The component that ran, if one did.
+
+    Raises:
+        ArtifactError, ConfigurationError: They could not be written there.
     """
     if not json and outcome.plain:
         return
@@ -138,6 +149,8 @@ def tell(
     if json:
         report.print_json(outcome.to_dict())
     report.summarise(outcome, context, brief=json, asked=asked)
+    if outcome.result is not None:
+        target.write(outcome.result.artifacts)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.cli import console
+from omnibase.cli.outputs import add_store_option, add_target_option
 from omnibase.core.context import ExecutionContext, parse_size
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import CapabilityError, ConfigurationError
@@ -39,8 +40,19 @@ _QUOTAS: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("--cpu-time", "cpu_seconds", "SECONDS", "CPU time of the sandbox (default: no bound)"),
     ("--pids", "pids", "N", "processes and threads at one time (default: 64)"),
     ("--output", "output_bytes", "SIZE", "standard output and error together (default: 16MiB)"),
-    ("--scratch", "scratch_bytes", "SIZE", "size of the writable /tmp (default: 64MiB)"),
+    ("--scratch", "scratch_bytes", "SIZE", "size of the writable /tmp, and of what is left in "
+     "/artifacts/out (default: 64MiB)"),
+    ("--artifact-bytes", "artifact_bytes", "SIZE",
+     "artifacts that it leaves, together (default: 64MiB)"),
+    ("--artifact-count", "artifact_count", "N", "how many artifacts it leaves (default: 64)"),
+    ("--egress-connections", "egress_connections", "N",
+     "connections of each network grant at one time (default: 512)"),
+    ("--egress-bytes", "egress_bytes", "SIZE",
+     "what each network grant may send and receive, together (default: 16GiB)"),
+    ("--egress-idle", "egress_idle_seconds", "SECONDS",
+     "a connection on which nothing moves for so long is ended (default: 60)"),
 )  # fmt: skip
+_WHOLE: Final = ("--pids", "--artifact-count", "--egress-connections")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +69,7 @@ class Inputs:
         packages: A requirements file.
         venv: A virtual environment.
         require_hashes: Of the requirements.
+        artifacts: Where artifacts are kept; ``None`` for the default.
     """
 
     args: tuple[str, ...]
@@ -65,6 +78,7 @@ class Inputs:
     context: ExecutionContext
     env: dict[str, str]
     secrets: SecretStore
+    artifacts: str | None
     packages: str | None = None
     venv: str | None = None
     require_hashes: bool = False
@@ -76,6 +90,7 @@ class Inputs:
             **({} if self.venv is None else {"venv": self.venv}),
             "args": self.args, "stdin": self.stdin, "env": self.env,
             "capabilities": self.capabilities, "context": self.context, "secrets": self.secrets,
+            "artifacts": self.artifacts,
         }  # fmt: skip
 
 
@@ -123,8 +138,10 @@ def add_run_options(parser: Parser, *, component: bool = False) -> None:
     add_secrets_option(inputs)
     if not component:
         add_package_options(parser)
+    add_store_option(inputs)
     outcome = parser.add_argument_group("what happens")
     if "learn" not in parser.prog:
+        add_target_option(outcome)
         outcome.add_argument(
             "--on-violation", action=Once, metavar="raise|kill|record",
             help="on an attempt beyond the grants: report it at the end with exit code 121, "
@@ -223,6 +240,7 @@ def read_inputs(options: Any, rest: tuple[str, ...], *, dry: bool = False) -> In
         env=env,
         secrets=secrets_of(options),
         **packages,
+        artifacts=options.artifacts,
     )
 
 
@@ -285,11 +303,11 @@ def _number(flag: str, text: str, metavar: str) -> int | float:
     try:
         if metavar == "SIZE":
             return parse_size(text)
-        return int(text) if flag == "--pids" else float(text)
+        return int(text) if flag in _WHOLE else float(text)
     except ConfigurationError as error:
         raise ConfigurationError(f"`{flag} {text[:80]}` is not a size", hint=error.hint) from None
     except ValueError:
-        what = "a whole number" if flag == "--pids" else "a number"
+        what = "a whole number" if flag in _WHOLE else "a number"
         raise ConfigurationError(
             f"`{flag} {text[:80]}` is not {what}",
             hint="write seconds, e.g. `2.5`" if metavar == "SECONDS" else "write e.g. `2`",

@@ -142,13 +142,13 @@ def _parse_line(line: str, where: str) -> Wanted:
     try:
         requirement = Requirement(bare)
     except InvalidRequirement:
-        if "://" in bare or "/" in bare or bare.endswith((".whl", ".tar.gz", ".zip")):
+        if "/" in bare:
             raise _place(where, shown) from None
         raise ConfigurationError(
             f"{where}: `{shown}` is not a requirement",
             hint="write a name and versions, e.g. `numpy>=2,<3`",
         ) from None
-    if requirement.url is not None:
+    if requirement.url is not None or requirement.name.endswith((".whl", ".tar.gz", ".zip")):
         raise _place(where, shown)
     pins = [s for s in requirement.specifier if s.operator == "==" and "*" not in s.version]
     version = pins[0].version if len(pins) == len(requirement.specifier) == 1 else None

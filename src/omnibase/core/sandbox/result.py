@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from omnibase.core.artifacts.store import Artifacts
+
 if TYPE_CHECKING:
+    from omnibase.core.sandbox.egress.reports import Limit
     from omnibase.core.sandbox.monitor.violations import Violation
 
-__all__ = ["ComponentRun", "LimitKind", "RunResult", "Usage"]
+__all__ = ["ComponentRun", "LimitKind", "NetworkLimit", "RunResult", "Unreached", "Usage"]
 
 LimitKind = Literal["memory", "cpu", "pids", "output", "time", "disk"]
 
@@ -83,6 +86,20 @@ class Unreached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkLimit:
+    """A limit that a network grant has reached.
+
+    Attributes:
+        capability: The grant.
+        limit: ``egress_connections``, ``egress_bytes`` or ``egress_idle_seconds``, of the
+            `ExecutionContext`.
+    """
+
+    capability: str
+    limit: Limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """A finished run. A non-zero exit code is a result, not an error.
 
@@ -95,6 +112,8 @@ class RunResult:
         violations: Distinct attempts beyond the grants, in order of first sight.
         unreached: Granted connections that were not made, at most 100 kinds; the
             script sees a connection that is reset.
+        network_limits: Limits that network grants have reached, each once: connections
+            were refused or ended because of them.
         usage: What the run consumed.
         limits: Quotas that were reached, e.g. ``("pids",)``.
         truncated: Output went past its cap and was cut.
@@ -103,6 +122,8 @@ class RunResult:
         sandboxed: False for a trusted component that opted out.
         component: What ran, if it came from a registry.
         layer: Digest of the lock of the packages that it could import.
+        artifacts: What it left in ``/artifacts/out``, by name; ``artifacts.left_out`` is
+            what of that was not stored. Empty if the script did not end by itself.
     """
 
     run_id: str
@@ -112,6 +133,7 @@ class RunResult:
     stderr: bytes = b""
     violations: tuple[Violation, ...] = ()
     unreached: tuple[Unreached, ...] = ()
+    network_limits: tuple[NetworkLimit, ...] = ()
     usage: Usage = field(default_factory=Usage)
     limits: tuple[LimitKind, ...] = ()
     truncated: bool = False
@@ -120,11 +142,13 @@ class RunResult:
     sandboxed: bool = True
     component: ComponentRun | None = None
     layer: str | None = None
+    artifacts: Artifacts = field(default_factory=Artifacts)
 
     @property
     def ok(self) -> bool:
-        """Whether the script exited 0, tried nothing beyond its grants, and met no limit."""
-        return self.exit_code == 0 and not self.violations and not self.limits
+        """Whether it exited 0, tried nothing beyond its grants, met no limit, and lost nothing."""
+        met = self.violations or self.limits or self.network_limits or self.artifacts.left_out
+        return self.exit_code == 0 and not met
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON-ready data; output is decoded as UTF-8 with replacement."""
@@ -140,6 +164,9 @@ class RunResult:
                 {"target": one.target, "reason": one.reason, "count": one.count}
                 for one in self.unreached
             ],
+            "network_limits": [
+                {"capability": one.capability, "limit": one.limit} for one in self.network_limits
+            ],
             "usage": {
                 "cpu_seconds": round(usage.cpu_seconds, 6),
                 "peak_memory_bytes": usage.peak_memory_bytes,
@@ -154,4 +181,6 @@ class RunResult:
             "sandboxed": self.sandboxed,
             "layer": self.layer,
             "component": self.component and self.component.to_dict(),
+            "artifacts": [artifact.to_dict() for artifact in self.artifacts.values()],
+            "artifacts_left_out": [left.to_dict() for left in self.artifacts.left_out],
         }
