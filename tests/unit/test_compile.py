@@ -254,6 +254,15 @@ def test_components_are_shown_by_name() -> None:
     assert spec.files == ()
 
 
+def test_components_are_proposed_by_name() -> None:
+    spec = compiled("REGISTRY_WRITE:report", "REGISTRY_WRITE:data-*")
+    (outlet,) = spec.outlets
+    assert (outlet.path, outlet.capability) == ("/registry/out", "REGISTRY_WRITE")
+    assert spec.registry == ()
+    with pytest.raises(CapabilityError, match="names no component"):
+        compiled("REGISTRY_WRITE:a/b")
+
+
 @pytest.mark.parametrize("resource", ["Report", "a/b", "report@1.0.0", "a b", "x" * 65])
 def test_what_names_no_component_is_refused(resource: str) -> None:
     with pytest.raises(CapabilityError, match="names no component") as caught:

@@ -169,6 +169,12 @@ def _rest(result: RunResult, context: ExecutionContext, error: object) -> None:
         if reached.limit == "egress_bytes":
             shown = console.size(context.egress_bytes)
         _note(f"{reached.capability} reached its limit of {shown}{name}", hint)
+    for proposed in result.proposed:
+        if proposed.reason is None:
+            shown = console.printable(f"{proposed.reference} ({proposed.uuid})")
+            console.note(f"omnibase: proposed {shown}: a draft of the registry now")
+        else:
+            _note(f"`{proposed.name}` was not added to the registry: {proposed.reason}")
     told = getattr(error, "kind", "time" if isinstance(error, SandboxTimeout) else None)
     for kind in result.limits:
         if kind != told and not (kind == "output" and result.truncated):
