@@ -57,7 +57,7 @@ class Plan:
     Attributes:
         request: The script and the frozen spec.
         enforcement: ``capability → how it is enforced``.
-        problems: Why secrets that are granted cannot be had now, by capability. The
+        problems: Why secrets or artifacts that are granted cannot be had now, by capability. The
             request has no values.
     """
 
@@ -191,6 +191,15 @@ class Call:
                 fetch(self._options.secrets, (name,))
             except OmniBaseError as error:
                 problems[f"SECRET_ACCESS:{name}"] = error
+        for text in request.spec.artifacts:
+            try:
+                store = (self._options.artifacts or default_artifacts()).open()
+                found = granted_artifacts(store, (text,))
+            except OmniBaseError as error:
+                problems[f"ARTIFACT_READ:{text}"] = error
+            else:
+                names = {*request.artifacts, *(artifact.name for artifact in found)}
+                request = replace(request, artifacts=tuple(sorted(names)))
         try:
             self._shown(request)
         except OmniBaseError as error:

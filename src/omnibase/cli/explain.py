@@ -73,7 +73,7 @@ def describe(plan: Plan) -> dict[str, Any]:
 
     from omnibase.cli.enforce import unresolved
     from omnibase.core.sandbox import bundle, covers, resolving
-    from omnibase.core.sandbox.monitor.reads import SECRETS
+    from omnibase.core.sandbox.monitor.reads import ARTIFACTS, SECRETS
     from omnibase.core.sandbox.syscalls import NATIVE
     from omnibase.errors import CapabilityError
 
@@ -105,13 +105,34 @@ def describe(plan: Plan) -> dict[str, Any]:
                 }
                 for database in spec.databases
             ]
+            mounts += [
+                {
+                    "source": "a checked copy, made at the start",
+                    "target": f"{ARTIFACTS}/{name}",
+                    "mode": "ro",
+                    "kind": "artifact",
+                    "capability": "ARTIFACT_READ",
+                }
+                for name in request.artifacts
+            ]
+            mounts += [
+                {
+                    "source": f"scratch, collected at the end: at most {outlet.max_files} files, "
+                    f"{console.size(outlet.max_bytes)}",
+                    "target": outlet.path,
+                    "mode": "rw",
+                    "kind": "outlet",
+                    "capability": outlet.capability,
+                }
+                for outlet in spec.outlets
+            ]
             covers.resolve_masks(sound, found)
     except CapabilityError as error:  # each can be mounted, but not all together
         problems.append({"capability": error.details.get("capability"), **error.to_dict()})
     oci = bundle.oci_config(
         spec,
         scratch_dir="RUN/scratch",
-        grants_dir="RUN/grants" if spec.files or spec.databases else None,
+        grants_dir="RUN/grants" if spec.files or spec.databases or spec.artifacts else None,
     )
     filtered: dict[tuple[str, bool], list[str]] = {}
     for rule in spec.seccomp:

@@ -134,6 +134,10 @@ def summarise(
         return
     if violations:
         _list(violations, asked)
+    if result is not None and (result.artifacts or result.artifacts.left_out):
+        from omnibase.cli import outputs
+
+        outputs.tell(result.artifacts)
     if result is not None and result.denied and asked is not None:
         what = ", ".join(result.denied)
         _note(
