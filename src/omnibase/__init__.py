@@ -8,6 +8,7 @@ __version__ = "0.5.0"
 
 if TYPE_CHECKING:
     from omnibase.api import Chunk, Sandbox, arun, plan, run
+    from omnibase.backend import drain
     from omnibase.call import Plan
     from omnibase.components import (
         ComponentPlan,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         ArtifactError,
         CapabilityDenied,
         CapabilityError,
+        CircuitOpenError,
         ConfigurationError,
         OmniBaseError,
         PolicyError,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 # Each name is imported when it is first used: `omnibase --version` needs none.
 _HOMES = {
     "omnibase.api": ("Chunk", "Sandbox", "arun", "plan", "run"),
+    "omnibase.backend": ("drain",),
     "omnibase.call": ("Plan",),
     "omnibase.components": (
         "ComponentPlan",
@@ -66,6 +69,7 @@ _HOMES = {
         "ArtifactError",
         "CapabilityDenied",
         "CapabilityError",
+        "CircuitOpenError",
         "ConfigurationError",
         "OmniBaseError",
         "PolicyError",
@@ -92,6 +96,7 @@ __all__ = [
     "CapabilitySet",
     "CapabilityType",
     "Chunk",
+    "CircuitOpenError",
     "ComponentPlan",
     "ConfigurationError",
     "EventBus",
@@ -119,6 +124,7 @@ __all__ = [
     "arun",
     "arun_component",
     "default_bus",
+    "drain",
     "load_capabilities",
     "open_artifacts",
     "open_registry",

@@ -29,6 +29,7 @@ from omnibase.errors import (
     ConfigurationError,
     OmniBaseError,
     RegistryError,
+    SandboxError,
     SecretAccessError,
 )
 from omnibase.exchange import ArtifactExchange, covers, given, granted_artifacts
@@ -45,7 +46,16 @@ if TYPE_CHECKING:
     from omnibase.proposals import Proposals
     from omnibase.registry_access import Registry, Shown
 
-__all__ = ["Authority", "Call", "OnOutput", "Options", "Plan", "in_thread", "perform"]
+__all__ = [
+    "Authority",
+    "Call",
+    "OnOutput",
+    "Options",
+    "Plan",
+    "in_thread",
+    "perform",
+    "tell_refused",
+]
 
 OnOutput = Callable[[str, bytes], None]
 
@@ -75,6 +85,7 @@ class Authority:
         masks: What its policy takes out of granted trees.
         denied: Capabilities that were asked for and are not granted.
         registry: Directory of the registry that decided: no grant may write there.
+        idempotent: Running it again does no harm, says its record.
         source: That registry, for what the script is shown of it; by default the
             implied one.
     """
@@ -83,6 +94,7 @@ class Authority:
     masks: tuple[Mask, ...] = ()
     denied: tuple[str, ...] = ()
     registry: str | None = None
+    idempotent: bool = False
     source: Registry = None
 
 
@@ -211,7 +223,7 @@ class Call:
         """Runs the script; raises what `omnibase.run` documents."""
         emitter = emitter or events.Emitter(self._options.bus, subject=self._name)
         try:
-            runner, root = backend()
+            runner, root, gvisor = backend()
             request = self._request(root)
             secrets = fetch(self._options.secrets, request.spec.secrets)
             secrets += password_file(PASSWORDS, request.spec.servers, secrets)
@@ -227,7 +239,7 @@ class Call:
                 artifacts=tuple(artifact.name for artifact in inputs),
             )
             started = record.sandbox_start(
-                request, runner.platform, runner.runtime.version, self._enforcement()
+                request, gvisor.platform, gvisor.runtime.version, self._enforcement()
             )
             started += given(inputs) + (shown.events if shown else ())
             return perform(
@@ -239,6 +251,11 @@ class Call:
                 raise  # the run is over, and was not denied
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
+            raise
+        except (ConfigurationError, SandboxError) as error:
+            if isinstance(error, ConfigurationError) or error.result is None:
+                # With a result it ran, and its end is on record.
+                tell_refused(emitter, error)
             raise
 
     def _request(self, root: Image) -> RunRequest:
@@ -255,6 +272,7 @@ class Call:
             name=self._name,
             argv=options.args,
             stdin=options.stdin,
+            idempotent=authority.idempotent,
         )  # fmt: skip
 
     def _shown(self, request: RunRequest) -> Shown | None:
@@ -285,6 +303,12 @@ class Call:
 
     def _enforcement(self) -> dict[str, str]:
         return {str(grant): compile.ENFORCEMENT[grant.type] for grant in self._grants}
+
+
+def tell_refused(emitter: events.Emitter, error: OmniBaseError) -> None:
+    """Puts on record that nothing was started, and why."""
+    file = error.details.get("file")
+    emitter.emit(events.RunRefused(code=error.code, reason=error.message, file=file))
 
 
 def perform(

@@ -33,6 +33,7 @@ from omnibase.core.events import (
     RegistryRefused,
     ResourceLimitExceeded,
     RunRefused,
+    RunRetried,
     SandboxExit,
     SandboxStart,
     SandboxViolation,
@@ -70,6 +71,7 @@ SAMPLES: tuple[Payload, ...] = (
         policy_version=3,
     ),
     RunRefused(code="policy_error", reason="it is not what the registry wrote", file="policies/u"),
+    RunRetried(attempt=1, reason="runsc exited 128", delay_seconds=0.15),
     UnsandboxedStart(
         script="job.py", script_sha256="0" * 64, python="/usr/bin/python3", policies=("host",)
     ),

@@ -169,8 +169,24 @@ class PolicyDecided(Payload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunRetried(Payload):
+    """The sandbox failed, not the script: the run is tried again.
+
+    Attributes:
+        attempt: The try that failed, from 1.
+        reason: Why, for a person.
+        delay_seconds: Until the next.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.run.retried.v1"
+    attempt: Count
+    reason: str
+    delay_seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRefused(Payload):
-    """A component was to run, and nothing of it was started.
+    """A script or component was to run, and nothing of it was started.
 
     Attributes:
         code: The error's code, e.g. ``policy_error``.
@@ -476,6 +492,7 @@ PAYLOADS: tuple[type[Payload], ...] = (
     CapabilityDenied,
     PolicyDecided,
     RunRefused,
+    RunRetried,
     UnsandboxedStart,
     SandboxViolation,
     SecretRead,

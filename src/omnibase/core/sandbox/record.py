@@ -115,6 +115,12 @@ class Recorder:
         self._on_output = on_output
         self._started: float | None = None
 
+    def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
+        """See `runner.Observer`."""
+        self._emitter.emit(
+            events.RunRetried(attempt=attempt, reason=reason, delay_seconds=delay_seconds)
+        )
+
     def on_staging(self, directory: Path) -> None:
         """See `runner.Observer`."""
         for exchange in self._exchanges:

@@ -60,6 +60,7 @@ class RunRequest:
         artifacts: Names of what `Observer.on_staging` puts there.
         covers: Says whether a grant covers ``(type, name)``: the name of a file that the
             script left in the outlet for that type.
+        idempotent: Running it again does no harm.
     """
 
     spec: SandboxSpec
@@ -69,6 +70,7 @@ class RunRequest:
     stdin: bytes = b""
     run_id: str = ""
     secrets: tuple[Secret, ...] = ()
+    idempotent: bool = False
     registry: tuple[RegistryFile, ...] = ()
     artifacts: tuple[str, ...] = ()
     covers: Callable[[str, str], bool] = lambda _kind, _name: False
@@ -92,6 +94,9 @@ class Ended:
 
 class Observer(Protocol):
     """Told what happens while it happens, in the caller's thread; the run waits for it."""
+
+    def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
+        """An attempt failed, and after the delay there is another."""
 
     def on_staging(self, directory: Path) -> None:
         """The run has artifacts to read: it wants them below this directory, by name."""
@@ -247,6 +252,9 @@ class _Relay:
         self._cancel = cancel
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
+        self._hand_over(lambda: self._observer.on_retry(attempt, reason, delay_seconds))
 
     def on_staging(self, directory: Path) -> None:
         self._hand_over(lambda: self._observer.on_staging(directory))
