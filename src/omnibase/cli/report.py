@@ -138,6 +138,10 @@ def summarise(
         from omnibase.cli import outputs
 
         outputs.tell(result.artifacts)
+    if result is not None and result.proposed:
+        from omnibase.cli import outputs
+
+        outputs.tell_proposed(result.proposed)
     if result is not None and result.denied and asked is not None:
         what = ", ".join(result.denied)
         _note(
@@ -173,12 +177,6 @@ def _rest(result: RunResult, context: ExecutionContext, error: object) -> None:
         if reached.limit == "egress_bytes":
             shown = console.size(context.egress_bytes)
         _note(f"{reached.capability} reached its limit of {shown}{name}", hint)
-    for proposed in result.proposed:
-        if proposed.reason is None:
-            shown = console.printable(f"{proposed.reference} ({proposed.uuid})")
-            console.note(f"omnibase: proposed {shown}: a draft of the registry now")
-        else:
-            _note(f"`{proposed.name}` was not added to the registry: {proposed.reason}")
     told = getattr(error, "kind", "time" if isinstance(error, SandboxTimeout) else None)
     for kind in result.limits:
         if kind != told and not (kind == "output" and result.truncated):
