@@ -25,10 +25,14 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/registry_grants.py \
   src/omnibase/core/registry/proposal.py \
   src/omnibase/core/sandbox/seccomp.py \
+  src/omnibase/core/sandbox/commands/granting.py \
+  src/omnibase/core/sandbox/commands/layout.py \
+  src/omnibase/core/sandbox/commands/loader.py \
   src/omnibase/core/sandbox/egress/allowlist.py \
   src/omnibase/core/sandbox/egress/layout.py \
   src/omnibase/core/sandbox/egress/wire.py \
   src/omnibase/core/sandbox/monitor/databases.py \
+  src/omnibase/core/sandbox/monitor/executions.py \
   src/omnibase/core/sandbox/monitor/ledger.py \
   src/omnibase/core/sandbox/monitor/network.py \
   src/omnibase/core/sandbox/monitor/paths.py \
