@@ -14,13 +14,19 @@ CLOSING := ^=+ .* in [0-9.]+s.* =+$$
 
 # The modules that decide: every branch of them is tested.
 DECIDING := $(wildcard \
+  src/omnibase/core/artifacts/kinds.py \
   src/omnibase/core/secrets/*.py \
   src/omnibase/core/security/*.py \
+  src/omnibase/core/sandbox/collect/reports.py \
+  src/omnibase/core/sandbox/collect/wire.py \
   src/omnibase/core/sandbox/compile.py \
+  src/omnibase/core/sandbox/databases/grants.py \
+  src/omnibase/core/sandbox/databases/passwords.py \
   src/omnibase/core/sandbox/seccomp.py \
   src/omnibase/core/sandbox/egress/allowlist.py \
   src/omnibase/core/sandbox/egress/layout.py \
   src/omnibase/core/sandbox/egress/wire.py \
+  src/omnibase/core/sandbox/monitor/databases.py \
   src/omnibase/core/sandbox/monitor/ledger.py \
   src/omnibase/core/sandbox/monitor/network.py \
   src/omnibase/core/sandbox/monitor/paths.py \
@@ -97,7 +103,7 @@ lock: ## requirements.lock, made anew from pyproject.toml
 	@[ -x .venv-lock/bin/pip-compile ] || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet pip-tools; }
 	CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/pip-compile --quiet --upgrade --allow-unsafe \
 	  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --extra dev --extra keyring --extra sql --output-file requirements.lock pyproject.toml
+	  --extra artifacts --extra dev --extra keyring --extra sql --output-file requirements.lock pyproject.toml
 	@! grep -nE '://|^-|file:' requirements.lock || { echo "make: requirements.lock names a place" >&2; exit 1; }
 
 clean: ## remove what the targets made, the virtual environment included

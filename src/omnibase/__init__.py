@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         plan_component,
         run_component,
     )
+    from omnibase.core.artifacts.store import Artifact, Artifacts, ArtifactStore
     from omnibase.core.context import ExecutionContext
     from omnibase.core.events import EventBus, JsonlSink, default_bus
     from omnibase.core.sandbox.monitor.violations import Violation
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
     from omnibase.core.security.capability_file import load_capabilities
     from omnibase.errors import (
+        ArtifactError,
         CapabilityDenied,
         CapabilityError,
         ConfigurationError,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
         SandboxViolationError,
         SecretAccessError,
     )
+    from omnibase.exchange import open_artifacts
     from omnibase.registries import open_registry
 
 # Each name is imported when it is first used: `omnibase --version` needs none.
@@ -49,7 +52,9 @@ _HOMES = {
         "plan_component",
         "run_component",
     ),
+    "omnibase.exchange": ("open_artifacts",),
     "omnibase.registries": ("open_registry",),
+    "omnibase.core.artifacts.store": ("Artifact", "ArtifactStore", "Artifacts"),
     "omnibase.core.context": ("ExecutionContext",),
     "omnibase.core.events": ("EventBus", "JsonlSink", "default_bus"),
     "omnibase.core.sandbox.monitor.violations": ("Violation",),
@@ -58,6 +63,7 @@ _HOMES = {
     "omnibase.core.security.capabilities": ("Capability", "CapabilitySet", "CapabilityType"),
     "omnibase.core.security.capability_file": ("load_capabilities",),
     "omnibase.errors": (
+        "ArtifactError",
         "CapabilityDenied",
         "CapabilityError",
         "ConfigurationError",
@@ -76,6 +82,10 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Artifact",
+    "ArtifactError",
+    "ArtifactStore",
+    "Artifacts",
     "Capability",
     "CapabilityDenied",
     "CapabilityError",
@@ -109,6 +119,7 @@ __all__ = [
     "arun_component",
     "default_bus",
     "load_capabilities",
+    "open_artifacts",
     "open_registry",
     "plan",
     "plan_component",

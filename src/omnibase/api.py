@@ -12,7 +12,15 @@ from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.runner import Cancel
-from omnibase.inputs import Capabilities, Script, Secrets, capability_set, load_script, store_of
+from omnibase.inputs import (
+    ArtifactsAt,
+    Capabilities,
+    Script,
+    Secrets,
+    capability_set,
+    load_script,
+    store_of,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,6 +50,7 @@ def run(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    artifacts: ArtifactsAt = None,
     on_output: OnOutput | None = None,
     bus: events.EventBus | None = None,
 ) -> RunResult:
@@ -58,6 +67,9 @@ def run(
         secrets: Where the values of ``SECRET_ACCESS`` grants come from: ``env`` (the
             default: ``OMNIBASE_SECRET_<NAME>``), ``dir:/path``, ``keyring``, a mapping,
             or a `SecretStore`.
+        artifacts: The store of artifacts: a directory, a URL such as
+            ``s3://bucket/prefix``, or an `ArtifactStore`; by default
+            ``$OMNIBASE_ARTIFACTS``, else ``artifacts`` in the state directory.
         on_output: Called with ``(stream, bytes)`` as output comes, in the caller's
             thread (a helper thread for `arun`); the run waits for it, but its
             deadline does not. An exception in it ends the run and is raised here.
@@ -72,14 +84,16 @@ def run(
         ResourceLimitExceeded: It reached a quota.
         SandboxTimeout: It took longer than ``context.wall_seconds``.
         CapabilityError: A grant is malformed or cannot be enforced.
+        ArtifactError: An artifact that is granted is missing or was tampered with, and
+            nothing was started; or one that the script left was not stored.
         SecretAccessError: A secret that is granted is missing; nothing was started.
         ConfigurationError: The script or an argument is unusable.
         SandboxUnavailable: This machine cannot run sandboxes; the hint helps.
         SandboxStartError: The sandbox did not come up; nothing of the script ran.
     """
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
-        bus=bus,
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
+        on_output=on_output, bus=bus,
     )  # fmt: skip
     call = Call(*load_script(script), capability_set(capabilities), options)
     with contextlib.closing(Cancel()) as cancel:
@@ -95,13 +109,14 @@ async def arun(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    artifacts: ArtifactsAt = None,
     on_output: OnOutput | None = None,
     bus: events.EventBus | None = None,
 ) -> RunResult:
     """`run`, awaitable: cancelling it ends the run and cleans up before it returns."""
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
-        bus=bus,
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
+        on_output=on_output, bus=bus,
     )  # fmt: skip
     call = Call(*load_script(script), capability_set(capabilities), options)
     return await in_thread(call.execute)
@@ -116,13 +131,16 @@ def plan(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    artifacts: ArtifactsAt = None,
 ) -> Plan:
     """Returns what `run` would do, and starts nothing.
 
     Raises:
         CapabilityError, ConfigurationError, SandboxUnavailable: As `run`.
     """
-    options = Options(args=args, stdin=stdin, context=context, env=env, secrets=secrets)
+    options = Options(
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts
+    )
     return Call(*load_script(script), capability_set(capabilities), options).plan()
 
 
@@ -140,12 +158,14 @@ class Sandbox:
         context: ExecutionContext | None = None,
         env: Mapping[str, str] | None = None,
         secrets: Secrets = None,
+        artifacts: ArtifactsAt = None,
         bus: events.EventBus | None = None,
     ) -> None:
         self.capabilities = capability_set(capabilities)
         self.context = context or ExecutionContext()
         self._env = dict(env or {})
         self._secrets = store_of(secrets)
+        self._artifacts = artifacts
         self._bus = bus
 
     def run_sync(
@@ -155,7 +175,8 @@ class Sandbox:
         """See `omnibase.run`."""
         return run(
             script, args=args, stdin=stdin, capabilities=self.capabilities, context=self.context,
-            env=self._env, secrets=self._secrets, on_output=on_output, bus=self._bus,
+            env=self._env, secrets=self._secrets, artifacts=self._artifacts, on_output=on_output,
+            bus=self._bus,
         )  # fmt: skip
 
     async def run(
@@ -165,7 +186,8 @@ class Sandbox:
         """See `omnibase.arun`."""
         return await arun(
             script, args=args, stdin=stdin, capabilities=self.capabilities, context=self.context,
-            env=self._env, secrets=self._secrets, on_output=on_output, bus=self._bus,
+            env=self._env, secrets=self._secrets, artifacts=self._artifacts, on_output=on_output,
+            bus=self._bus,
         )  # fmt: skip
 
     async def stream(

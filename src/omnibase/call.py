@@ -7,24 +7,38 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 from omnibase.backend import backend, compile_grants
 from omnibase.core import events
+from omnibase.core.artifacts.places import Place
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import compile, record
+from omnibase.core.sandbox.databases.grants import PASSWORDS
+from omnibase.core.sandbox.databases.passwords import password_file
 from omnibase.core.sandbox.image import Image
 from omnibase.core.sandbox.result import ComponentRun, RunResult
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
-from omnibase.core.sandbox.spec import Mask
+from omnibase.core.sandbox.spec import Mask, SandboxSpec
 from omnibase.core.secrets import fetch
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import (
+    ArtifactError,
     CapabilityError,
     ConfigurationError,
     OmniBaseError,
     SecretAccessError,
 )
-from omnibase.inputs import Secrets, is_argument, store_of
+from omnibase.exchange import ArtifactExchange, covers, given, granted_artifacts
+from omnibase.inputs import (
+    ArtifactsAt,
+    Secrets,
+    artifacts_at,
+    default_artifacts,
+    is_argument,
+    store_of,
+)
 
 __all__ = ["Authority", "Call", "OnOutput", "Options", "Plan", "in_thread", "perform"]
 
@@ -73,6 +87,7 @@ class Options:
         context: Quotas and what happens on a violation.
         env: Its environment variables.
         secrets: Where secrets are kept.
+        artifacts: Where artifacts are kept; ``None`` for `default_artifacts`.
         on_output: Called with ``(stream, bytes)`` as output comes.
         bus: Where events go.
 
@@ -88,6 +103,7 @@ class Options:
         context: ExecutionContext | None = None,
         env: Mapping[str, str] | None = None,
         secrets: Secrets = None,
+        artifacts: ArtifactsAt | Place = None,
         on_output: OnOutput | None = None,
         bus: events.EventBus | None = None,
     ) -> None:
@@ -113,6 +129,7 @@ class Options:
             raise ConfigurationError("`env` is no mapping", hint="pass e.g. `{'MODE': 'fast'}`")
         self.env = env
         self.secrets = store_of(secrets)
+        self.artifacts = artifacts if isinstance(artifacts, Place) else artifacts_at(artifacts)
         if on_output is not None and not callable(on_output):
             raise ConfigurationError("`on_output` is not callable", hint="pass a function")
         self.on_output = on_output
@@ -175,14 +192,26 @@ class Call:
             runner, root = backend()
             request = self._request(root)
             secrets = fetch(self._options.secrets, request.spec.secrets)
-            request = replace(request, run_id=emitter.runid, secrets=secrets)
+            secrets += password_file(PASSWORDS, request.spec.servers, secrets)
+            exchange = self._exchange(request.spec, emitter)
+            inputs = () if exchange is None else exchange.inputs
+            request = replace(
+                request,
+                run_id=emitter.runid,
+                secrets=secrets,
+                artifacts=tuple(artifact.name for artifact in inputs),
+            )
             started = record.sandbox_start(
                 request, runner.platform, runner.runtime.version, self._enforcement()
             )
+            started += given(inputs)
             return perform(
-                runner, request, started, self._options, emitter, cancel, self._authority
-            )
-        except (CapabilityError, SecretAccessError) as error:
+                runner, request, started, self._options, emitter, cancel, self._authority,
+                exchange=exchange,
+            )  # fmt: skip
+        except (ArtifactError, CapabilityError, SecretAccessError) as error:
+            if isinstance(error, ArtifactError) and error.result is not None:
+                raise  # the run is over, and was not denied
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
             raise
@@ -193,13 +222,22 @@ class Call:
             spec=compile_grants(
                 self._grants, options.context, root, options.env,
                 masks=authority.masks, registry=authority.registry,
-                hidden=options.secrets.areas,
+                hidden=options.secrets.areas
+                + (() if options.artifacts is None else options.artifacts.areas),
             ),
+            covers=partial(covers, self._grants),
             script=self._source,
             name=self._name,
             argv=options.args,
             stdin=options.stdin,
         )  # fmt: skip
+
+    def _exchange(self, spec: SandboxSpec, emitter: events.Emitter) -> ArtifactExchange | None:
+        """Opens the store, if the run has to do with it."""
+        if not spec.artifacts and all(o.capability != "ARTIFACT_WRITE" for o in spec.outlets):
+            return None
+        store = (self._options.artifacts or default_artifacts()).open()
+        return ArtifactExchange(store, granted_artifacts(store, spec.artifacts), emitter)
 
     def _enforcement(self) -> dict[str, str]:
         return {str(grant): compile.ENFORCEMENT[grant.type] for grant in self._grants}
@@ -214,6 +252,7 @@ def perform(
     cancel: Cancel,
     authority: Authority | None = None,
     check: Callable[[], None] = lambda: None,
+    exchange: ArtifactExchange | None = None,
 ) -> RunResult:
     """Runs a request and puts it on record.
 
@@ -226,27 +265,36 @@ def perform(
         cancel: Ends it early.
         authority: Whose run it is, for the result.
         check: Called once the start is on the bus; what it raises keeps it from starting.
+        exchange: Between the run and the store of artifacts.
 
     Raises:
         SandboxViolationError, SandboxError: As `omnibase.run`.
     """
-    recorder = record.Recorder(emitter, request, started, on_output=options.on_output, check=check)
+    recorder = record.Recorder(
+        emitter, request, started, on_output=options.on_output, check=check,
+        exchanges=() if exchange is None else (exchange,),
+    )  # fmt: skip
     try:
         ended = runner.run(request, recorder, cancel)
     except BaseException as cut_short:
         recorder.abandoned(cut_short)
         raise
     if authority is not None:
-        ended = _signed(ended, authority)
+        ended = _with(ended, denied=authority.denied, component=authority.component)
+    if exchange is not None:
+        ended = _with(ended, artifacts=exchange.artifacts)
     recorder.ended(ended)
     error = record.verdict(ended, options.context, record.spec_limits(request))
+    if error is None and exchange is not None and exchange.error is not None:
+        error = exchange.error
+        error.result = ended.result
     if error is not None:
         raise error
     return ended.result
 
 
-def _signed(ended: Ended, authority: Authority) -> Ended:
-    result = replace(ended.result, denied=authority.denied, component=authority.component)
+def _with(ended: Ended, **fields: Any) -> Ended:
+    result = replace(ended.result, **fields)
     if ended.fault is not None and ended.fault.result is not None:
         ended.fault.result = result
     return replace(ended, result=result)

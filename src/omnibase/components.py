@@ -31,7 +31,7 @@ from omnibase.errors import (
     SandboxStartError,
     SandboxUnavailable,
 )
-from omnibase.inputs import Capabilities, Secrets, capability_set, registry_location
+from omnibase.inputs import ArtifactsAt, Capabilities, Secrets, capability_set, registry_location
 from omnibase.registries import Loaded, load, open_registry
 
 __all__ = [
@@ -75,6 +75,7 @@ def run_component(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    artifacts: ArtifactsAt = None,
     environment: str = "default",
     degrade: bool = False,
     unsandboxed: bool = False,
@@ -98,6 +99,9 @@ def run_component(
         secrets: Where the values of ``SECRET_ACCESS`` grants come from: ``env`` (the
             default: ``OMNIBASE_SECRET_<NAME>``), ``dir:/path``, ``keyring``, a mapping,
             or a `SecretStore`.
+        artifacts: The store of artifacts: a directory, a URL such as
+            ``s3://bucket/prefix``, or an `ArtifactStore`; by default
+            ``$OMNIBASE_ARTIFACTS``, else ``artifacts`` in the state directory.
         environment: Where the run happens, for conditions on
             ``context.environment``.
         degrade: Run without what is denied; ``result.denied`` lists it.
@@ -118,8 +122,8 @@ def run_component(
         OmniBaseError: Whatever `omnibase.run` raises.
     """
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
-        bus=bus,
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
+        on_output=on_output, bus=bus,
     )  # fmt: skip
     wanted = _Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
@@ -138,6 +142,7 @@ async def arun_component(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    artifacts: ArtifactsAt = None,
     environment: str = "default",
     degrade: bool = False,
     unsandboxed: bool = False,
@@ -146,8 +151,8 @@ async def arun_component(
 ) -> RunResult:
     """`run_component`, awaitable: cancelling it ends the run and cleans up first."""
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
-        bus=bus,
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
+        on_output=on_output, bus=bus,
     )  # fmt: skip
     wanted = _Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
@@ -165,6 +170,7 @@ def plan_component(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    artifacts: ArtifactsAt = None,
     environment: str = "default",
     degrade: bool = False,
     unsandboxed: bool = False,
@@ -177,7 +183,9 @@ def plan_component(
         RegistryError, PolicyError, CapabilityError, ConfigurationError,
         SandboxUnavailable: As `run_component`.
     """
-    options = Options(args=args, stdin=stdin, context=context, env=env, secrets=secrets)
+    options = Options(
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts
+    )
     wanted = _Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
     )

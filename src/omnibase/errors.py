@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from omnibase.core.sandbox.result import RunResult
 
 __all__ = [
+    "ArtifactError",
     "CapabilityDenied",
     "CapabilityError",
     "CircuitOpenError",
@@ -78,6 +79,17 @@ class RegistryError(OmniBaseError):
     """A component or its record in the registry is missing or invalid."""
 
     code = "registry_error"
+
+
+class ArtifactError(OmniBaseError):
+    """An artifact is missing, malformed, or not what its digest says.
+
+    Attributes:
+        result: The finished run, if what it left could not be stored.
+    """
+
+    code = "artifact_error"
+    result: RunResult | None = None
 
 
 class SecurityError(OmniBaseError):

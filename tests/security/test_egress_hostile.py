@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +18,7 @@ from omnibase.core.sandbox import bundle
 from omnibase.core.sandbox.egress import resolver
 from omnibase.errors import SandboxError
 from tests.helpers.egress import echo, server
-from tests.security.harness import Outcome, SandboxFixture, observed
+from tests.security.harness import SCRIPTS, Outcome, SandboxFixture, observed
 
 WILD = "*.wild.example"
 
@@ -112,7 +117,46 @@ os._exit(0)
         assert value[:8] not in said
 
 
+def test_an_address_is_the_hosts_own_wherever_its_routes_say_so() -> None:
+    hosts = ["9.9.9.1", "9.9.9.7", "2600::1", "8.8.8.8", "2600::2"]
+    command = [sys.executable, str(SCRIPTS / "own_addresses.py"), *hosts]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": root}, capture_output=True, check=True
+    )
+    own, foreign = [True, True], [False, False]
+    assert list(json.loads(done.stdout).values()) == [own, own, own, foreign, foreign]
+
+
 class TestTheAgent:
+    def test_nothing_that_it_holds_can_be_opened(self, port: int) -> None:
+        """Its channel, its listeners, and its watch over the secrets."""
+        outcome = with_secret(
+            "a-value-to-watch",
+            """
+import json, os
+report = {}
+for number in os.listdir("/proc/1/fd"):
+    for path in (f"/proc/1/fd/{number}", f"/proc/1/task/1/fd/{number}"):
+        for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
+            try: report[path] = os.open(path, flags | os.O_NONBLOCK)
+            except OSError: pass
+        try:
+            held = os.open(path, os.O_PATH)
+            report[path] = os.open(f"/proc/self/fd/{held}", os.O_RDWR | os.O_NONBLOCK)
+        except OSError: pass
+for name in ("root", "cwd", "mem", "task/1/root"):
+    try: report[name] = os.open(f"/proc/1/{name}", os.O_RDONLY)
+    except OSError: pass
+print(json.dumps({"opened": report, "seen": len(os.listdir("/proc/1/fd"))}))
+""",
+            *grants(port, "*"),
+        )
+
+        assert outcome.report["seen"] > 8
+        assert outcome.report["opened"] == {}
+        outcome.assert_violation("FILE_READ:/proc/1/root", operation="open")
+
     def test_an_address_that_the_script_took_first(
         self, sandbox: SandboxFixture, port: int
     ) -> None:

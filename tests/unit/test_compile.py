@@ -176,6 +176,77 @@ def test_what_cannot_be_enforced_is_refused(kind: CapabilityType) -> None:
     assert caught.value.hint == "enforced today: " + ", ".join(sorted(ENFORCEMENT))
 
 
+class TestDatabases:
+    FILE, SERVER = "sqlite:/data/app.db", "postgres://reader@db.example.com:5432/sales"
+
+    def test_an_sqlite_database_is_copied(self) -> None:
+        spec = compiled(f"DATABASE_READ:{self.FILE}", "DATABASE_READ:sqlite:/a.db")
+        assert [grant.path for grant in spec.databases] == ["/a.db", "/data/app.db"]
+        assert spec.databases[1].capability == f"DATABASE_READ:{self.FILE}"
+        assert (spec.files, spec.egress, spec.secrets, spec.servers) == ((), (), (), ())
+        assert "PGPASSFILE" not in dict(spec.environment)
+
+    def test_a_role_is_a_server_and_a_password(self) -> None:
+        capability = f"DATABASE_WRITE:{self.SERVER}"
+        spec = compiled(capability, "SECRET_ACCESS:TOKEN")
+        (server,), (egress,) = spec.servers, spec.egress
+        assert (server.host, server.port, server.role, server.database) == (
+            "db.example.com", 5432, "reader", "sales",
+        )  # fmt: skip
+        assert (egress.host, egress.low, egress.high, egress.capability) == (
+            "db.example.com", 5432, 5432, capability,
+        )  # fmt: skip
+        assert spec.secrets == ("TOKEN", "pg_reader")
+        assert dict(spec.environment)["PGPASSFILE"] == "/run/secrets/pgpass"
+        own = compiled(capability, environment={"PGPASSFILE": "/tmp/x"})
+        assert dict(own.environment)["PGPASSFILE"] == "/tmp/x"
+
+    @pytest.mark.parametrize(
+        ("capability", "why"),
+        [
+            (f"DATABASE_WRITE:{FILE}", "would corrupt the file"),
+            (f"DATABASE_READ:{SERVER}", "the server's to decide"),
+        ],
+    )
+    def test_what_nobody_can_enforce_is_refused(self, capability: str, why: str) -> None:
+        with pytest.raises(CapabilityError, match="cannot be enforced") as caught:
+            compiled(capability)
+        assert why in caught.value.message
+        assert caught.value.details == {"capability": capability}
+        assert "grant `DATABASE_" in str(caught.value.hint)
+
+    @pytest.mark.parametrize(
+        "path", ["/proc/x", "/run/secrets/x", f"{STATE}/x.db", f"{POLICIES}/registry.db"]
+    )
+    def test_no_database_is_where_no_grant_reaches(self, path: str) -> None:
+        with pytest.raises(CapabilityError, match="which no grant may") as caught:
+            compiled(f"DATABASE_READ:sqlite:{path}", **AREAS)
+        assert caught.value.hint
+
+    def test_a_server_that_cannot_be_served(self) -> None:
+        with pytest.raises(CapabilityError, match="the script's own loopback"):
+            compiled("DATABASE_WRITE:postgres://r@localhost:5432/x")
+
+    @pytest.mark.parametrize("path", ["/data", "/data/app.db"])
+    def test_no_database_lies_in_a_mask(self, path: str) -> None:
+        capability = f"DATABASE_READ:{self.FILE}"
+        with pytest.raises(CapabilityError, match="is masked by") as caught:
+            compiled(capability, masks=(Mask(path=path, reason="closed"),))
+        assert caught.value.details == {"capability": capability, "mask": path}
+        assert compiled(capability, masks=(Mask(path="/data/app", reason="closed"),)).databases
+
+    def test_too_many(self) -> None:
+        grants = [f"DATABASE_READ:sqlite:/{n}.db" for n in range(9)]
+        assert len(compiled(*grants[:8]).databases) == 8
+        with pytest.raises(CapabilityError, match="more than 8 databases"):
+            compiled(*grants)
+
+    def test_the_name_of_the_password_file_is_taken(self) -> None:
+        assert compiled("SECRET_ACCESS:pgpass").secrets == ("pgpass",)
+        with pytest.raises(CapabilityError, match="passwords of databases are put"):
+            compiled("SECRET_ACCESS:pgpass", f"DATABASE_WRITE:{self.SERVER}")
+
+
 def test_secrets_are_names() -> None:
     spec = compiled("SECRET_ACCESS:b-key", "SECRET_ACCESS:A_TOKEN")
     assert spec.secrets == ("A_TOKEN", "b-key")

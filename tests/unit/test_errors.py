@@ -17,6 +17,7 @@ PARENTS = {
     "CapabilityError": "SecurityError",
     "PolicyError": "SecurityError",
     "CapabilityDenied": "SecurityError",
+    "ArtifactError": "OmniBaseError",
     "SecretAccessError": "SecurityError",
     "ExternalCommandError": "SecurityError",
     "SandboxViolationError": "SecurityError",

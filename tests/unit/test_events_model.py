@@ -14,8 +14,12 @@ import pytest
 
 from omnibase.core.events import (
     PAYLOADS,
+    ArtifactRead,
+    ArtifactRefused,
+    ArtifactStored,
     CapabilityDenied,
     CapabilityGranted,
+    DatabaseCopied,
     EgressClosed,
     EgressFailed,
     EgressOpened,
@@ -77,6 +81,19 @@ SAMPLES: tuple[Payload, ...] = (
         evidence="kernel",
     ),
     SecretRead(secret="API_TOKEN", operation="open", pid=2, process_name="python3"),
+    ArtifactRead(artifact="in.csv", version=3, digest=f"sha256:{'0' * 64}", size_bytes=8),
+    ArtifactStored(
+        artifact="plot.png",
+        version=1,
+        digest=f"sha256:{'0' * 64}",
+        size_bytes=20,
+        kind="image",
+        media_type="image/png",
+    ),
+    ArtifactRefused(artifact="link", reason="is not a regular file"),
+    DatabaseCopied(
+        capability="DATABASE_READ:sqlite:/data/app.db", database="/data/app.db", size_bytes=8192
+    ),
     EgressOpened(
         connection=1,
         target="a.example:443",

@@ -245,6 +245,45 @@ def test_a_link_that_leads_below_a_mask_is_an_attempt() -> None:
     assert subject.judge(opened("/srv/tree/absent", ABSENT)) is None
 
 
+class TestDatabases:
+    """Of a database that may be read: SQLite opens for writing first, and does without."""
+
+    PATH: Final = "/srv/data/app.db"
+    OWN: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+
+    def judge(self, path: str, flags: int) -> Attempt | None:
+        granted = Granted(path=self.PATH, tree=False, writable=False)
+        subject = Judge(RULES, (granted,), databases=(self.PATH,))
+        return subject.judge(opened(path, errors.EACCES, flags=flags))
+
+    def test_its_own_way_is_no_attempt(self) -> None:
+        assert self.judge(self.PATH, self.OWN) is None
+        assert self.judge(self.PATH, os.O_RDWR | os.O_NOFOLLOW) is None
+        assert self.judge(self.PATH, os.O_RDONLY) is None
+
+    @pytest.mark.parametrize(
+        ("end", "flags"),
+        [
+            ("", os.O_RDWR),
+            ("", OWN | os.O_TRUNC),
+            ("", OWN | os.O_APPEND),
+            ("", OWN | os.O_EXCL),
+            ("-journal", OWN),
+            ("-wal", OWN),
+            ("-shm", OWN),
+        ],
+    )
+    def test_another_is_one(self, end: str, flags: int) -> None:
+        attempt = self.judge(self.PATH + end, flags)
+        assert attempt is not None
+        assert attempt.capability == f"DATABASE_WRITE:sqlite:{self.PATH}"
+        assert attempt.resource == self.PATH + end
+
+    def test_what_is_beside_it_is_another_file(self) -> None:
+        attempt = self.judge("/srv/data/app.db2", self.OWN)
+        assert attempt is not None and attempt.capability == "FILE_WRITE:/srv/data/app.db2"
+
+
 class TestCovers:
     """What is covered in a tree that may be written can be opened if the cover is gone."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from omnibase.backend import compile_grants
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import compile, resolving
+from omnibase.core.sandbox.databases import copying
 from omnibase.core.sandbox.image import Image
 from omnibase.core.secrets import fetch
 from omnibase.core.security.capabilities import Capability, CapabilitySet
@@ -84,7 +85,7 @@ def enforcement_of(
 
 
 def unresolved(spec: SandboxSpec) -> list[tuple[str, CapabilityError]]:
-    """Returns the file grants that cannot be mounted as things stand, each with why."""
+    """Returns the grants whose files cannot be used as things stand, each with why."""
     problems = []
     for grant in spec.files:
         try:
@@ -92,6 +93,11 @@ def unresolved(spec: SandboxSpec) -> list[tuple[str, CapabilityError]]:
                 pass
         except CapabilityError as error:
             problems.append((grant.capability, error))
+    for database in spec.databases:
+        try:
+            copying.check(database)
+        except CapabilityError as error:
+            problems.append((database.capability, error))
     return problems
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from omnibase.errors import (
+    ArtifactError,
     CapabilityDenied,
     CapabilityError,
     ConfigurationError,
@@ -42,7 +43,7 @@ TABLE: Final[tuple[tuple[str, str], ...]] = (
     ("2", "usage, or a bad script, file, policy file, flag or capability; nothing was started"),
     (
         "120",
-        "before the start: a capability was denied, a secret is missing, "
+        "before the start: a capability was denied, a secret or an artifact is missing, "
         "or a record or policy of the registry was tampered with or is not accepted",
     ),
     ("121", "violation: the script tried what it was not granted"),
@@ -67,6 +68,7 @@ _CODES: Final[tuple[tuple[type[OmniBaseError], int], ...]] = (
     (CapabilityError, USAGE),
     (ConfigurationError, USAGE),
     (RegistryError, USAGE),
+    (ArtifactError, USAGE),
 )
 
 
@@ -77,8 +79,12 @@ _REASONS: Final = {
 
 def for_error(error: OmniBaseError) -> int:
     """Returns the exit code of a command that ends with this error."""
-    if isinstance(error, RegistryError | PolicyError) and error.details.get("reason") in _REASONS:
-        return _REASONS[error.details["reason"]]
+    if isinstance(error, ArtifactError) and "capability" in error.details:
+        return DENIED
+    if isinstance(error, ArtifactError | RegistryError | PolicyError):
+        reason = error.details.get("reason")
+        if reason in _REASONS:
+            return _REASONS[reason]
     return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
 
 

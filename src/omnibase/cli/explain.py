@@ -95,11 +95,23 @@ def describe(plan: Plan) -> dict[str, Any]:
                 }
                 for mount in found
             ]
+            mounts += [
+                {
+                    "source": "a copy, made at the start",
+                    "target": database.path,
+                    "mode": "ro",
+                    "kind": "database",
+                    "capability": database.capability,
+                }
+                for database in spec.databases
+            ]
             covers.resolve_masks(sound, found)
     except CapabilityError as error:  # each can be mounted, but not all together
         problems.append({"capability": error.details.get("capability"), **error.to_dict()})
     oci = bundle.oci_config(
-        spec, scratch_dir="RUN/scratch", grants_dir="RUN/grants" if spec.files else None
+        spec,
+        scratch_dir="RUN/scratch",
+        grants_dir="RUN/grants" if spec.files or spec.databases else None,
     )
     filtered: dict[tuple[str, bool], list[str]] = {}
     for rule in spec.seccomp:

@@ -5,8 +5,12 @@ from omnibase.core.events.bus import Emitter, EventBus, SinkFailure, Subscriptio
 from omnibase.core.events.jsonl import JsonlSink
 from omnibase.core.events.model import (
     PAYLOADS,
+    ArtifactRead,
+    ArtifactRefused,
+    ArtifactStored,
     CapabilityDenied,
     CapabilityGranted,
+    DatabaseCopied,
     EgressClosed,
     EgressFailed,
     EgressOpened,
@@ -26,9 +30,13 @@ from omnibase.core.events.sinks import CollectingSink, Sink
 
 __all__ = [
     "PAYLOADS",
+    "ArtifactRead",
+    "ArtifactRefused",
+    "ArtifactStored",
     "CapabilityDenied",
     "CapabilityGranted",
     "CollectingSink",
+    "DatabaseCopied",
     "EgressClosed",
     "EgressFailed",
     "EgressOpened",

@@ -17,8 +17,12 @@ from omnibase.core.events import _fields as f
 from omnibase.core.events._fields import new_id, utc
 from omnibase.core.events.payloads import (
     PAYLOADS,
+    ArtifactRead,
+    ArtifactRefused,
+    ArtifactStored,
     CapabilityDenied,
     CapabilityGranted,
+    DatabaseCopied,
     EgressClosed,
     EgressFailed,
     EgressOpened,
@@ -38,8 +42,12 @@ from omnibase.core.events.payloads import (
 __all__ = [
     "MAX_LINE_BYTES",
     "PAYLOADS",
+    "ArtifactRead",
+    "ArtifactRefused",
+    "ArtifactStored",
     "CapabilityDenied",
     "CapabilityGranted",
+    "DatabaseCopied",
     "EgressClosed",
     "EgressFailed",
     "EgressOpened",

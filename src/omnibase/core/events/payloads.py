@@ -258,6 +258,76 @@ class SecretRead(Payload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRead(Payload):
+    """The script was given an artifact, as a file that it can read.
+
+    Attributes:
+        artifact: Its name.
+        version: Of the name.
+        digest: ``sha256:`` and the digest of its bytes, which were checked.
+        size_bytes: How many.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.artifact.read.v1"
+    artifact: str
+    version: Count
+    digest: str
+    size_bytes: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactStored(Payload):
+    """A file that the script left is in the store.
+
+    Attributes:
+        artifact: Its name.
+        version: Of the name.
+        digest: ``sha256:`` and the digest of its bytes.
+        size_bytes: How many.
+        kind: ``image``, ``table``, ``text``, ``json`` or ``binary``, by its content.
+        media_type: E.g. ``image/png``, by its content.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.artifact.stored.v1"
+    artifact: str
+    version: Count
+    digest: str
+    size_bytes: Count
+    kind: str
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRefused(Payload):
+    """A file that the script left became no artifact, though a grant covers its name.
+
+    Attributes:
+        artifact: As the script named it.
+        reason: Why, as the rest of a sentence about it.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.artifact.refused.v1"
+    artifact: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseCopied(Payload):
+    """A copy of a database was made, for the script to read.
+
+    Attributes:
+        capability: The grant.
+        database: Path of its file, on the host and in the sandbox.
+        size_bytes: Of the copy.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.database.copied.v1"
+    capability: str
+    database: str
+    size_bytes: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EgressOpened(Payload):
     """The broker has made a connection that a grant covers.
 
@@ -361,6 +431,10 @@ PAYLOADS: tuple[type[Payload], ...] = (
     UnsandboxedStart,
     SandboxViolation,
     SecretRead,
+    ArtifactRead,
+    ArtifactStored,
+    ArtifactRefused,
+    DatabaseCopied,
     EgressOpened,
     EgressClosed,
     EgressFailed,

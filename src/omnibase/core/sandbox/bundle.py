@@ -12,6 +12,7 @@ import os
 from typing import Any, Final
 
 from omnibase.core.sandbox.egress.layout import agent_rows
+from omnibase.core.sandbox.monitor.reads import ARTIFACTS
 from omnibase.core.sandbox.seccomp import compile_filter
 from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.sandbox.syscalls import (
@@ -173,10 +174,18 @@ def job_message(
         pinned: Directories above a mask, which must not be renamed away from it.
         secrets: Their values follow the script, one after the other.
     """
-    granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts]
+    granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts if mount[1] != ARTIFACTS]
+    granted += [outlet.path + "/" for outlet in spec.outlets]
     fields = [f"{SCRIPT_DIRECTORY}/{name}", str(len(script)), str(max(1, math.ceil(spec.cpus)))]
+    outlets = [
+        text
+        for outlet in spec.outlets
+        for text in (outlet.path, str(outlet.max_files), str(outlet.max_bytes))
+    ]
     filter_program = [compile_filter(spec.seccomp).hex()]
-    for group in (list(argv), granted, list(pinned), filter_program, agent_rows(spec.egress)):
+    for group in (
+        list(argv), granted, list(pinned), filter_program, agent_rows(spec.egress), outlets,
+    ):  # fmt: skip
         fields += [str(len(group)), *group]
     fields.append(str(len(masks or [])))
     for target, is_directory in masks or []:

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from omnibase.core.context import ExecutionContext, parse_size
+from omnibase.core.sandbox.databases.grants import KINDS, PASSWORDS, Databases
 from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
+from omnibase.core.sandbox.monitor.reads import ARTIFACTS, OUTLET
 from omnibase.core.sandbox.spec import (
     EgressGrant,
     EgressLimits,
     FileGrant,
     Mask,
+    Outlet,
     SandboxSpec,
+    ServerGrant,
     WatchRules,
 )
 from omnibase.core.sandbox.syscalls import SECCOMP
@@ -34,7 +39,13 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.NETWORK_CONNECT: "the guest has no network; each TCP connection is decided and "
     "made by the run's broker on the host",
     CapabilityType.MEMORY: "memory limit of the run's cgroup",
+    CapabilityType.ARTIFACT_READ: "read-only copy of exactly what is named, its digest checked",
+    CapabilityType.ARTIFACT_WRITE: "what is left in `/artifacts/out` is collected once the script "
+    "has ended, name by name",
     CapabilityType.SECRET_ACCESS: "file in a tmpfs of the guest, for the script's user alone",
+    CapabilityType.DATABASE_READ: "read-only mount of a consistent copy, made at the start",
+    CapabilityType.DATABASE_WRITE: "connections to that server alone, and the role's password; the "
+    "server decides what the role may do",
 }
 """How each capability type is enforced; a type that is not here is refused."""
 
@@ -43,7 +54,7 @@ _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 # The guest's own world: a tree mounted over one of these would break the guest.
 _GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
 _GUEST_INTERNAL: Final = (
-    "/guest", "/grants", GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup",
+    "/guest", "/grants", GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup", ARTIFACTS,
 )  # fmt: skip
 
 _OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/proc/", "/run/script/",
@@ -107,9 +118,12 @@ def compile_spec(
     """
     files: list[FileGrant] = []
     secrets: set[str] = set()
+    artifacts: set[str] = set()
+    outlets: dict[str, Outlet] = {}
     covered = list(masks)
     memory = 0
     egress: list[EgressGrant] = []
+    databases = Databases()
     for grant in grants:
         if grant.type not in ENFORCEMENT:
             raise CapabilityError(
@@ -122,6 +136,21 @@ def compile_spec(
             continue
         if grant.type is CapabilityType.SECRET_ACCESS:
             secrets.add(_secret(grant))
+            continue
+        if grant.type is CapabilityType.ARTIFACT_READ:
+            artifacts.add(grant.resource)
+            continue
+        if grant.type is CapabilityType.ARTIFACT_WRITE:
+            outlets[OUTLET] = _outlet(grant.type, OUTLET, context)
+            continue
+        if grant.type in KINDS:
+            database = databases.add(grant)
+            if isinstance(database, ServerGrant):
+                endpoint = Capability.parse(f"NETWORK_CONNECT:{database.host}:{database.port}")
+                egress.append(replace(_egress_grant(endpoint), capability=str(grant)))
+            else:
+                # Not to be read either: what a registry is asked for goes through a view of it.
+                _check_areas(database.file, (*refused_areas, *read_only_areas))
             continue
         if grant.type is CapabilityType.NETWORK_CONNECT:
             egress.append(_egress_grant(grant))
@@ -139,7 +168,11 @@ def compile_spec(
         image_digest=image.digest,
         python=image.python,
         files=tuple(files),
-        secrets=tuple(sorted(secrets)),
+        artifacts=tuple(sorted(artifacts)),
+        outlets=tuple(outlets.values()),
+        secrets=tuple(sorted(secrets | databases.secrets(secrets))),
+        databases=databases.copied(masks),
+        servers=tuple(databases.servers),
         egress=_bounded(egress),
         egress_limits=EgressLimits(
             at_once=context.egress_connections,
@@ -148,7 +181,7 @@ def compile_spec(
             connection_seconds=context.wall_seconds,
         ),
         masks=tuple(sorted(set(covered), key=lambda mask: mask.path)),
-        environment=_environment(environment or {}, image),
+        environment=_environment(environment or {}, image, databases),
         memory_bytes=memory,
         cpus=context.cpus,
         pids=context.pids,
@@ -192,6 +225,15 @@ def _secret(grant: Capability) -> str:
             hint=f"grant `SECRET_ACCESS:{name}`, and no connection but to that host",
         )
     return name
+
+
+def _outlet(kind: CapabilityType, path: str, context: ExecutionContext) -> Outlet:
+    return Outlet(
+        path=path,
+        capability=kind.value,
+        max_files=context.artifact_count,
+        max_bytes=context.artifact_bytes,
+    )
 
 
 def _egress_grant(grant: Capability) -> EgressGrant:
@@ -283,7 +325,9 @@ def _literal_prefix(path: str) -> str:
     return "/".join(kept) or "/"
 
 
-def _environment(extra: Mapping[str, str], image: Image) -> tuple[tuple[str, str], ...]:
+def _environment(
+    extra: Mapping[str, str], image: Image, databases: Databases
+) -> tuple[tuple[str, str], ...]:
     for name, value in extra.items():
         if not _NAME.fullmatch(str(name)) or type(name) is not str:
             raise ConfigurationError(
@@ -307,6 +351,8 @@ def _environment(extra: Mapping[str, str], image: Image) -> tuple[tuple[str, str
                 hint="pass bytes on standard input or through a granted file",
             ) from error
     merged = _BASE_ENVIRONMENT | dict(image.environment) | dict(extra)
+    if databases.servers:
+        merged = {"PGPASSFILE": f"/run/secrets/{PASSWORDS}"} | merged
     if sum(len(name) + len(value) for name, value in merged.items()) > _MAX_ENVIRONMENT:
         raise ConfigurationError(
             f"the environment is larger than {_MAX_ENVIRONMENT} bytes",

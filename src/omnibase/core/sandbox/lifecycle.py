@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup
+from omnibase.core.sandbox.collect.reports import uncollected
+from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed, Report
 from omnibase.core.sandbox.ending import conclude
 from omnibase.core.sandbox.monitor.server import TraceServer
@@ -32,6 +34,7 @@ from omnibase.core.secrets import Scrubber
 from omnibase.errors import SandboxError, SandboxStartError
 
 if TYPE_CHECKING:
+    from omnibase.core.sandbox.collect.receiver import Receiver
     from omnibase.core.sandbox.egress.broker import Broker
 
 __all__ = ["Run"]
@@ -72,8 +75,10 @@ class Run:
         self._next_cpu_check = 0.0
         self._unwatched_since: float | None = None
         self._sent = False
+        self._staged: tuple[DatabaseCopied, ...] = ()
         self._process: _runsc.Process | None = None
         self._broker: Broker | None = None
+        self._receiver: Receiver | None = None
         self._unreached: dict[tuple[str, str], int] = {}
         self._complaint = b""
 
@@ -115,12 +120,13 @@ class Run:
         )
         path = directory.path
         try:
-            prepared = prepare(self._request, path)
+            prepared = prepare(self._request, path, self._observer.on_staging)
         except OSError as error:
             raise SandboxStartError(
                 f"the run could not be set up in `{path}`: {error}", hint=storage_hint(error)
             ) from error
         self._pending["control"] = memoryview(prepared.job)
+        self._staged = prepared.staged
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
             stack.callback(pipes.close_all)
@@ -134,6 +140,9 @@ class Run:
                 )
                 stack.callback(trace.close)
                 pipes.open()
+                if self._spec.outlets:
+                    self._receiver = self._open_receiver(path / "collected")
+                    stack.callback(self._receiver.close)
             except OSError as error:
                 raise SandboxStartError(
                     f"the run has no descriptors: {error.strerror}", hint="`ulimit -n 1024`"
@@ -150,6 +159,7 @@ class Run:
             trace.drain()
             if self._broker is not None:
                 self._report(self._broker.finish(), trace)
+            self._collect(trace)
             trace.finish()
             ended = trace.script_status
             self._output.finish(cut=self._cause != "exit" or ended is None or ended & 0x7F != 0)
@@ -172,12 +182,16 @@ class Run:
         passed = {3: pipes.guest[3]}
         if self._broker is not None:
             passed[4] = self._broker.guest_fd
+        if self._receiver is not None:
+            passed[5] = self._receiver.guest_fd
         try:
             return start(self._runner, path, cgroup, pipes.guest[:3], passed)
         finally:
             pipes.close_guest()
             if self._broker is not None:
                 self._broker.release_guest()
+            if self._receiver is not None:
+                self._receiver.release_guest()
 
     def _watch(
         self,
@@ -200,6 +214,8 @@ class Run:
                     selector.register(getattr(pipes, name), selectors.EVENT_READ, name)
                 if self._broker is not None:
                     selector.register(self._broker, selectors.EVENT_READ, "egress")
+                if self._receiver is not None:
+                    selector.register(self._receiver, selectors.EVENT_READ, "collect")
                 while self._cause == "exit" and self._fault is None:
                     timeout = (
                         min(deadline, deadline if self._sent else start_deadline) - time.monotonic()
@@ -213,6 +229,8 @@ class Run:
                             self._serve_trace(selector, trace)
                         elif key.data == "egress":
                             self._serve_egress(selector, trace)
+                        elif key.data == "collect":
+                            self._receive(selector)
                         elif key.data == "end":
                             ended = True
                         elif key.data == "cancel":
@@ -233,6 +251,8 @@ class Run:
                         for name in ("control", "stdin"):
                             selector.register(getattr(pipes, name), selectors.EVENT_WRITE, name)
                         self._observer.on_started(scratch.parent.name)
+                        for told in self._staged:
+                            self._observer.on_staged(told)
                     self._check_limits(cgroup, deadline, None if self._sent else start_deadline)
         finally:
             os.close(pidfd)
@@ -278,6 +298,36 @@ class Run:
                     if key in self._unreached or len(self._unreached) < _MAX_UNREACHED:
                         self._unreached[key] = self._unreached.get(key, 0) + 1
                 self._observer.on_egress(replace(report, target=target))
+
+    def _open_receiver(self, directory: Path) -> Receiver:
+        from omnibase.core.sandbox.collect.receiver import Receiver
+
+        return Receiver(self._spec.outlets, directory, self._request.covers, self._scrubber)
+
+    def _receive(self, selector: selectors.BaseSelector) -> None:
+        """Takes of what the script has left; what is wrong with it shows at the end."""
+        if self._receiver is not None and not self._receiver.on_readable():
+            selector.unregister(self._receiver)
+
+    def _collect(self, trace: TraceServer) -> None:
+        """Hands on what the script has left, if it came to its own end."""
+        receiver = self._receiver
+        killed = trace.script_status is not None and trace.script_status & 0x7F
+        if receiver is None or self._fault is not None or self._cause != "exit" or killed:
+            return
+        if trace.agent_status is None:  # the sandbox died: that is what there is to say
+            return
+        receiver.drain()
+        if receiver.error is not None:
+            self._fault = SandboxError(
+                f"the channel of what the script left is malformed: {receiver.error}",
+                hint="the guest may be compromised; nothing of it was kept",
+            )
+            return
+        for left in receiver.left:
+            if left.denied:
+                trace.attempted(uncollected(left, self._spec.outlets), "agent")
+        self._observer.on_collected(tuple(receiver.collected), tuple(receiver.left))
 
     def _egress_fault(self) -> SandboxError | None:
         """Returns what is wrong with the run's network, if anything is."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from omnibase.core.artifacts.store import Artifacts
+
 if TYPE_CHECKING:
     from omnibase.core.sandbox.monitor.violations import Violation
 
@@ -102,6 +104,8 @@ class RunResult:
         denied: Requested capabilities that were not granted (``--degrade``).
         sandboxed: False for a trusted component that opted out.
         component: What ran, if it came from a registry.
+        artifacts: What it left in ``/artifacts/out``, by name; ``artifacts.left_out`` is
+            what of that was not stored. Empty if the script did not end by itself.
     """
 
     run_id: str
@@ -118,11 +122,13 @@ class RunResult:
     denied: tuple[str, ...] = ()
     sandboxed: bool = True
     component: ComponentRun | None = None
+    artifacts: Artifacts = field(default_factory=Artifacts)
 
     @property
     def ok(self) -> bool:
-        """Whether the script exited 0, tried nothing beyond its grants, and met no limit."""
-        return self.exit_code == 0 and not self.violations and not self.limits
+        """Whether it exited 0, tried nothing beyond its grants, met no limit, and lost nothing."""
+        met = self.violations or self.limits or self.artifacts.left_out
+        return self.exit_code == 0 and not met
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON-ready data; output is decoded as UTF-8 with replacement."""
@@ -151,4 +157,6 @@ class RunResult:
             "denied": list(self.denied),
             "sandboxed": self.sandboxed,
             "component": self.component and self.component.to_dict(),
+            "artifacts": [artifact.to_dict() for artifact in self.artifacts.values()],
+            "artifacts_left_out": [left.to_dict() for left in self.artifacts.left_out],
         }

@@ -16,6 +16,8 @@ from typing import Final, Protocol
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
+from omnibase.core.sandbox.collect.reports import Collected, Left
+from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
@@ -52,7 +54,10 @@ class RunRequest:
         argv: Arguments after the script's name.
         stdin: Bytes on standard input.
         run_id: 32 hexadecimal digits, unguessable; made if empty.
-        secrets: Values of what ``spec.secrets`` names.
+        secrets: Values of what ``spec.secrets`` names, and what is made of them.
+        artifacts: Names of what `Observer.on_staging` puts there.
+        covers: Says whether a grant covers ``(type, name)``: the name of a file that the
+            script left in the outlet for that type.
     """
 
     spec: SandboxSpec
@@ -62,6 +67,8 @@ class RunRequest:
     stdin: bytes = b""
     run_id: str = ""
     secrets: tuple[Secret, ...] = ()
+    artifacts: tuple[str, ...] = ()
+    covers: Callable[[str, str], bool] = lambda _kind, _name: False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +90,14 @@ class Ended:
 class Observer(Protocol):
     """Told what happens while it happens, in the caller's thread; the run waits for it."""
 
+    def on_staging(self, directory: Path) -> None:
+        """The run has artifacts to read: it wants them below this directory, by name."""
+
     def on_started(self, run_id: str) -> None:
         """The trace is alive and the script has been sent."""
+
+    def on_staged(self, told: DatabaseCopied) -> None:
+        """Something was made for the script to read; told once it has started."""
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         """Bytes came out of ``stdout`` or ``stderr``."""
@@ -97,6 +110,12 @@ class Observer(Protocol):
 
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         """A granted connection came up, ended, or did not come up."""
+
+    def on_collected(self, collected: tuple[Collected, ...], left: tuple[Left, ...]) -> None:
+        """The script has ended by itself, and left files in its outlets.
+
+        Their paths are gone once the run is.
+        """
 
 
 class Cancel:
@@ -226,8 +245,14 @@ class _Relay:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
+    def on_staging(self, directory: Path) -> None:
+        self._hand_over(lambda: self._observer.on_staging(directory))
+
     def on_started(self, run_id: str) -> None:
         self._hand_over(lambda: self._observer.on_started(run_id))
+
+    def on_staged(self, told: DatabaseCopied) -> None:
+        self._hand_over(lambda: self._observer.on_staged(told))
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         self._hand_over(lambda: self._observer.on_output(stream, chunk))
@@ -240,6 +265,9 @@ class _Relay:
 
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         self._hand_over(lambda: self._observer.on_egress(report))
+
+    def on_collected(self, collected: tuple[Collected, ...], left: tuple[Left, ...]) -> None:
+        self._hand_over(lambda: self._observer.on_collected(collected, left))
 
     def _hand_over(self, call: Callable[[], None]) -> None:
         self._calls.put(call)

@@ -46,6 +46,10 @@ class Scrubber:
                 found.setdefault(form, secret.name)
         self._forms = tuple((form, b"***%s***" % name.encode()) for form, name in found.items())
 
+    def __bool__(self) -> bool:
+        """Whether it knows any."""
+        return bool(self._forms)
+
     def stream(self) -> ScrubbedStream:
         """Returns a stream that starts here."""
         return ScrubbedStream(self._forms)

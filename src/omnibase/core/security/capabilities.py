@@ -14,6 +14,7 @@ from itertools import product
 from typing import Any
 
 from omnibase.core.security.patterns import (
+    DatabasePattern,
     HostPattern,
     NamePattern,
     PathPattern,
@@ -56,6 +57,8 @@ _KINDS: dict[CapabilityType, type[Pattern]] = {
     CapabilityType.NETWORK_CONNECT: HostPattern,
     CapabilityType.SECRET_ACCESS: SecretPattern,
     CapabilityType.MEMORY: SizePattern,
+    CapabilityType.DATABASE_READ: DatabasePattern,
+    CapabilityType.DATABASE_WRITE: DatabasePattern,
 }
 
 

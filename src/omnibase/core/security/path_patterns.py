@@ -80,9 +80,9 @@ class PathPattern(SegmentPattern):
 
 
 class NamePattern(SegmentPattern):
-    """A set of names: commands, artifacts, registry entries, databases.
+    """A set of names: commands, artifacts, components of a registry.
 
-    Any printable text, such as ``postgresql://db.example.com:5432/sales``; ``*``
+    Any printable text, such as ``models/m1``; ``*``
     and ``?`` match any character except ``/``, and there is no ``**``.
     """
 

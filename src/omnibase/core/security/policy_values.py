@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omnibase.core.security.conditions import Glob
 from omnibase.core.security.path_patterns import NamePattern, PathPattern
-from omnibase.core.security.patterns import SecretPattern, parse_host, quoted
+from omnibase.core.security.patterns import DatabasePattern, SecretPattern, parse_host, quoted
 from omnibase.errors import CapabilityError
 
 __all__ = ["glob_fault", "literal_fault"]
@@ -30,6 +30,12 @@ def literal_fault(entity: str, attribute: str, text: str) -> tuple[str, str] | N
             if "@" in text:
                 fault = "has a host", "the name alone; compare `resource.host` with the host"
             SecretPattern.parse(text)
+        except CapabilityError as error:
+            fault = error.message.partition("` ")[2], error.hint or ""
+    elif entity in ("DatabaseRead", "DatabaseWrite"):
+        try:
+            if DatabasePattern.parse(text).text != text:
+                fault = "is not the canonical form", "the address as a capability has it"
         except CapabilityError as error:
             fault = error.message.partition("` ")[2], error.hint or ""
     else:

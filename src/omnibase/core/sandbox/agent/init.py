@@ -9,6 +9,7 @@ exists: binding the granted files to their paths, the chroot, and dropping to
 import os
 import sys
 
+_COLLECT = 5  # the pipe for what the script leaves, of runs that may leave something
 _EGRESS = 4  # the channel to the broker, of runs that have one
 _CONTROL = 3  # the host writes the job here and keeps it open: end of file means it is gone
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
@@ -42,6 +43,7 @@ def _parse_job(data: bytes) -> dict:  # type: ignore[type-arg]
     job["argv"], job["granted"], job["pinned"] = several(), several(), several()
     job["filter"] = bytes.fromhex(several()[0])
     job["egress"] = several()
+    job["outlets"] = several()
     job["masks"] = [(next(fields), next(fields) == "d") for _ in range(int(next(fields)))]
     job["mounts"] = [
         (next(fields), next(fields), next(fields) == "d", next(fields) == "w")
@@ -107,6 +109,14 @@ def _bind_grants(job: dict) -> None:  # type: ignore[type-arg]
             _bind("/run/masked", target, flags | _MS_RDONLY)
     if job["mounts"]:
         _syscall("umount2", b"/grants\0", _MNT_DETACH)
+
+
+def _make_outlets(rows: list[str]):  # type: ignore[no-untyped-def]
+    """Makes room for what the script may leave; returns who sends it, if it may."""
+    if not rows:
+        return None
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    return _sibling("collect").Outlets(rows, lambda a, b: _bind(a, b, flags), _NOBODY)
 
 
 def _place_secrets(secrets: list[tuple[str, int]]):  # type: ignore[no-untyped-def]
@@ -194,7 +204,7 @@ def _end_the_rest() -> None:
         pass
 
 
-def _supervise(child: int, egress, secrets) -> None:  # type: ignore[no-untyped-def]
+def _supervise(child: int, egress, secrets, outlets) -> None:  # type: ignore[no-untyped-def]
     import _thread
 
     if secrets is not None:
@@ -205,8 +215,10 @@ def _supervise(child: int, egress, secrets) -> None:  # type: ignore[no-untyped-
         pid, status = os.wait()  # orphans are reaped on the way
         if pid == child:
             _tell_if_full()
-            if egress is not None or secrets is not None:
+            if not (egress is secrets is outlets is None):
                 _end_the_rest()
+            if outlets is not None:
+                outlets.send(_COLLECT)
             if egress is not None:
                 egress.finish()
             if secrets is not None:
@@ -225,7 +237,10 @@ def main() -> None:
     secrets = _place_secrets(job["secrets"])
     _show_cpus(job["cpus"])
     _prune_devices()
+    outlets = _make_outlets(job["outlets"])
     _bind_grants(job)
+    if outlets is not None:
+        outlets.open()
     _syscall("mount", b"/\0", b"/guest\0", None, _MS_BIND | _MS_REC, None)
     script = _sibling("script")
     ready, go = os.pipe() if job["egress"] else (-1, -1)
@@ -236,7 +251,9 @@ def main() -> None:
         if job["egress"]:
             os.close(ready)
             egress = _start_egress(job["egress"], go)
-        _supervise(child, egress, secrets)
+        _supervise(child, egress, secrets, outlets)
+    if outlets is not None:
+        os.close(_COLLECT)  # only PID 1 sends what the script has left
     if secrets is not None:
         os.close(secrets.fd)  # only PID 1 tells who opened what
     if job["egress"]:

@@ -91,6 +91,10 @@ class _Courtesy:
                     text = f"{kind}:{path} is not granted"
                     if path.startswith("/run/secrets/"):
                         text = f"SECRET_ACCESS:{os.path.basename(path)} is not granted"
+                    elif path.startswith("/artifacts/out/"):
+                        text = f"ARTIFACT_WRITE:{path[15:]} is not granted"
+                    elif path.startswith("/artifacts/") and kind == "FILE_READ":
+                        text = f"ARTIFACT_READ:{path[11:]} is not granted"
             elif number == 13 and not self._own(os.path.join(os.getcwd(), name)):
                 text = f"FILE_READ:{os.path.join(os.getcwd(), name)} is not granted"
             elif "/" not in name or os.path.basename(os.path.dirname(name)) in ("bin", "sbin"):

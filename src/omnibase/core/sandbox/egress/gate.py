@@ -16,7 +16,8 @@ from omnibase.core.sandbox.egress.allowlist import (
     target,
 )
 from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed
-from omnibase.core.sandbox.egress.stream import Sockets, is_own_address
+from omnibase.core.sandbox.egress.routes import is_own_address
+from omnibase.core.sandbox.egress.stream import Sockets
 from omnibase.core.sandbox.spec import EgressGrant, EgressLimits
 
 __all__ = ["Gate"]

@@ -11,7 +11,7 @@ from typing import Final
 
 from omnibase.core.sandbox.egress.reports import Assigned, Denied
 from omnibase.core.sandbox.monitor import wire
-from omnibase.core.sandbox.monitor.attempts import Attempt, Violation
+from omnibase.core.sandbox.monitor.attempts import Attempt, Evidence, Violation
 from omnibase.core.sandbox.monitor.ledger import Ledger
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Judge
@@ -116,6 +116,10 @@ class TraceServer:
             denied.operation, denied.host, denied.port, denied.errno, denied.reason
         )
         self._report(self.ledger.add(attempt, time.time(), "broker"))
+
+    def attempted(self, attempt: Attempt, evidence: Evidence) -> None:
+        """Records what was seen elsewhere than on the trace."""
+        self._report(self.ledger.add(attempt, time.time(), evidence))
 
     def assign(self, assigned: Assigned) -> None:
         """Tells the judge which name an address in the guest stands for."""

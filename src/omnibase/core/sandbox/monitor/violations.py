@@ -26,6 +26,7 @@ from omnibase.core.sandbox.monitor.attempts import (
     Violation,
     attempt_of,
 )
+from omnibase.core.sandbox.monitor.databases import DatabaseFiles
 from omnibase.core.sandbox.monitor.network import NetworkJudge
 from omnibase.core.sandbox.monitor.paths import (
     BELOW_FD,
@@ -81,9 +82,11 @@ class Judge:
         resolve: Callable[[str], str] = str,
         secrets: tuple[str, ...] = (),
         network: Layout | None = None,
+        databases: tuple[str, ...] = (),
     ) -> None:
         self._rules = rules
         self.network = NetworkJudge(rules.nameserver, network or Layout())
+        self._databases = DatabaseFiles(databases)
         self._on_host = on_host
         self._resolve = resolve
         self._granted = granted
@@ -193,6 +196,8 @@ class Judge:
                     return replace(attempt, reason=mask.reason)
                 linked = self._links_made and grant.writable and number in _DENIED
                 return attempt if linked else None
+        if writing and (kept := self._databases.attempt(message, path, attempt)) is not attempt:
+            return kept
         if path.startswith(SCRATCH) and not path.startswith(self._guarded):
             # The script's own files; but a refusal may come from behind a link of its
             # making, and a file granted for reading may lie there too.
