@@ -75,3 +75,32 @@ def test_the_hosts_localhost_is_granted_by_following_the_hint(script: Path) -> N
         allow = ("--allow", f"NETWORK_CONNECT:127.0.0.1:{port}")
         said = omnibase("sandbox", "run", script, *allow, *args)
     assert (said.code, said.text, said.err) == (0, "hello\n", "")
+
+
+@pytest.mark.parametrize(
+    ("granted", "seen"),
+    [
+        ((), "(EHOSTUNREACH)"),
+        (("--allow", "NETWORK_CONNECT:b.example:80"), "(no such name)"),
+    ],
+)
+def test_a_look_up_that_tells_no_port_says_to_name_one(
+    tmp_path: Path, granted: tuple[str, ...], seen: str
+) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(
+        "import socket\ntry:\n  print(socket.gethostbyname('a.example'))\n"
+        "except OSError:\n  print('no')\n"
+    )
+    said = omnibase("sandbox", "run", path, *granted)
+    assert (said.code, said.text) == (121, "no\n")
+    assert (
+        "denied  NETWORK_CONNECT:a.example:*  once: lookup" in said.err and f"{seen}\n" in said.err
+    )
+    assert "cannot grant NETWORK_CONNECT:a.example:*; name the ports that are needed" in said.err
+    out = tmp_path / "caps.json"
+    said = omnibase("sandbox", "learn", path, *granted, "-o", out)
+    assert "never grantable  NETWORK_CONNECT:a.example:*" in said.err
+    assert "; name the ports that are needed" in said.err
+    said = omnibase("sandbox", "run", path, "--allow", "NETWORK_CONNECT:a.example:80")
+    assert (said.code, said.text[:7], said.err) == (0, "198.18.", "")

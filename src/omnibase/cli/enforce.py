@@ -127,6 +127,8 @@ def needed(violation: Violation) -> Capability | None:
 
 def ungrantable(violation: Violation) -> str:
     """Says why `needed` has no answer."""
+    if violation.operation == "lookup":
+        return "grant the host and port that it wants; the name is not known"
     if violation.capability is None:
         return "no capability allows this"
     return "no capability names exactly this"

@@ -57,8 +57,8 @@ class _Courtesy:
         if event == "open":
             if not self.busy:
                 self.opened = (args[0], args[2])
-        elif event == "socket.getaddrinfo":
-            host, port = args[0], args[1]
+        elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+            host, port = args[0], args[1] if len(args) > 1 else None
             if isinstance(host, bytes):
                 host = host.decode("ascii", "replace")
             if not isinstance(host, str) or host == "localhost" or not host.strip("0123456789.:"):
