@@ -22,6 +22,7 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/compile.py \
   src/omnibase/core/sandbox/databases/grants.py \
   src/omnibase/core/sandbox/databases/passwords.py \
+  src/omnibase/core/sandbox/registry_grants.py \
   src/omnibase/core/sandbox/seccomp.py \
   src/omnibase/core/sandbox/egress/allowlist.py \
   src/omnibase/core/sandbox/egress/layout.py \
@@ -31,6 +32,7 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/monitor/network.py \
   src/omnibase/core/sandbox/monitor/paths.py \
   src/omnibase/core/sandbox/monitor/reads.py \
+  src/omnibase/core/sandbox/monitor/registry.py \
   src/omnibase/core/sandbox/monitor/tally.py \
   src/omnibase/core/sandbox/monitor/violations.py \
   src/omnibase/core/sandbox/monitor/wire.py)
@@ -39,7 +41,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: help setup postgres demo test test-fast test-security check format bench docs lock clean
+.PHONY: help setup postgres redis demo test test-fast test-security check format bench docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -62,12 +64,16 @@ $(STAMP): requirements.lock pyproject.toml
 postgres:
 	@scripts/setup-postgres.sh >/dev/null
 
+# A network grant is tested with a real client against a real server.
+redis:
+	@scripts/setup-redis.sh >/dev/null
+
 demo: setup ## the same script with and without permissions, on a real sandbox
 	@$(BIN)/python examples/demo.py
 
 # pytest's own closing line is printed again at the end: it is the last line of
 # the output, whatever coverage reports after it.
-test: setup postgres ## every test, coverage, and full branch coverage of the modules that decide
+test: setup postgres redis ## every test, coverage, and full branch coverage of the modules that decide
 	@$(BIN)/coverage erase
 	@$(BIN)/python -m pytest --color=no --cov --cov-report=term 2>&1 | tee $(OUTPUT)
 ifneq ($(DECIDING),)
@@ -78,7 +84,7 @@ endif
 test-fast: setup postgres ## unit, property and contract tests alone
 	@$(BIN)/python -m pytest tests/unit tests/property tests/contract
 
-test-security: setup ## hostile code on a real sandbox
+test-security: setup postgres redis ## hostile code on a real sandbox
 	@$(BIN)/python -m pytest tests/security
 
 check: setup ## lint, format, types, import rules and the rules of the house

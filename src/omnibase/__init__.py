@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from omnibase.core.context import ExecutionContext
     from omnibase.core.events import EventBus, JsonlSink, default_bus
     from omnibase.core.sandbox.monitor.violations import Violation
-    from omnibase.core.sandbox.result import RunResult, Unreached, Usage
+    from omnibase.core.sandbox.result import NetworkLimit, RunResult, Unreached, Usage
     from omnibase.core.secrets import SecretStore
     from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
     from omnibase.core.security.capability_file import load_capabilities
@@ -58,7 +58,7 @@ _HOMES = {
     "omnibase.core.context": ("ExecutionContext",),
     "omnibase.core.events": ("EventBus", "JsonlSink", "default_bus"),
     "omnibase.core.sandbox.monitor.violations": ("Violation",),
-    "omnibase.core.sandbox.result": ("RunResult", "Unreached", "Usage"),
+    "omnibase.core.sandbox.result": ("NetworkLimit", "RunResult", "Unreached", "Usage"),
     "omnibase.core.secrets": ("SecretStore",),
     "omnibase.core.security.capabilities": ("Capability", "CapabilitySet", "CapabilityType"),
     "omnibase.core.security.capability_file": ("load_capabilities",),
@@ -97,6 +97,7 @@ __all__ = [
     "EventBus",
     "ExecutionContext",
     "JsonlSink",
+    "NetworkLimit",
     "OmniBaseError",
     "Plan",
     "PolicyError",

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omnibase.backend import backend, compile_grants
 from omnibase.core import events
@@ -28,6 +28,7 @@ from omnibase.errors import (
     CapabilityError,
     ConfigurationError,
     OmniBaseError,
+    RegistryError,
     SecretAccessError,
 )
 from omnibase.exchange import ArtifactExchange, covers, given, granted_artifacts
@@ -39,6 +40,9 @@ from omnibase.inputs import (
     is_argument,
     store_of,
 )
+
+if TYPE_CHECKING:
+    from omnibase.registry_access import Registry, Shown
 
 __all__ = ["Authority", "Call", "OnOutput", "Options", "Plan", "in_thread", "perform"]
 
@@ -70,12 +74,15 @@ class Authority:
         masks: What its policy takes out of granted trees.
         denied: Capabilities that were asked for and are not granted.
         registry: Directory of the registry that decided: no grant may write there.
+        source: That registry, for what the script is shown of it; by default the
+            implied one.
     """
 
     component: ComponentRun | None = None
     masks: tuple[Mask, ...] = ()
     denied: tuple[str, ...] = ()
     registry: str | None = None
+    source: Registry = None
 
 
 class Options:
@@ -183,6 +190,11 @@ class Call:
                 fetch(self._options.secrets, (name,))
             except OmniBaseError as error:
                 problems[f"SECRET_ACCESS:{name}"] = error
+        try:
+            self._shown(request)
+        except OmniBaseError as error:
+            reading = [grant.capability for grant in request.spec.registry]
+            problems[str(error.details.get("capability", reading[0]))] = error
         return Plan(request=request, enforcement=self._enforcement(), problems=problems)
 
     def execute(self, cancel: Cancel, emitter: events.Emitter | None = None) -> RunResult:
@@ -194,22 +206,24 @@ class Call:
             secrets = fetch(self._options.secrets, request.spec.secrets)
             secrets += password_file(PASSWORDS, request.spec.servers, secrets)
             exchange = self._exchange(request.spec, emitter)
+            shown = self._shown(request)
             inputs = () if exchange is None else exchange.inputs
             request = replace(
                 request,
                 run_id=emitter.runid,
                 secrets=secrets,
+                registry=shown.files if shown else (),
                 artifacts=tuple(artifact.name for artifact in inputs),
             )
             started = record.sandbox_start(
                 request, runner.platform, runner.runtime.version, self._enforcement()
             )
-            started += given(inputs)
+            started += given(inputs) + (shown.events if shown else ())
             return perform(
                 runner, request, started, self._options, emitter, cancel, self._authority,
                 exchange=exchange,
             )  # fmt: skip
-        except (ArtifactError, CapabilityError, SecretAccessError) as error:
+        except (ArtifactError, CapabilityError, RegistryError, SecretAccessError) as error:
             if isinstance(error, ArtifactError) and error.result is not None:
                 raise  # the run is over, and was not denied
             capability = str(error.details.get("capability", ""))
@@ -231,6 +245,15 @@ class Call:
             argv=options.args,
             stdin=options.stdin,
         )  # fmt: skip
+
+    def _shown(self, request: RunRequest) -> Shown | None:
+        """Reads what the script is shown of the registry that decided, or the implied one."""
+        if not request.spec.registry:
+            return None
+        from omnibase.registry_access import opened, shown  # most runs need none of it
+
+        with opened(self._authority.source) as store:
+            return shown(store, request.spec.registry)
 
     def _exchange(self, spec: SandboxSpec, emitter: events.Emitter) -> ArtifactExchange | None:
         """Opens the store, if the run has to do with it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,6 +32,7 @@ from omnibase.errors import (
 )
 from omnibase.inputs import ArtifactsAt, Capabilities, Secrets, capability_set, registry_location
 from omnibase.registries import Loaded, load, open_registry
+from omnibase.registry_access import Registry
 
 __all__ = [
     "ComponentPlan",
@@ -40,8 +40,6 @@ __all__ = [
     "plan_component",
     "run_component",
 ]
-
-Registry = RegistryStore | str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,6 +320,7 @@ class _Wanted:
             masks=tuple(Mask(path=mask.path, reason=mask.reason) for mask in grants.masks),
             denied=tuple(str(one.capability) for one in grants.denied),
             registry=loaded.directory,
+            source=self._registry,
         )
 
 

@@ -218,7 +218,8 @@ class TestLimits:
             assert guest.refused("127.0.0.1", port) == errno.EMFILE
             failed = guest.wait_for(Failed)
             assert isinstance(failed, Failed)
-            assert failed.reason == "the limit of 2 connections at once"
+            assert failed.reason == "the limit of 2 connections at once (`egress_connections`)"
+            assert failed.limit == "egress_connections"
             guest.send(wire.RESET, first)
             guest.opened("127.0.0.1", port)
 

@@ -177,6 +177,31 @@ print(client.recv(5).decode())
         outcome.assert_clean()
         assert outcome.stdout.split() == ["gaierror", "hello"]
 
+    def test_a_name_that_two_grants_cover_has_the_ports_of_both(
+        self, sandbox: SandboxFixture, port: int
+    ) -> None:
+        source = b"""
+import socket, sys
+for number in sys.argv[1:]:
+    for host in ("a.wild.example", "b.wild.example"):
+        try:
+            client = socket.create_connection((host, int(number)))
+            client.sendall(b"hello")
+            print(client.recv(5).decode())
+        except OSError as error: print(type(error).__name__)
+"""
+        with server(echo) as other:
+            outcome = sandbox.source(
+                source,
+                grants(port, "a.wild.example") + grants(other, WILD),
+                args=[str(port), str(other)],
+                on_violation="record",
+            )
+
+        assert outcome.stdout.split() == ["hello", "ConnectionRefusedError", "hello", "hello"]
+        outcome.assert_violation(f"NETWORK_CONNECT:b.wild.example:{port}", operation="connect")
+        assert len(outcome.violations) == 1
+
     def test_a_listener_beside_it_takes_nothing(self, sandbox: SandboxFixture, port: int) -> None:
         source = b"""
 import socket, sys

@@ -247,6 +247,20 @@ class TestDatabases:
             compiled("SECRET_ACCESS:pgpass", f"DATABASE_WRITE:{self.SERVER}")
 
 
+def test_components_are_shown_by_name() -> None:
+    spec = compiled("REGISTRY_READ:report", "REGISTRY_READ:data-*")
+    assert [grant.pattern for grant in spec.registry] == ["data-*", "report"]
+    assert spec.registry[1].capability == "REGISTRY_READ:report"
+    assert spec.files == ()
+
+
+@pytest.mark.parametrize("resource", ["Report", "a/b", "report@1.0.0", "a b", "x" * 65])
+def test_what_names_no_component_is_refused(resource: str) -> None:
+    with pytest.raises(CapabilityError, match="names no component") as caught:
+        compiled(f"REGISTRY_READ:{resource}")
+    assert caught.value.details == {"capability": f"REGISTRY_READ:{resource}"}
+
+
 def test_secrets_are_names() -> None:
     spec = compiled("SECRET_ACCESS:b-key", "SECRET_ACCESS:A_TOKEN")
     assert spec.secrets == ("A_TOKEN", "b-key")
@@ -270,7 +284,7 @@ def test_a_secret_for_a_host_alone_cannot_be_enforced(host: str) -> None:
     [
         "/proc/**", "/proc/cpuinfo", "/sys/**", "/dev/null", "/dev/**", "/proc/*/environ",
         "/guest/x", "/grants/**", "/opt/omnibase/**", "/opt/omnibase/lib/x.py", "/run/script/**",
-        "/run/secrets/**", "/run/secrets/TOKEN", "/run/secrets/*",
+        "/registry/x", "/registry/**", "/run/secrets/**", "/run/secrets/TOKEN", "/run/secrets/*",
         "/.lookup/x", STATE + "/**", STATE + "/runs/x", STATE + "/images/*",
     ],
 )  # fmt: skip

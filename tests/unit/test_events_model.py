@@ -28,6 +28,7 @@ from omnibase.core.events import (
     MonitorGap,
     Payload,
     PolicyDecided,
+    RegistryRead,
     ResourceLimitExceeded,
     RunRefused,
     SandboxExit,
@@ -93,6 +94,9 @@ SAMPLES: tuple[Payload, ...] = (
     ArtifactRefused(artifact="link", reason="is not a regular file"),
     DatabaseCopied(
         capability="DATABASE_READ:sqlite:/data/app.db", database="/data/app.db", size_bytes=8192
+    ),
+    RegistryRead(
+        capability="REGISTRY_READ:report", component="u", reference="report@1.0.0", revision=2
     ),
     EgressOpened(
         connection=1,

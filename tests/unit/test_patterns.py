@@ -399,6 +399,12 @@ def test_host_canonical(text: str, canonical: str) -> None:
     [
         ("", "has no port", "host:port"),
         ("example.com", "has no port", "host:port"),
+        ("10.0.0.0/8", "is a network", "each address"),
+        ("10.0.0.0/8:5432", "is a network", "each address"),
+        ("[2001:db8::/32]:443", "is a network", "each address"),
+        ("[2001:db8::]/32:443", "is a network", "each address"),
+        ("2001:db8::/32:443", "is a network", "each address"),
+        ("example.com/24:443", "is not a bare host", "host:port"),
         ("[::1]", "has no port", "host:port"),
         ("[::1", "has no port", "host:port"),
         ("[::1:443", "has no port", "host:port"),

@@ -31,6 +31,8 @@ ENCODED = {
     "hex of all": TOKEN.hex().encode(),
     "repr of text": repr(TEXT)[1:-1].encode(),
     "repr of bytes": repr(CORE)[2:-1].encode(),
+    "repr of a text with quotes": repr(f'"{TEXT}"')[2:-2].encode(),
+    "repr of bytes with quotes": repr(b'"' + CORE + b'"')[3:-2].encode(),
     "json": json.dumps(TEXT).encode(),
     "json, not ascii": json.dumps(TEXT, ensure_ascii=False).encode(),
     "percent": quote(TEXT).encode(),
@@ -82,6 +84,19 @@ def test_what_is_not_a_secret_passes() -> None:
 def test_text_may_hold_bytes_that_are_not_utf8() -> None:
     assert scrubber().text(f"/data/\udcff{TEXT}/x") == "/data/\udcff***TOKEN***/x"
     assert scrubber(b"\xff\xfe\xfd\xfc").text("a\udcff\udcfe\udcfd\udcfcb") == "a***TOKEN***b"
+
+
+def test_a_field_of_a_password_file() -> None:
+    assert scrubber(rb"pass:wo\rd").data(rb"host:5432:db:me:pass\:wo\\rd") == (
+        b"host:5432:db:me:" + MARK
+    )
+
+
+def test_base64_in_lines() -> None:
+    value = bytes(range(200))
+    for text in (base64.encodebytes(value), base64.encodebytes(value + b"\n")):
+        shown = scrubber(value + b"\n").data(b"<" + text.strip() + b">")
+        assert shown == b"<" + MARK + b">"
 
 
 def test_a_name_of_a_process_may_be_cut_in_a_value() -> None:

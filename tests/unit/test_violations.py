@@ -192,6 +192,8 @@ OPENS = {
         None,
     ),
     "loader": (opened("/lib/ld-musl-x86_64.so.1", ABSENT), None),
+    "a wheel's OpenSSL": (opened("/usr/lib/psycopg-openssl/openssl.cnf", ABSENT), None),
+    "a configuration": (opened("/etc/app/openssl.cnf", ABSENT), read("/etc/app/openssl.cnf")),
     "converter": (opened("/usr/lib/x86_64-linux-gnu/gconv/gconv-modules.cache", ABSENT), None),
     "no library": (opened("/usr/lib/secret.txt", ABSENT), read("/usr/lib/secret.txt")),
     "no library by its name": (

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from omnibase.core.sandbox.spec import SandboxSpec
     from omnibase.core.secrets import SecretStore
 
-__all__ = ["Enforcement", "enforcement_of", "needed", "unresolved"]
+__all__ = ["Enforcement", "enforcement_of", "needed", "port_unknown", "unresolved"]
 
 _NO_IMAGE = Image(path="/", digest="", python="", probes=())
 
@@ -125,10 +125,21 @@ def needed(violation: Violation) -> Capability | None:
     return None
 
 
+def port_unknown(capability: Capability) -> str | None:
+    """Returns what to grant, for example, if a capability is for a host and no port is known.
+
+    A name look-up tells none, and a grant of every port would be refused.
+    """
+    host, _, port = capability.resource.rpartition(":")
+    if capability.type.value != "NETWORK_CONNECT" or port != "*" or "*" in host:
+        return None
+    return f"NETWORK_CONNECT:{host}:443"
+
+
 def ungrantable(violation: Violation) -> str:
     """Says why `needed` has no answer."""
     if violation.operation == "lookup":
-        return "grant the host and port that it wants; the name is not known"
+        return "a grant names a host and a port, and it told no name"
     if violation.capability is None:
         return "no capability allows this"
     return "no capability names exactly this"

@@ -49,7 +49,8 @@ class Outcome:
         if self.error is not None or result is None:
             return False
         found = (result.violations, result.limits, result.truncated, result.trace_dropped)
-        return not any((*found, result.denied, result.exit_code and result.unreached))
+        limited = result.network_limits
+        return not any((*found, limited, result.denied, result.exit_code and result.unreached))
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""

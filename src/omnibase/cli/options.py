@@ -40,7 +40,14 @@ _QUOTAS: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("--pids", "pids", "N", "processes and threads at one time (default: 64)"),
     ("--output", "output_bytes", "SIZE", "standard output and error together (default: 16MiB)"),
     ("--scratch", "scratch_bytes", "SIZE", "size of the writable /tmp (default: 64MiB)"),
+    ("--egress-connections", "egress_connections", "N",
+     "connections of each network grant at one time (default: 512)"),
+    ("--egress-bytes", "egress_bytes", "SIZE",
+     "what each network grant may send and receive, together (default: 16GiB)"),
+    ("--egress-idle", "egress_idle_seconds", "SECONDS",
+     "a connection on which nothing moves for so long is ended (default: 60)"),
 )  # fmt: skip
+_WHOLE: Final = ("--pids", "--egress-connections")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,11 +243,11 @@ def _number(flag: str, text: str, metavar: str) -> int | float:
     try:
         if metavar == "SIZE":
             return parse_size(text)
-        return int(text) if flag == "--pids" else float(text)
+        return int(text) if flag in _WHOLE else float(text)
     except ConfigurationError as error:
         raise ConfigurationError(f"`{flag} {text[:80]}` is not a size", hint=error.hint) from None
     except ValueError:
-        what = "a whole number" if flag == "--pids" else "a number"
+        what = "a whole number" if flag in _WHOLE else "a number"
         raise ConfigurationError(
             f"`{flag} {text[:80]}` is not {what}",
             hint="write seconds, e.g. `2.5`" if metavar == "SECONDS" else "write e.g. `2`",

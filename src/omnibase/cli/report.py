@@ -38,6 +38,18 @@ _LIMITS: Final[dict[str, tuple[str, str, str]]] = {
     "time": ("wall_seconds", "time", "allow more with `--timeout SECONDS`"),
     "disk": ("scratch_bytes", "disk", "allow more with `--scratch SIZE`"),
 }  # fmt: skip
+_NETWORK_LIMITS: Final[dict[str, tuple[str, str]]] = {
+    # kind: (how the figure reads, what to type)
+    "egress_connections": (
+        " connections at one time", "allow each grant more with `--egress-connections N`"
+    ),
+    "egress_bytes": (
+        " in both directions together", "allow each grant more with `--egress-bytes SIZE`"
+    ),
+    "egress_idle_seconds": (
+        " s without a byte", "allow each connection more with `--egress-idle SECONDS`"
+    ),
+}  # fmt: skip
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -151,6 +163,12 @@ def list_denied(denied: Iterable[Mapping[str, Any]]) -> None:
 def _rest(result: RunResult, context: ExecutionContext, error: object) -> None:
     for one in result.unreached[:_SHOWN] if result.exit_code or error else ():
         _note(f"{one.target} is granted, but was not reached, {times(one.count)}: {one.reason}")
+    for reached in result.network_limits[:_SHOWN]:
+        name, hint = _NETWORK_LIMITS[reached.limit]
+        shown = f"{getattr(context, reached.limit):g}"
+        if reached.limit == "egress_bytes":
+            shown = console.size(context.egress_bytes)
+        _note(f"{reached.capability} reached its limit of {shown}{name}", hint)
     told = getattr(error, "kind", "time" if isinstance(error, SandboxTimeout) else None)
     for kind in result.limits:
         if kind != told and not (kind == "output" and result.truncated):
@@ -183,7 +201,7 @@ def _note(text: str, hint: str | None = None) -> None:
 
 
 def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
-    from omnibase.cli.enforce import enforcement_of, needed
+    from omnibase.cli.enforce import enforcement_of, needed, port_unknown
 
     rows: dict[str, list[Violation]] = {}
     for violation in violations:
@@ -194,6 +212,7 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
     allow: list[str] = []
     never: dict[str | None, list[str]] = {}
     kept_back: list[str] = []
+    guessed: list[str] = []
     for name, group in shown:
         text = console.printable(name, 200)
         console.note(f"  {console.colour('red', 'denied')}  {text:<{width}}  {_how(group)}")
@@ -202,6 +221,8 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
             continue
         if group[0].reason is not None:
             kept_back.append(str(capability))
+        elif example := port_unknown(capability):
+            guessed.append(example)
         else:
             found = enforcement_of(capability, resolve=False)
             if found.usable:
@@ -222,6 +243,13 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
         command = console.printable(asked.command("registry update", *flags), 4000)
         console.note(
             f"{hint} what should be allowed, it must require, and its policy permit: `{command}`"
+        )
+    if guessed:
+        flag = "--allow" if asked is None else "--require"
+        words = " ".join(f"{flag} {one}" for one in guessed)
+        console.note(
+            f"{hint} the look-up of a name tells no port; if it is the usual one: "
+            f"`{console.printable(words, 4000)}`"
         )
     for advice, names in never.items():
         text = f"this sandbox cannot grant {', '.join(names)}" + f"; {advice}" * bool(advice)

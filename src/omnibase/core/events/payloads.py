@@ -328,6 +328,24 @@ class DatabaseCopied(Payload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryRead(Payload):
+    """The script is shown a component of the registry.
+
+    Attributes:
+        capability: The grant.
+        component: Its UUID.
+        reference: ``name@version``.
+        revision: Of its record.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.registry.read.v1"
+    capability: str
+    component: str
+    reference: str
+    revision: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EgressOpened(Payload):
     """The broker has made a connection that a grant covers.
 
@@ -435,6 +453,7 @@ PAYLOADS: tuple[type[Payload], ...] = (
     ArtifactStored,
     ArtifactRefused,
     DatabaseCopied,
+    RegistryRead,
     EgressOpened,
     EgressClosed,
     EgressFailed,

@@ -16,12 +16,15 @@ from omnibase.core.sandbox.databases.grants import KINDS, PASSWORDS, Databases
 from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
 from omnibase.core.sandbox.monitor.reads import ARTIFACTS, OUTLET
+from omnibase.core.sandbox.monitor.registry import REGISTRY
+from omnibase.core.sandbox.registry_grants import registry_grant
 from omnibase.core.sandbox.spec import (
     EgressGrant,
     EgressLimits,
     FileGrant,
     Mask,
     Outlet,
+    RegistryGrant,
     SandboxSpec,
     ServerGrant,
     WatchRules,
@@ -46,6 +49,8 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.DATABASE_READ: "read-only mount of a consistent copy, made at the start",
     CapabilityType.DATABASE_WRITE: "connections to that server alone, and the role's password; the "
     "server decides what the role may do",
+    CapabilityType.REGISTRY_READ: "read-only mount of exactly those components, verified at the "
+    "start, without their policies",
 }
 """How each capability type is enforced; a type that is not here is refused."""
 
@@ -55,7 +60,13 @@ _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 _GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
 _GUEST_INTERNAL: Final = (
     "/guest", "/grants", GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup", ARTIFACTS,
+    REGISTRY,
 )  # fmt: skip
+
+_INSTEAD: Final = {
+    "/run/secrets": "grant `SECRET_ACCESS:NAME`",
+    REGISTRY: "grant `REGISTRY_READ:NAME`",
+}
 
 _OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/proc/", "/run/script/",
                  "/sys/", "/tmp/")  # fmt: skip
@@ -124,6 +135,7 @@ def compile_spec(
     memory = 0
     egress: list[EgressGrant] = []
     databases = Databases()
+    registry: list[RegistryGrant] = []
     for grant in grants:
         if grant.type not in ENFORCEMENT:
             raise CapabilityError(
@@ -136,6 +148,9 @@ def compile_spec(
             continue
         if grant.type is CapabilityType.SECRET_ACCESS:
             secrets.add(_secret(grant))
+            continue
+        if grant.type is CapabilityType.REGISTRY_READ:
+            registry.append(registry_grant(grant))
             continue
         if grant.type is CapabilityType.ARTIFACT_READ:
             artifacts.add(grant.resource)
@@ -173,6 +188,7 @@ def compile_spec(
         secrets=tuple(sorted(secrets | databases.secrets(secrets))),
         databases=databases.copied(masks),
         servers=tuple(databases.servers),
+        registry=tuple(registry),
         egress=_bounded(egress),
         egress_limits=EgressLimits(
             at_once=context.egress_connections,
@@ -293,9 +309,8 @@ def _check_areas(grant: FileGrant, refused: tuple[str, ...]) -> list[Mask]:
             raise CapabilityError(
                 f"`{grant.capability}` reaches `{area}`, which no grant may",
                 details={"capability": grant.capability, "area": area},
-                hint="grant `SECRET_ACCESS:NAME`" if area == "/run/secrets"
-                else "copy what is needed elsewhere and grant that",
-            )  # fmt: skip
+                hint=_INSTEAD.get(area, "copy what is needed elsewhere and grant that"),
+            )
     if grant.kind != "tree":
         return []
     if grant.path == "/" or grant.path in _GUEST_OWN:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from omnibase.core.sandbox.cgroup import CgroupStats
 from omnibase.core.sandbox.monitor.server import TraceServer
-from omnibase.core.sandbox.result import LimitKind, RunResult, Unreached, Usage
+from omnibase.core.sandbox.result import LimitKind, NetworkLimit, RunResult, Unreached, Usage
 from omnibase.core.sandbox.runner import Ended
 from omnibase.core.sandbox.streams import Output
 from omnibase.errors import SandboxError, SandboxStartError
@@ -30,6 +30,7 @@ def conclude(
     wall_seconds: float,
     scratch_bytes: int,
     unreached: Mapping[tuple[str, str], int],
+    network_limits: Iterable[NetworkLimit],
 ) -> Ended:
     """Returns how the run ended.
 
@@ -46,6 +47,7 @@ def conclude(
         wall_seconds: From its start.
         scratch_bytes: Highest use of ``/tmp``.
         unreached: How often what granted target was not reached, and why.
+        network_limits: What limits network grants have reached.
     """
     if stats.oom_kills and cause == "exit" and trace.agent_status is None:
         cause = "memory"
@@ -63,6 +65,7 @@ def conclude(
             Unreached(target=target, reason=reason, count=count)
             for (target, reason), count in unreached.items()
         ),
+        network_limits=tuple(network_limits),
         usage=Usage(
             cpu_seconds=stats.cpu_seconds,
             peak_memory_bytes=stats.peak_memory_bytes,

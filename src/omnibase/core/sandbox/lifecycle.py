@@ -21,11 +21,12 @@ from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup
 from omnibase.core.sandbox.collect.reports import uncollected
 from omnibase.core.sandbox.databases.copying import DatabaseCopied
-from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed, Report
+from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed, Opened, Report
 from omnibase.core.sandbox.ending import conclude
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.preparing import prepare, start
+from omnibase.core.sandbox.result import NetworkLimit
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest
 from omnibase.core.sandbox.scratch import ScratchMeter
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
@@ -80,6 +81,7 @@ class Run:
         self._broker: Broker | None = None
         self._receiver: Receiver | None = None
         self._unreached: dict[tuple[str, str], int] = {}
+        self._network_limits: dict[NetworkLimit, None] = {}  # in order, each once
         self._complaint = b""
 
     def expire(self) -> None:
@@ -176,6 +178,7 @@ class Run:
                 wall_seconds=time.monotonic() - self._began,
                 scratch_bytes=self._scratch.peak_bytes,
                 unreached=self._unreached,
+                network_limits=self._network_limits,
             )
 
     def _start(self, path: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
@@ -297,6 +300,9 @@ class Run:
                     key = target, report.reason
                     if key in self._unreached or len(self._unreached) < _MAX_UNREACHED:
                         self._unreached[key] = self._unreached.get(key, 0) + 1
+                if not isinstance(report, Opened) and report.limit is not None:
+                    reached = NetworkLimit(capability=report.capability, limit=report.limit)
+                    self._network_limits[reached] = None
                 self._observer.on_egress(replace(report, target=target))
 
     def _open_receiver(self, directory: Path) -> Receiver:

@@ -14,7 +14,9 @@ from omnibase.core.sandbox.collect.reports import own_files
 from omnibase.core.sandbox.databases import copying
 from omnibase.core.sandbox.egress.layout import Layout
 from omnibase.core.sandbox.monitor.reads import ARTIFACTS, SECRETS
+from omnibase.core.sandbox.monitor.registry import REGISTRY
 from omnibase.core.sandbox.monitor.violations import Granted, Judge
+from omnibase.core.sandbox.registry_files import registry_granted, staged_registry
 from omnibase.core.sandbox.runner import GVisorRunner, RunRequest
 from omnibase.errors import SandboxStartError
 
@@ -56,11 +58,14 @@ def prepare(request: RunRequest, path: Path, fill: Callable[[Path], None]) -> Pr
     with (
         resolving.resolve_grants(spec) as mounts,
         copying.copies(spec.databases, str(path / "databases")) as copies,
+        staged_registry(request.registry, str(path / "registry")) as shown,
         staged_artifacts(spec, path / "artifacts", fill) as inputs,
     ):
         masked = covers.resolve_masks(spec, mounts)
         copied = tuple(mount for mount, _ in copies)
-        rows = staging.stage(mounts + copied + inputs, str(path / "grants"), masked.left_out)
+        rows = staging.stage(
+            mounts + copied + shown + inputs, str(path / "grants"), masked.left_out
+        )
         staged = tuple(told for _, told in copies)
     _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
     config = bundle.oci_config(
@@ -92,8 +97,9 @@ def _judge(
     granted = [
         Granted(path=target, tree=is_directory, writable=writable)
         for _, target, is_directory, writable in rows
-        if target != ARTIFACTS
+        if target not in (ARTIFACTS, REGISTRY)
     ]
+    granted += registry_granted(request.registry)
     granted += own_files(spec, request.artifacts)
     granted += [Granted(path=f"{SECRETS}/{name}", tree=False, writable=False) for name in secrets]
     return Judge(

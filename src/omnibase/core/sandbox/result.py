@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from omnibase.core.artifacts.store import Artifacts
 
 if TYPE_CHECKING:
+    from omnibase.core.sandbox.egress.reports import Limit
     from omnibase.core.sandbox.monitor.violations import Violation
 
-__all__ = ["ComponentRun", "LimitKind", "RunResult", "Usage"]
+__all__ = ["ComponentRun", "LimitKind", "NetworkLimit", "RunResult", "Unreached", "Usage"]
 
 LimitKind = Literal["memory", "cpu", "pids", "output", "time", "disk"]
 
@@ -85,6 +86,20 @@ class Unreached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkLimit:
+    """A limit that a network grant has reached.
+
+    Attributes:
+        capability: The grant.
+        limit: ``egress_connections``, ``egress_bytes`` or ``egress_idle_seconds``, of the
+            `ExecutionContext`.
+    """
+
+    capability: str
+    limit: Limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """A finished run. A non-zero exit code is a result, not an error.
 
@@ -97,6 +112,8 @@ class RunResult:
         violations: Distinct attempts beyond the grants, in order of first sight.
         unreached: Granted connections that were not made, at most 100 kinds; the
             script sees a connection that is reset.
+        network_limits: Limits that network grants have reached, each once: connections
+            were refused or ended because of them.
         usage: What the run consumed.
         limits: Quotas that were reached, e.g. ``("pids",)``.
         truncated: Output went past its cap and was cut.
@@ -115,6 +132,7 @@ class RunResult:
     stderr: bytes = b""
     violations: tuple[Violation, ...] = ()
     unreached: tuple[Unreached, ...] = ()
+    network_limits: tuple[NetworkLimit, ...] = ()
     usage: Usage = field(default_factory=Usage)
     limits: tuple[LimitKind, ...] = ()
     truncated: bool = False
@@ -127,7 +145,7 @@ class RunResult:
     @property
     def ok(self) -> bool:
         """Whether it exited 0, tried nothing beyond its grants, met no limit, and lost nothing."""
-        met = self.violations or self.limits or self.artifacts.left_out
+        met = self.violations or self.limits or self.network_limits or self.artifacts.left_out
         return self.exit_code == 0 and not met
 
     def to_dict(self) -> dict[str, Any]:
@@ -143,6 +161,9 @@ class RunResult:
             "unreached": [
                 {"target": one.target, "reason": one.reason, "count": one.count}
                 for one in self.unreached
+            ],
+            "network_limits": [
+                {"capability": one.capability, "limit": one.limit} for one in self.network_limits
             ],
             "usage": {
                 "cpu_seconds": round(usage.cpu_seconds, 6),

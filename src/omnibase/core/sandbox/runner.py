@@ -21,6 +21,7 @@ from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
+from omnibase.core.sandbox.registry_files import RegistryFile
 from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
@@ -54,6 +55,7 @@ class RunRequest:
         argv: Arguments after the script's name.
         stdin: Bytes on standard input.
         run_id: 32 hexadecimal digits, unguessable; made if empty.
+        registry: What it is shown of the registry.
         secrets: Values of what ``spec.secrets`` names, and what is made of them.
         artifacts: Names of what `Observer.on_staging` puts there.
         covers: Says whether a grant covers ``(type, name)``: the name of a file that the
@@ -67,6 +69,7 @@ class RunRequest:
     stdin: bytes = b""
     run_id: str = ""
     secrets: tuple[Secret, ...] = ()
+    registry: tuple[RegistryFile, ...] = ()
     artifacts: tuple[str, ...] = ()
     covers: Callable[[str, str], bool] = lambda _kind, _name: False
 

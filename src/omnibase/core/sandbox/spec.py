@@ -17,6 +17,7 @@ __all__ = [
     "FileGrant",
     "Mask",
     "Outlet",
+    "RegistryGrant",
     "SandboxSpec",
     "ServerGrant",
     "WatchRules",
@@ -130,6 +131,19 @@ class Outlet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryGrant:
+    """Components of the registry that the script is shown, in all their versions.
+
+    Attributes:
+        pattern: Their name, perhaps with ``*`` and ``?``.
+        capability: The grant's text, for messages.
+    """
+
+    pattern: str
+    capability: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerGrant:
     """One role on a PostgreSQL server; the connection to it is an `EgressGrant`.
 
@@ -180,6 +194,7 @@ class SandboxSpec:
         python: The interpreter's path in the guest.
         files: File grants, shallow paths first.
         databases: Databases that are copied for it.
+        registry: Components that it is shown.
         servers: Roles on database servers that it may use.
         secrets: Names of the secrets that it gets, sorted; their values are elsewhere.
         egress: Network grants.
@@ -210,6 +225,7 @@ class SandboxSpec:
     files: tuple[FileGrant, ...]
     secrets: tuple[str, ...]
     databases: tuple[DatabaseGrant, ...] = ()
+    registry: tuple[RegistryGrant, ...] = ()
     servers: tuple[ServerGrant, ...] = ()
     egress: tuple[EgressGrant, ...] = ()
     egress_limits: EgressLimits = EgressLimits()

@@ -139,6 +139,8 @@ def forms(value: bytes) -> tuple[bytes, ...]:
         core.hex().encode(),
         core.hex().upper().encode(),
         repr(core)[2:-1].encode(),
+        _in_a_text_with_quotes(core)[2:].encode(),
+        core.replace(b"\\", rb"\\").replace(b":", rb"\:"),  # libpq's password file
     ]
     try:
         text = core.decode()
@@ -147,6 +149,7 @@ def forms(value: bytes) -> tuple[bytes, ...]:
     else:
         found += (
             repr(text)[1:-1].encode(),
+            _in_a_text_with_quotes(text)[1:].encode(),
             json.dumps(text)[1:-1].encode(),
             json.dumps(text, ensure_ascii=False)[1:-1].encode(),
         )
@@ -159,7 +162,14 @@ def forms(value: bytes) -> tuple[bytes, ...]:
     for text64 in (*_base64(core), base64.b64encode(value), base64.b64encode(core)):
         for padded in (text64, text64.rstrip(b"=")):
             found += (padded, padded.translate(bytes.maketrans(b"+/", b"-_")))
+    found += (base64.encodebytes(value).strip(), base64.encodebytes(core).strip())  # in lines
     return tuple(form for form in dict.fromkeys(found) if len(form) >= MIN_SECRET_BYTES)
+
+
+def _in_a_text_with_quotes(value: str | bytes) -> str:
+    """As `repr` writes it where both kinds of quotes are about: it escapes the single one."""
+    quotes = "'\"" if isinstance(value, str) else b"'\""
+    return repr(value + quotes)[: -len("\\'\"'")]  # type: ignore[operator]
 
 
 def _base64(value: bytes) -> Iterable[bytes]:

@@ -37,6 +37,7 @@ MAX_NAME = 253
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!\Z)|\Z)){4}")
+_NETWORK = re.compile(r"\[?[0-9a-f.:]+(/[0-9]+\]?|\]/[0-9]+)")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 _NOT_BARE = ("is not a bare host", "write `host:port`, without scheme and path")
@@ -202,6 +203,12 @@ def _split(text: str) -> tuple[str, str]:
     if "://" in text:
         raise _refuse(text, *_NOT_BARE)
     host, colon, port = text.rpartition(":")
+    if _NETWORK.fullmatch(host) or _NETWORK.fullmatch(text):
+        raise _refuse(
+            text,
+            "is a network, and a grant is for one host",
+            "name each address by itself, e.g. `10.0.0.5:5432`",
+        )
     if not colon or (text.startswith("[") and not host.endswith("]")):
         raise _refuse(text, "has no port", "write `host:port`, e.g. `api.example.com:443`")
     return host, port

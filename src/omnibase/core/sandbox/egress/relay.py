@@ -132,7 +132,7 @@ class Relay:
         wanted, grant = decision
         limit = self._gate.exceeded(grant, len(self._streams))
         if limit is not None:
-            report = self._gate.over_limit(wanted, grant, limit)
+            report = self._gate.over_limit(wanted, grant, *limit)
             if report is not None:
                 self._tell(report)
             self._channel.send(wire.REFUSED, frame.stream, errno.EMFILE)

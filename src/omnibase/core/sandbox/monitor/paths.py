@@ -33,6 +33,9 @@ _LIBRARY: Final = re.compile(
     r"(/usr)?/lib(32|64|x32)?(/[\w.+-]+)*/((lib|ld-)[^/]*\.so[^/]*|gconv/.*)"
 )
 
+# Each wheel that carries an OpenSSL looks where its builder would have put the configuration.
+_OPENSSL: Final = re.compile(r"/(usr|opt)(/[\w.+-]+)*/openssl\.cnf")
+
 _JAIL: Final = "/guest"
 # The script's own root and working directory; PID 1's are the agent's, and closed.
 _PROC_LINK: Final = re.compile(
@@ -77,7 +80,8 @@ def absolute(message: Message) -> str:
 
 
 def is_search(path: str) -> bool:
-    return path.startswith(_PROBE_DIRECTORIES) or _LIBRARY.fullmatch(path) is not None
+    found = _LIBRARY.fullmatch(path) or _OPENSSL.fullmatch(path)
+    return found is not None or path.startswith(_PROBE_DIRECTORIES)
 
 
 def above_in_scratch(path: str) -> list[str]:

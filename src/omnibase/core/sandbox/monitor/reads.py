@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from omnibase.core.sandbox.monitor.registry import REGISTRY, registry_capability
 from omnibase.core.sandbox.monitor.wire import Message
 
 __all__ = ["ARTIFACTS", "OUTLET", "SECRETS", "SecretReading", "SecretReads", "capability_of"]
@@ -102,6 +103,8 @@ class SecretReads:
 
 def capability_of(kind: str, path: str) -> str | None:
     """Returns what a denied access to a path would have needed, if that could be granted."""
+    if f"{path}/".startswith(f"{REGISTRY}/"):
+        return registry_capability(kind, path)
     if f"{path}/".startswith(f"{ARTIFACTS}/"):
         return _artifact(kind, path)
     name = path.removeprefix(f"{SECRETS}/")
