@@ -106,10 +106,10 @@ import socket, sys, time
 target = sys.argv[1], int(sys.argv[2])
 kept = []
 for _ in range(int(sys.argv[3])):
-    client = socket.create_connection(target)
-    kept.append(client)
-    client.settimeout(10)
-    try:
+    try:  # a refusal may come before the connect has returned
+        client = socket.create_connection(target)
+        kept.append(client)
+        client.settimeout(10)
         for _ in range(int(sys.argv[4])):
             client.sendall(b"x" * 1000)
             client.recv(1000)
