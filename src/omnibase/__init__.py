@@ -8,6 +8,7 @@ __version__ = "0.5.0"
 
 if TYPE_CHECKING:
     from omnibase.api import Chunk, Sandbox, arun, plan, run
+    from omnibase.backend import drain
     from omnibase.call import Plan
     from omnibase.components import (
         ComponentPlan,
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
         ArtifactError,
         CapabilityDenied,
         CapabilityError,
+        CircuitOpenError,
         ConfigurationError,
+        ExternalCommandError,
         OmniBaseError,
         PolicyError,
         RegistryError,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 # Each name is imported when it is first used: `omnibase --version` needs none.
 _HOMES = {
     "omnibase.api": ("Chunk", "Sandbox", "arun", "plan", "run"),
+    "omnibase.backend": ("drain",),
     "omnibase.call": ("Plan",),
     "omnibase.components": (
         "ComponentPlan",
@@ -66,7 +70,9 @@ _HOMES = {
         "ArtifactError",
         "CapabilityDenied",
         "CapabilityError",
+        "CircuitOpenError",
         "ConfigurationError",
+        "ExternalCommandError",
         "OmniBaseError",
         "PolicyError",
         "RegistryError",
@@ -92,10 +98,12 @@ __all__ = [
     "CapabilitySet",
     "CapabilityType",
     "Chunk",
+    "CircuitOpenError",
     "ComponentPlan",
     "ConfigurationError",
     "EventBus",
     "ExecutionContext",
+    "ExternalCommandError",
     "JsonlSink",
     "NetworkLimit",
     "OmniBaseError",
@@ -119,6 +127,7 @@ __all__ = [
     "arun",
     "arun_component",
     "default_bus",
+    "drain",
     "load_capabilities",
     "open_artifacts",
     "open_registry",

@@ -14,7 +14,8 @@ from omnibase.backend import backend, compile_grants
 from omnibase.core import events
 from omnibase.core.artifacts.places import Place
 from omnibase.core.context import ExecutionContext
-from omnibase.core.sandbox import compile, record
+from omnibase.core.sandbox import compile, record, state
+from omnibase.core.sandbox.commands import finding, layer
 from omnibase.core.sandbox.databases.grants import PASSWORDS
 from omnibase.core.sandbox.databases.passwords import password_file
 from omnibase.core.sandbox.image import Image
@@ -27,8 +28,11 @@ from omnibase.errors import (
     ArtifactError,
     CapabilityError,
     ConfigurationError,
+    ExternalCommandError,
     OmniBaseError,
     RegistryError,
+    SandboxError,
+    SandboxViolationError,
     SecretAccessError,
 )
 from omnibase.exchange import ArtifactExchange, covers, given, granted_artifacts
@@ -44,7 +48,16 @@ from omnibase.inputs import (
 if TYPE_CHECKING:
     from omnibase.registry_access import Registry, Shown
 
-__all__ = ["Authority", "Call", "OnOutput", "Options", "Plan", "in_thread", "perform"]
+__all__ = [
+    "Authority",
+    "Call",
+    "OnOutput",
+    "Options",
+    "Plan",
+    "in_thread",
+    "perform",
+    "tell_refused",
+]
 
 OnOutput = Callable[[str, bytes], None]
 
@@ -56,8 +69,8 @@ class Plan:
     Attributes:
         request: The script and the frozen spec.
         enforcement: ``capability → how it is enforced``.
-        problems: Why secrets that are granted cannot be had now, by capability. The
-            request has no values.
+        problems: Why secrets, commands or artifacts that are granted cannot be had now, by
+            capability. The request has neither values nor files.
     """
 
     request: RunRequest
@@ -74,6 +87,7 @@ class Authority:
         masks: What its policy takes out of granted trees.
         denied: Capabilities that were asked for and are not granted.
         registry: Directory of the registry that decided: no grant may write there.
+        idempotent: Running it again does no harm, says its record.
         source: That registry, for what the script is shown of it; by default the
             implied one.
     """
@@ -82,6 +96,7 @@ class Authority:
     masks: tuple[Mask, ...] = ()
     denied: tuple[str, ...] = ()
     registry: str | None = None
+    idempotent: bool = False
     source: Registry = None
 
 
@@ -190,6 +205,20 @@ class Call:
                 fetch(self._options.secrets, (name,))
             except OmniBaseError as error:
                 problems[f"SECRET_ACCESS:{name}"] = error
+        for name in request.spec.commands:
+            try:
+                finding.check(name)
+            except OmniBaseError as error:
+                problems[f"EXTERNAL_COMMAND:{name}"] = error
+        for text in request.spec.artifacts:
+            try:
+                store = (self._options.artifacts or default_artifacts()).open()
+                found = granted_artifacts(store, (text,))
+            except OmniBaseError as error:
+                problems[f"ARTIFACT_READ:{text}"] = error
+            else:
+                names = {*request.artifacts, *(artifact.name for artifact in found)}
+                request = replace(request, artifacts=tuple(sorted(names)))
         try:
             self._shown(request)
         except OmniBaseError as error:
@@ -201,10 +230,11 @@ class Call:
         """Runs the script; raises what `omnibase.run` documents."""
         emitter = emitter or events.Emitter(self._options.bus, subject=self._name)
         try:
-            runner, root = backend()
+            runner, root, gvisor = backend()
             request = self._request(root)
             secrets = fetch(self._options.secrets, request.spec.secrets)
             secrets += password_file(PASSWORDS, request.spec.servers, secrets)
+            commands = layer.ensure_layer(state.state_dir(), request.spec.commands)
             exchange = self._exchange(request.spec, emitter)
             shown = self._shown(request)
             inputs = () if exchange is None else exchange.inputs
@@ -212,22 +242,30 @@ class Call:
                 request,
                 run_id=emitter.runid,
                 secrets=secrets,
+                commands=commands,
                 registry=shown.files if shown else (),
                 artifacts=tuple(artifact.name for artifact in inputs),
             )
             started = record.sandbox_start(
-                request, runner.platform, runner.runtime.version, self._enforcement()
+                request, gvisor.platform, gvisor.runtime.version, self._enforcement()
             )
             started += given(inputs) + (shown.events if shown else ())
             return perform(
                 runner, request, started, self._options, emitter, cancel, self._authority,
                 exchange=exchange,
             )  # fmt: skip
-        except (ArtifactError, CapabilityError, RegistryError, SecretAccessError) as error:
+        except (
+            ArtifactError, CapabilityError, ExternalCommandError, RegistryError, SecretAccessError,
+        ) as error:  # fmt: skip
             if isinstance(error, ArtifactError) and error.result is not None:
                 raise  # the run is over, and was not denied
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
+            raise
+        except (ConfigurationError, SandboxError) as error:
+            if isinstance(error, ConfigurationError) or error.result is None:
+                # With a result it ran, and its end is on record.
+                tell_refused(emitter, error)
             raise
 
     def _request(self, root: Image) -> RunRequest:
@@ -244,6 +282,7 @@ class Call:
             name=self._name,
             argv=options.args,
             stdin=options.stdin,
+            idempotent=authority.idempotent,
         )  # fmt: skip
 
     def _shown(self, request: RunRequest) -> Shown | None:
@@ -264,6 +303,12 @@ class Call:
 
     def _enforcement(self) -> dict[str, str]:
         return {str(grant): compile.ENFORCEMENT[grant.type] for grant in self._grants}
+
+
+def tell_refused(emitter: events.Emitter, error: OmniBaseError) -> None:
+    """Puts on record that nothing was started, and why."""
+    file = error.details.get("file")
+    emitter.emit(events.RunRefused(code=error.code, reason=error.message, file=file))
 
 
 def perform(
@@ -308,12 +353,25 @@ def perform(
         ended = _with(ended, artifacts=exchange.artifacts)
     recorder.ended(ended)
     error = record.verdict(ended, options.context, record.spec_limits(request))
+    if isinstance(error, SandboxViolationError):
+        _tell_commands(error)
     if error is None and exchange is not None and exchange.error is not None:
         error = exchange.error
         error.result = ended.result
     if error is not None:
         raise error
     return ended.result
+
+
+def _tell_commands(error: SandboxViolationError) -> None:
+    """Adds which commands were tried, and whether a grant could bring them in."""
+    tried = finding.attempted(error.violations)
+    if not tried:
+        return
+    error.details["commands"] = tried
+    name = next((name for name in tried if error.hint and f"`{name}`" in error.hint), None)
+    if name is not None and tried[name] is None:
+        error.hint = f"`{name}` cannot be granted: this machine has no such command"
 
 
 def _with(ended: Ended, **fields: Any) -> Ended:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from uuid import UUID
 
-from omnibase.call import Authority, Call, OnOutput, Options, Plan, in_thread
+from omnibase.call import Authority, Call, OnOutput, Options, Plan, in_thread, tell_refused
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.registry import Component, RegistryStore
@@ -261,20 +261,20 @@ class _Wanted:
                 emitter.emit(events.CapabilityDenied(capability=capability, reason=reason))
             raise
         except OmniBaseError as error:
-            _tell_refused(emitter, error)
+            tell_refused(emitter, error)
             raise
-        try:
-            if self._unsandboxed:
-                from omnibase.unsandboxed import run_on_host
-
-                authority = self._authority(loaded, grants)
-                return run_on_host(
-                    loaded.name, loaded.script, permits, authority, grants.granted, options,
-                    emitter, cancel,
-                )  # fmt: skip
+        if not self._unsandboxed:
             return self._call(loaded, grants, options).execute(cancel, emitter)
+        from omnibase.unsandboxed import run_on_host
+
+        authority = self._authority(loaded, grants)
+        try:
+            return run_on_host(
+                loaded.name, loaded.script, permits, authority, grants.granted, options,
+                emitter, cancel,
+            )  # fmt: skip
         except (ConfigurationError, SandboxStartError, SandboxUnavailable) as error:
-            _tell_refused(emitter, error)
+            tell_refused(emitter, error)
             raise
 
     def _load(self, found: Callable[[Component], None] = lambda component: None) -> Loaded:
@@ -320,13 +320,9 @@ class _Wanted:
             masks=tuple(Mask(path=mask.path, reason=mask.reason) for mask in grants.masks),
             denied=tuple(str(one.capability) for one in grants.denied),
             registry=loaded.directory,
+            idempotent=loaded.component.idempotent,
             source=self._registry,
         )
-
-
-def _tell_refused(emitter: events.Emitter, error: OmniBaseError) -> None:
-    file = error.details.get("file")
-    emitter.emit(events.RunRefused(code=error.code, reason=error.message, file=file))
 
 
 def _memory_is_asked_for(options: Options) -> tuple[Options, CapabilitySet]:

@@ -35,6 +35,9 @@ class Observer:
         self.calls: list[tuple[str, Any]] = []
         self._actions = actions
 
+    def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
+        raise AssertionError("the runner itself never tries again")
+
     def on_started(self, run_id: str) -> None:
         self._note("started", run_id)
 

@@ -19,6 +19,7 @@ from omnibase.core.events import (
     ArtifactStored,
     CapabilityDenied,
     CapabilityGranted,
+    CommandStarted,
     DatabaseCopied,
     EgressClosed,
     EgressFailed,
@@ -31,6 +32,7 @@ from omnibase.core.events import (
     RegistryRead,
     ResourceLimitExceeded,
     RunRefused,
+    RunRetried,
     SandboxExit,
     SandboxStart,
     SandboxViolation,
@@ -68,6 +70,7 @@ SAMPLES: tuple[Payload, ...] = (
         policy_version=3,
     ),
     RunRefused(code="policy_error", reason="it is not what the registry wrote", file="policies/u"),
+    RunRetried(attempt=1, reason="runsc exited 128", delay_seconds=0.15),
     UnsandboxedStart(
         script="job.py", script_sha256="0" * 64, python="/usr/bin/python3", policies=("host",)
     ),
@@ -82,6 +85,7 @@ SAMPLES: tuple[Payload, ...] = (
         evidence="kernel",
     ),
     SecretRead(secret="API_TOKEN", operation="open", pid=2, process_name="python3"),
+    CommandStarted(command="git", count=3),
     ArtifactRead(artifact="in.csv", version=3, digest=f"sha256:{'0' * 64}", size_bytes=8),
     ArtifactStored(
         artifact="plot.png",

@@ -46,6 +46,11 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "policy import": ("policy", "make a file a component's policy"),
     "policy show": ("policy", "print a policy"),
     "policy history": ("policy", "list the versions of a component's policy"),
+    "artifacts put": ("artifacts", "add a file to the store of artifacts"),
+    "artifacts list": ("artifacts", "list artifacts, or the versions of one"),
+    "artifacts get": ("artifacts", "write the bytes of an artifact"),
+    "artifacts verify": ("artifacts", "check every byte of the store"),
+    "artifacts remove": ("artifacts", "forget an artifact"),
     "doctor": ("doctor", "check whether this machine can run sandboxes, and clean up"),
 }
 _EXAMPLES: Final = """\
@@ -56,6 +61,7 @@ examples:
   omnibase sandbox learn script.py -o caps.json
   omnibase sandbox explain script.py --capabilities caps.json
   omnibase registry add --name report --version 1.0.0 --owner data --script report.py
+  omnibase artifacts put input.csv data/input.csv
   omnibase policy explain report FILE_READ:/data/input.csv
   omnibase run report@^1.0 -- --verbose
 """

@@ -28,7 +28,8 @@ _KERNEL: Final = (5, 12)  # mount_setattr(2)
 _EPILOG: Final = """\
 The exit code is 0 if a sandbox runs here, else 1. Each platform of gVisor gets up
 to 10 seconds. --clean removes what killed runs left behind (processes, control
-groups, files); the next run would do it, too.
+groups, files), which the next run would do, too, and what runs keep for the next
+one, once it is out of date: images, and copies of commands.
 
 examples:
   omnibase doctor
@@ -97,14 +98,17 @@ def execute(invocation: Invocation) -> int:
 
 def _clean(*, quiet: bool) -> list[str]:
     from omnibase.core.sandbox import image, state
+    from omnibase.core.sandbox.commands import layer
 
     directory = state.state_dir()
     removed = [str(path) for path in state.sweep(directory)]
     removed += [str(path) for path in image.prune_images(directory)]
+    removed += [str(path) for path in layer.prune_layers(directory)]
     if not quiet:
         for path in removed:
             console.out(f"removed {console.printable(path)}\n")
-        console.out(f"{len(removed)} leftovers of killed runs and old images removed\n\n")
+        what = "leftovers of killed runs, old images and copies of old commands"
+        console.out(f"{len(removed)} {what} removed\n\n")
     return removed
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from omnibase.backend import compile_grants
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import compile, resolving
+from omnibase.core.sandbox.commands import finding
 from omnibase.core.sandbox.databases import copying
 from omnibase.core.sandbox.image import Image
 from omnibase.core.secrets import fetch
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import CapabilityDenied, CapabilityError, OmniBaseError
+from omnibase.exchange import granted_artifacts, open_artifacts
 
 if TYPE_CHECKING:
     from omnibase.core.sandbox.monitor.violations import Violation
@@ -54,6 +56,7 @@ def enforcement_of(
     *,
     resolve: bool = True,
     secrets: SecretStore | None = None,
+    artifacts: str | None = None,
 ) -> Enforcement:
     """Says what a run would do with this grant, alone, on this machine.
 
@@ -62,6 +65,7 @@ def enforcement_of(
         context: Quotas, for the memory ceiling.
         resolve: Look at the file system too, as the run would.
         secrets: Look for secrets there, as the run would.
+        artifacts: The store of artifacts, if it is not the default one.
     """
     try:
         # As `run` compiles it, with the same areas out of reach.
@@ -76,6 +80,13 @@ def enforcement_of(
     if resolve:
         for _, found in unresolved(spec):
             return Enforcement(known=True, how=how, problem=found.message, hint=found.hint)
+        try:
+            for name in spec.commands:
+                finding.check(name)
+            if spec.artifacts:
+                granted_artifacts(open_artifacts(artifacts), spec.artifacts)
+        except OmniBaseError as missing:
+            return Enforcement(known=True, how=how, problem=missing.message, hint=missing.hint)
     if secrets is not None:
         try:
             fetch(secrets, spec.secrets)

@@ -13,6 +13,7 @@ from omnibase.cli import console, exits
 from omnibase.errors import ConfigurationError, OmniBaseError, SandboxError
 
 if TYPE_CHECKING:
+    from omnibase.cli.outputs import Target
     from omnibase.cli.report import Asked
     from omnibase.core.context import ExecutionContext
     from omnibase.core.events import EventBus
@@ -49,8 +50,8 @@ class Outcome:
         if self.error is not None or result is None:
             return False
         found = (result.violations, result.limits, result.truncated, result.trace_dropped)
-        limited = result.network_limits
-        return not any((*found, limited, result.denied, result.exit_code and result.unreached))
+        left = (result.artifacts, result.artifacts.left_out, result.network_limits)
+        return not any((*found, *left, result.denied, result.exit_code and result.unreached))
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -87,7 +88,12 @@ def perform(run: Callable[..., RunResult], *, live: bool, bus: EventBus | None) 
 
 
 def tell(
-    outcome: Outcome, context: ExecutionContext, *, json: bool, asked: Asked | None = None
+    outcome: Outcome,
+    context: ExecutionContext,
+    *,
+    json: bool,
+    target: Target,
+    asked: Asked | None = None,
 ) -> None:
     """Prints what there is to say after a run; nothing, if all went well.
 
@@ -95,7 +101,11 @@ def tell(
         outcome: How it ended.
         context: Its quotas.
         json: Print the outcome as one JSON object.
+        target: Where its artifacts are to be written besides.
         asked: The component that ran, if one did.
+
+    Raises:
+        ArtifactError, ConfigurationError: They could not be written there.
     """
     if not json and outcome.plain:
         return
@@ -104,6 +114,8 @@ def tell(
     if json:
         report.print_json(outcome.to_dict())
     report.summarise(outcome, context, brief=json, asked=asked)
+    if outcome.result is not None:
+        target.write(outcome.result.artifacts)
 
 
 @contextlib.contextmanager

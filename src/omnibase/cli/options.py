@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.cli import console
+from omnibase.cli.outputs import add_store_option, add_target_option
 from omnibase.core.context import ExecutionContext, parse_size
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import CapabilityError, ConfigurationError
@@ -39,7 +40,11 @@ _QUOTAS: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("--cpu-time", "cpu_seconds", "SECONDS", "CPU time of the sandbox (default: no bound)"),
     ("--pids", "pids", "N", "processes and threads at one time (default: 64)"),
     ("--output", "output_bytes", "SIZE", "standard output and error together (default: 16MiB)"),
-    ("--scratch", "scratch_bytes", "SIZE", "size of the writable /tmp (default: 64MiB)"),
+    ("--scratch", "scratch_bytes", "SIZE", "size of the writable /tmp, and of what is left in "
+     "/artifacts/out (default: 64MiB)"),
+    ("--artifact-bytes", "artifact_bytes", "SIZE",
+     "artifacts that it leaves, together (default: 64MiB)"),
+    ("--artifact-count", "artifact_count", "N", "how many artifacts it leaves (default: 64)"),
     ("--egress-connections", "egress_connections", "N",
      "connections of each network grant at one time (default: 512)"),
     ("--egress-bytes", "egress_bytes", "SIZE",
@@ -47,7 +52,7 @@ _QUOTAS: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("--egress-idle", "egress_idle_seconds", "SECONDS",
      "a connection on which nothing moves for so long is ended (default: 60)"),
 )  # fmt: skip
-_WHOLE: Final = ("--pids", "--egress-connections")
+_WHOLE: Final = ("--pids", "--artifact-count", "--egress-connections")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,7 @@ class Inputs:
         context: Its quotas.
         env: Its environment variables.
         secrets: Where secrets are kept.
+        artifacts: Where artifacts are kept; ``None`` for the default.
     """
 
     args: tuple[str, ...]
@@ -69,12 +75,14 @@ class Inputs:
     context: ExecutionContext
     env: dict[str, str]
     secrets: SecretStore
+    artifacts: str | None
 
     def keywords(self) -> dict[str, Any]:
         """Returns what `omnibase.run` and `omnibase.run_component` both take."""
         return {
             "args": self.args, "stdin": self.stdin, "env": self.env,
             "capabilities": self.capabilities, "context": self.context, "secrets": self.secrets,
+            "artifacts": self.artifacts,
         }  # fmt: skip
 
 
@@ -120,8 +128,10 @@ def add_run_options(parser: Parser, *, component: bool = False) -> None:
         help="its standard input; - passes on ours (default: empty)",
     )  # fmt: skip
     add_secrets_option(inputs)
+    add_store_option(inputs)
     outcome = parser.add_argument_group("what happens")
     if "learn" not in parser.prog:
+        add_target_option(outcome)
         outcome.add_argument(
             "--on-violation", action=Once, metavar="raise|kill|record",
             help="on an attempt beyond the grants: report it at the end with exit code 121, "
@@ -195,6 +205,7 @@ def read_inputs(options: Any, rest: tuple[str, ...], *, dry: bool = False) -> In
         context=context,
         env=env,
         secrets=secrets_of(options),
+        artifacts=options.artifacts,
     )
 
 

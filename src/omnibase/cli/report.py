@@ -134,6 +134,10 @@ def summarise(
         return
     if violations:
         _list(violations, asked)
+    if result is not None and (result.artifacts or result.artifacts.left_out):
+        from omnibase.cli import outputs
+
+        outputs.tell(result.artifacts)
     if result is not None and result.denied and asked is not None:
         what = ", ".join(result.denied)
         _note(
@@ -202,6 +206,7 @@ def _note(text: str, hint: str | None = None) -> None:
 
 def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
     from omnibase.cli.enforce import enforcement_of, needed, port_unknown
+    from omnibase.core.sandbox.commands.finding import outlook
 
     rows: dict[str, list[Violation]] = {}
     for violation in violations:
@@ -212,6 +217,7 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
     allow: list[str] = []
     never: dict[str | None, list[str]] = {}
     kept_back: list[str] = []
+    absent: list[str] = []
     guessed: list[str] = []
     for name, group in shown:
         text = console.printable(name, 200)
@@ -221,6 +227,8 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
             continue
         if group[0].reason is not None:
             kept_back.append(str(capability))
+        elif capability.type.value == "EXTERNAL_COMMAND" and outlook(capability.resource) is None:
+            absent.append(capability.resource)
         elif example := port_unknown(capability):
             guessed.append(example)
         else:
@@ -244,6 +252,9 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
         console.note(
             f"{hint} what should be allowed, it must require, and its policy permit: `{command}`"
         )
+    if absent:
+        names = console.printable(", ".join(absent), 1000)
+        console.note(f"{hint} no command of this machine, and so not to be granted: {names}")
     if guessed:
         flag = "--allow" if asked is None else "--require"
         words = " ".join(f"{flag} {one}" for one in guessed)

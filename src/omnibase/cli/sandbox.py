@@ -47,10 +47,11 @@ def execute(invocation: Invocation) -> int:
     inputs = read_inputs(options, invocation.rest)
     script = read_script(options)
     from omnibase import api
-    from omnibase.cli import engine
+    from omnibase.cli import engine, outputs
 
+    target = outputs.Target(options.artifacts_out)
     run = partial(api.run, script, **inputs.keywords())
     with engine.events_to(options.events) as bus:
         outcome = engine.perform(run, live=not options.json, bus=bus)
-        engine.tell(outcome, inputs.context, json=options.json)
+        engine.tell(outcome, inputs.context, json=options.json, target=target)
     return outcome.code

@@ -105,7 +105,11 @@ class ContentStore:
                 match = _KEY.fullmatch(key)
                 if match is not None:
                     first.setdefault(match[1], key)
-            return tuple(sorted(self._parse(key, None).name for key in first.values()))
+            found: list[str] = []
+            for key in first.values():
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    found.append(self._parse(key, None).name)
+            return tuple(sorted(found))
 
     def versions(self, name: str) -> tuple[Artifact, ...]:
         """See `ArtifactStore`."""

@@ -130,14 +130,13 @@ class DirectoryObjects:
 
     def _made(self, key: str) -> str:
         """Returns the path of a key, its directory made."""
-        path = self._path(key)
-        folder = os.path.dirname(path)
-        if not os.path.isdir(folder):
-            os.makedirs(folder, 0o700, exist_ok=True)
-            while folder != self._root:
-                folder = os.path.dirname(folder)
-                _sync(folder)
-        return path
+        folder = self._root
+        for name in key.split("/")[:-1]:
+            above, folder = folder, os.path.join(folder, name)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+                _sync(above)
+        return self._path(key)
 
     def _path(self, key: str) -> str:
         return os.path.join(self._root, key)

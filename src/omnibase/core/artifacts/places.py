@@ -59,7 +59,7 @@ def place_of(artifacts: ArtifactStore | str | os.PathLike[str]) -> Place:
         text = os.fspath(artifacts)
         if not text or "\0" in text or text.startswith("file:"):
             raise ConfigurationError(
-                f"`{ascii(text)[1:81]}` is no store of artifacts",
+                f"`{ascii(text[:80])[1:-1]}` is no store of artifacts",
                 hint="name a directory, or a URL such as `s3://bucket/prefix`",
             )
         return Place(text if "://" in text else os.path.realpath(text))

@@ -69,7 +69,7 @@ def check_name(name: str) -> str:
     fault = name_fault(name)
     if fault is not None:
         raise ArtifactError(
-            f"`{ascii(name)[1:81]}` {fault}",
+            f"`{ascii(name[:80])[1:-1]}` {fault}",
             details={"reason": "invalid"},
             hint="use a name such as `plot.png` or `reports/2026-q1.csv`",
         )

@@ -68,6 +68,8 @@ class SandboxStart(Payload):
         platform: gVisor platform, e.g. ``systrap``.
         runtime_version: Version of ``runsc``.
         image_digest: Digest of the guest's root file system.
+        commands: Commands that were brought in: file on the host by name.
+        commands_sha256: Digest of each of those files, by name.
     """
 
     type: ClassVar[str] = "dev.omnibase.sandbox.start.v1"
@@ -78,6 +80,8 @@ class SandboxStart(Payload):
     platform: str
     runtime_version: str
     image_digest: str | None = None
+    commands: Mapping[str, Scalar] = field(default_factory=FrozenMap)
+    commands_sha256: Mapping[str, Scalar] = field(default_factory=FrozenMap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,8 +173,24 @@ class PolicyDecided(Payload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunRetried(Payload):
+    """The sandbox failed, not the script: the run is tried again.
+
+    Attributes:
+        attempt: The try that failed, from 1.
+        reason: Why, for a person.
+        delay_seconds: Until the next.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.run.retried.v1"
+    attempt: Count
+    reason: str
+    delay_seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRefused(Payload):
-    """A component was to run, and nothing of it was started.
+    """A script or component was to run, and nothing of it was started.
 
     Attributes:
         code: The error's code, e.g. ``policy_error``.
@@ -255,6 +275,23 @@ class SecretRead(Payload):
     operation: str
     pid: int | None = None
     process_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandStarted(Payload):
+    """The guest's kernel has executed a command that was granted.
+
+    Once for the first start of each command, and once more at the end if there
+    were others.
+
+    Attributes:
+        command: Its name.
+        count: How often it was started until now.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.command.started.v1"
+    command: str
+    count: Count = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -446,9 +483,11 @@ PAYLOADS: tuple[type[Payload], ...] = (
     CapabilityDenied,
     PolicyDecided,
     RunRefused,
+    RunRetried,
     UnsandboxedStart,
     SandboxViolation,
     SecretRead,
+    CommandStarted,
     ArtifactRead,
     ArtifactStored,
     ArtifactRefused,

@@ -17,8 +17,10 @@ from typing import Final, Protocol
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
 from omnibase.core.sandbox.collect.reports import Collected, Left
+from omnibase.core.sandbox.commands.layout import CommandLayer
 from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
+from omnibase.core.sandbox.monitor.executions import CommandStart
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.registry_files import RegistryFile
@@ -55,11 +57,13 @@ class RunRequest:
         argv: Arguments after the script's name.
         stdin: Bytes on standard input.
         run_id: 32 hexadecimal digits, unguessable; made if empty.
+        commands: What ``spec.commands`` names, brought in.
         registry: What it is shown of the registry.
         secrets: Values of what ``spec.secrets`` names, and what is made of them.
         artifacts: Names of what `Observer.on_staging` puts there.
         covers: Says whether a grant covers ``(type, name)``: the name of a file that the
             script left in the outlet for that type.
+        idempotent: Running it again does no harm.
     """
 
     spec: SandboxSpec
@@ -69,6 +73,8 @@ class RunRequest:
     stdin: bytes = b""
     run_id: str = ""
     secrets: tuple[Secret, ...] = ()
+    commands: CommandLayer | None = None
+    idempotent: bool = False
     registry: tuple[RegistryFile, ...] = ()
     artifacts: tuple[str, ...] = ()
     covers: Callable[[str, str], bool] = lambda _kind, _name: False
@@ -93,6 +99,9 @@ class Ended:
 class Observer(Protocol):
     """Told what happens while it happens, in the caller's thread; the run waits for it."""
 
+    def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
+        """An attempt failed, and after the delay there is another."""
+
     def on_staging(self, directory: Path) -> None:
         """The run has artifacts to read: it wants them below this directory, by name."""
 
@@ -110,6 +119,9 @@ class Observer(Protocol):
 
     def on_secret_read(self, reading: SecretReading) -> None:
         """The script opened a secret, or may have, for the first time."""
+
+    def on_command(self, start: CommandStart) -> None:
+        """A granted command was started for the first time; at the end, how often it was."""
 
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         """A granted connection came up, ended, or did not come up."""
@@ -248,6 +260,9 @@ class _Relay:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
+    def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
+        self._hand_over(lambda: self._observer.on_retry(attempt, reason, delay_seconds))
+
     def on_staging(self, directory: Path) -> None:
         self._hand_over(lambda: self._observer.on_staging(directory))
 
@@ -265,6 +280,9 @@ class _Relay:
 
     def on_secret_read(self, reading: SecretReading) -> None:
         self._hand_over(lambda: self._observer.on_secret_read(reading))
+
+    def on_command(self, start: CommandStart) -> None:
+        self._hand_over(lambda: self._observer.on_command(start))
 
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         self._hand_over(lambda: self._observer.on_egress(report))
