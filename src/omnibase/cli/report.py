@@ -262,8 +262,8 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
             f"{hint} the look-up of a name tells no port; if it is the usual one: "
             f"`{console.printable(words, 4000)}`"
         )
-    for advice, names in never.items():
-        text = f"this sandbox cannot grant {', '.join(names)}" + f"; {advice}" * bool(advice)
+    for advice, refused in never.items():
+        text = f"this sandbox cannot grant {', '.join(refused)}" + f"; {advice}" * bool(advice)
         console.note(f"{hint} {console.printable(text, 1000)}")
 
 
