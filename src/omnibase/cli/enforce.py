@@ -149,6 +149,8 @@ def port_unknown(capability: Capability) -> str | None:
 
 def ungrantable(violation: Violation) -> str:
     """Says why `needed` has no answer."""
+    if violation.operation == "lookup":
+        return "a grant names a host and a port, and it told no name"
     if violation.capability is None:
         return "no capability allows this"
     return "no capability names exactly this"
