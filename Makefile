@@ -24,10 +24,14 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/databases/passwords.py \
   src/omnibase/core/sandbox/registry_grants.py \
   src/omnibase/core/sandbox/seccomp.py \
+  src/omnibase/core/sandbox/commands/granting.py \
+  src/omnibase/core/sandbox/commands/layout.py \
+  src/omnibase/core/sandbox/commands/loader.py \
   src/omnibase/core/sandbox/egress/allowlist.py \
   src/omnibase/core/sandbox/egress/layout.py \
   src/omnibase/core/sandbox/egress/wire.py \
   src/omnibase/core/sandbox/monitor/databases.py \
+  src/omnibase/core/sandbox/monitor/executions.py \
   src/omnibase/core/sandbox/monitor/ledger.py \
   src/omnibase/core/sandbox/monitor/network.py \
   src/omnibase/core/sandbox/monitor/paths.py \
@@ -41,7 +45,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: help setup postgres redis demo test test-fast test-security check format bench docs lock clean
+.PHONY: help setup postgres redis demo test test-fast test-security check format bench fuzz docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -101,6 +105,16 @@ format: setup ## apply the formatter and the lint's safe fixes
 bench: setup ## the benchmarks of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks --output docs/benchmarks.md
 
+# A tool environment of its own: atheris is not for every interpreter that OmniBase is for.
+FUZZ_SECONDS ?= 60
+fuzz: ## coverage-guided fuzzing of what a hostile guest speaks to, FUZZ_SECONDS=60 each
+	@[ -x .venv-fuzz/bin/python ] || $(PYTHON) -m venv .venv-fuzz
+	@.venv-fuzz/bin/python -c 'import atheris, omnibase' 2>/dev/null || \
+	  .venv-fuzz/bin/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@for target in frames conversation queries; do \
+	  .venv-fuzz/bin/python scripts/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -max_len=800 \
+	    -print_final_stats=1 -verbosity=0 -artifact_prefix=.fuzz-; done
+
 docs: setup ## check that every relative link in the documentation resolves
 	@$(BIN)/python scripts/check_links.py
 
@@ -113,6 +127,6 @@ lock: ## requirements.lock, made anew from pyproject.toml
 	@! grep -nE '://|^-|file:' requirements.lock || { echo "make: requirements.lock names a place" >&2; exit 1; }
 
 clean: ## remove what the targets made, the virtual environment included
-	rm -rf $(VENV) .venv-lock build dist htmlcov .coverage .coverage.* coverage.xml $(OUTPUT)
+	rm -rf $(VENV) .venv-lock .venv-fuzz .fuzz-* build dist htmlcov .coverage .coverage.* coverage.xml $(OUTPUT)
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find src tests scripts benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -14,7 +14,8 @@ from omnibase.backend import backend, compile_grants
 from omnibase.core import events
 from omnibase.core.artifacts.places import Place
 from omnibase.core.context import ExecutionContext
-from omnibase.core.sandbox import compile, record
+from omnibase.core.sandbox import compile, record, state
+from omnibase.core.sandbox.commands import finding, layer
 from omnibase.core.sandbox.databases.grants import PASSWORDS
 from omnibase.core.sandbox.databases.passwords import password_file
 from omnibase.core.sandbox.image import Image
@@ -27,9 +28,11 @@ from omnibase.errors import (
     ArtifactError,
     CapabilityError,
     ConfigurationError,
+    ExternalCommandError,
     OmniBaseError,
     RegistryError,
     SandboxError,
+    SandboxViolationError,
     SecretAccessError,
 )
 from omnibase.exchange import ArtifactExchange, covers, given, granted_artifacts
@@ -66,8 +69,8 @@ class Plan:
     Attributes:
         request: The script and the frozen spec.
         enforcement: ``capability → how it is enforced``.
-        problems: Why secrets or artifacts that are granted cannot be had now, by capability. The
-            request has no values.
+        problems: Why secrets, commands or artifacts that are granted cannot be had now, by
+            capability. The request has neither values nor files.
     """
 
     request: RunRequest
@@ -202,6 +205,11 @@ class Call:
                 fetch(self._options.secrets, (name,))
             except OmniBaseError as error:
                 problems[f"SECRET_ACCESS:{name}"] = error
+        for name in request.spec.commands:
+            try:
+                finding.check(name)
+            except OmniBaseError as error:
+                problems[f"EXTERNAL_COMMAND:{name}"] = error
         for text in request.spec.artifacts:
             try:
                 store = (self._options.artifacts or default_artifacts()).open()
@@ -226,6 +234,7 @@ class Call:
             request = self._request(root)
             secrets = fetch(self._options.secrets, request.spec.secrets)
             secrets += password_file(PASSWORDS, request.spec.servers, secrets)
+            commands = layer.ensure_layer(state.state_dir(), request.spec.commands)
             exchange = self._exchange(request.spec, emitter)
             shown = self._shown(request)
             inputs = () if exchange is None else exchange.inputs
@@ -233,6 +242,7 @@ class Call:
                 request,
                 run_id=emitter.runid,
                 secrets=secrets,
+                commands=commands,
                 registry=shown.files if shown else (),
                 artifacts=tuple(artifact.name for artifact in inputs),
             )
@@ -244,7 +254,9 @@ class Call:
                 runner, request, started, self._options, emitter, cancel, self._authority,
                 exchange=exchange,
             )  # fmt: skip
-        except (ArtifactError, CapabilityError, RegistryError, SecretAccessError) as error:
+        except (
+            ArtifactError, CapabilityError, ExternalCommandError, RegistryError, SecretAccessError,
+        ) as error:  # fmt: skip
             if isinstance(error, ArtifactError) and error.result is not None:
                 raise  # the run is over, and was not denied
             capability = str(error.details.get("capability", ""))
@@ -341,12 +353,25 @@ def perform(
         ended = _with(ended, artifacts=exchange.artifacts)
     recorder.ended(ended)
     error = record.verdict(ended, options.context, record.spec_limits(request))
+    if isinstance(error, SandboxViolationError):
+        _tell_commands(error)
     if error is None and exchange is not None and exchange.error is not None:
         error = exchange.error
         error.result = ended.result
     if error is not None:
         raise error
     return ended.result
+
+
+def _tell_commands(error: SandboxViolationError) -> None:
+    """Adds which commands were tried, and whether a grant could bring them in."""
+    tried = finding.attempted(error.violations)
+    if not tried:
+        return
+    error.details["commands"] = tried
+    name = next((name for name in tried if error.hint and f"`{name}`" in error.hint), None)
+    if name is not None and tried[name] is None:
+        error.hint = f"`{name}` cannot be granted: this machine has no such command"
 
 
 def _with(ended: Ended, **fields: Any) -> Ended:

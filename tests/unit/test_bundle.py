@@ -12,6 +12,7 @@ import pytest
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import syscalls
 from omnibase.core.sandbox.bundle import job_message, oci_config, to_bytes, trace_config
+from omnibase.core.sandbox.commands.layout import Command
 from omnibase.core.sandbox.seccomp import compile_filter
 from omnibase.core.sandbox.syscalls import SECCOMP
 from omnibase.core.secrets import Secret
@@ -121,6 +122,7 @@ def test_a_job_is_read_back() -> None:
         ],
         masks=[("/data/secret", True), ("/data/file", False)], pinned=("/data/up",),
         secrets=(Secret(name="B", value=b"two\0two"), Secret(name="a.b", value=b"\xff" * 9)),
+        commands=(Command(name="x", path="/y", sha256="", places=("/usr/bin/x", "/bin/x")),),
     )  # fmt: skip
     size = int.from_bytes(message[:4], "little")
     assert PARSE(message[4 : 4 + size]) == {
@@ -133,6 +135,7 @@ def test_a_job_is_read_back() -> None:
         "pinned": ["/data/up"],
         "filter": compile_filter(SECCOMP),
         "egress": [],
+        "commands": ["/usr/bin/x", "/bin/x"],
         "outlets": ["/artifacts/out", "5", "67108864"],
         "masks": [("/data/secret", True), ("/data/file", False)],
         "mounts": [

@@ -19,6 +19,7 @@ from omnibase.core.events import (
     ArtifactStored,
     CapabilityDenied,
     CapabilityGranted,
+    CommandStarted,
     DatabaseCopied,
     EgressClosed,
     EgressFailed,
@@ -84,6 +85,7 @@ SAMPLES: tuple[Payload, ...] = (
         evidence="kernel",
     ),
     SecretRead(secret="API_TOKEN", operation="open", pid=2, process_name="python3"),
+    CommandStarted(command="git", count=3),
     ArtifactRead(artifact="in.csv", version=3, digest=f"sha256:{'0' * 64}", size_bytes=8),
     ArtifactStored(
         artifact="plot.png",

@@ -24,6 +24,7 @@ from tests.helpers.messages import (
     opened,
     other,
     raw,
+    run,
     unix,
 )
 from tests.helpers.specs import compiled
@@ -386,11 +387,9 @@ EXECUTIONS = {
         executed("/opt/omnibase/bin/python3"),
         command("python3", "/opt/omnibase/bin/python3"),
     ),
-    "one that succeeds": (executed("/bin/sh", errno=0), command("sh", "/bin/sh")),
-    "one that succeeds like a probe": (
-        executed("/sbin/ldconfig", "x", "-p", errno=0),
-        command("ldconfig", "/sbin/ldconfig"),
-    ),
+    "one that succeeds: the kernel tells what it was": (executed("/bin/sh", errno=0), None),
+    "of which the kernel tells": (run("/bin/busybox"), command("busybox", "/bin/busybox")),
+    "in the jail": (run("/guest/tmp/x"), command("x", "/tmp/x")),
     "descriptor with a path": (executed("", fd_path="/guest/tmp/x"), command("x", "/tmp/x")),
     "relative to a descriptor": (executed("x", fd_path="/guest/tmp"), command("x", "/tmp/x")),
     "descriptor without a path": (executed(""), command("(a descriptor)", "(a descriptor)")),
@@ -684,6 +683,7 @@ STATELESS = {
     "open that works": (opened("/tmp/x", 0), True),
     "chdir": (changed_to("/root"), True),
     "execve": (executed("/tmp/x"), True),
+    "execution": (run("/tmp/x"), False),
     "raw": (raw(165), True),
     "symlink": (raw(88, 0), False),
     "symlinkat": (raw(266, 0), False),
@@ -713,12 +713,14 @@ class TestWithheldNames:
     def test_books_that_balance(self) -> None:
         assert self.withheld(
             opened("/x", ABSENT), raw(257, ABSENT), raw(42, UNREACHABLE),
-            connected(inet("203.0.113.5", 1)), executed("/x", errno=0), raw(59, 0),
+            connected(inet("203.0.113.5", 1)), executed("/x", errno=0), raw(59, 0), run("/x"),
         ) == []  # fmt: skip
 
     def test_a_missing_twin(self) -> None:
         assert self.withheld(raw(257, ABSENT), raw(257, ABSENT)) == [("open", ABSENT)]
         assert self.withheld(raw(59, DENIED)) == [("execve", DENIED)]
+        assert self.withheld(raw(59, 0), raw(322, 0), run("/x")) == [("execve", 0)]
+        assert self.withheld(executed("/x", errno=0)) == []
         assert self.withheld(raw(42, UNREACHABLE)) == [("connect", UNREACHABLE)]
         assert self.withheld(raw(117)) == [("setuid", errors.EPERM)]
 
@@ -770,6 +772,26 @@ class TestThreads:
 
     def test_an_end_without_a_call(self) -> None:
         assert self.killed(ended(0, 2), ended(0, 2, 3)) == []
+
+    def test_a_program_that_takes_the_place_of_threads(self) -> None:
+        ends = (ended(0, 2, 3), ended(0, 2, 4))
+        assert self.killed(run("/bin/x"), *ends, self.EXIT_GROUP, ended(0, 2)) == []
+        # A thread beside the first asks: the first one ends, and its number goes on.
+        beside = run("/bin/x", thread_id=4)
+        assert self.killed(beside, ended(0, 2), ended(0, 2, 3), self.EXIT_GROUP, ended(0, 2)) == []
+
+    def test_its_own_threads_count_again(self) -> None:
+        goes_on = opened("/lib/x", 0, process_name="x")
+        assert self.killed(run("/bin/x"), goes_on, ended(0, 2, 3)) == [2]
+        # Of the same name, it may still be the old one.
+        assert self.killed(run("/bin/x"), opened("/lib/x", 0), ended(0, 2, 3)) == []
+        assert self.killed(run("/bin/x"), self.EXIT_GROUP, ended(0, 2), ended(0, 5, 6)) == [5]
+
+    def test_programs_are_bounded(self) -> None:
+        subject = judge()
+        for group in range(10, 10_000):
+            subject.judge(run("/bin/x", group_id=group))
+        assert len(subject._tally._executing) == 4096
 
     def test_the_agent_is_not_counted(self) -> None:
         assert self.killed(ended(0, 1, 3), ended(0, 1)) == []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from omnibase.backend import compile_grants
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import compile, resolving
+from omnibase.core.sandbox.commands import finding
 from omnibase.core.sandbox.databases import copying
 from omnibase.core.sandbox.image import Image
 from omnibase.core.secrets import fetch
@@ -80,9 +81,11 @@ def enforcement_of(
     if resolve:
         for _, found in unresolved(spec):
             return Enforcement(known=True, how=how, problem=found.message, hint=found.hint)
-    if resolve and spec.artifacts:
         try:
-            granted_artifacts(open_artifacts(artifacts), spec.artifacts)
+            for name in spec.commands:
+                finding.check(name)
+            if spec.artifacts:
+                granted_artifacts(open_artifacts(artifacts), spec.artifacts)
         except OmniBaseError as missing:
             return Enforcement(known=True, how=how, problem=missing.message, hint=missing.hint)
     if secrets is not None:
@@ -152,6 +155,8 @@ def port_unknown(capability: Capability) -> str | None:
 
 def ungrantable(violation: Violation) -> str:
     """Says why `needed` has no answer."""
+    if violation.operation == "lookup":
+        return "a grant names a host and a port, and it told no name"
     if violation.capability is None:
         return "no capability allows this"
     return "no capability names exactly this"

@@ -43,7 +43,7 @@ TABLE: Final[tuple[tuple[str, str], ...]] = (
     ("2", "usage, or a bad script, file, policy file, flag or capability; nothing was started"),
     (
         "120",
-        "before the start: a capability was denied, a secret or an artifact is missing, "
+        "before the start: a capability was denied, a secret, a command or an artifact is missing, "
         "or a record or policy of the registry was tampered with or is not accepted",
     ),
     ("121", "violation: the script tried what it was not granted"),

@@ -73,6 +73,7 @@ def describe(plan: Plan) -> dict[str, Any]:
 
     from omnibase.cli.enforce import unresolved
     from omnibase.core.sandbox import bundle, covers, resolving
+    from omnibase.core.sandbox.commands import finding, layout
     from omnibase.core.sandbox.monitor.reads import ARTIFACTS, SECRETS
     from omnibase.core.sandbox.syscalls import NATIVE
     from omnibase.errors import CapabilityError
@@ -132,6 +133,7 @@ def describe(plan: Plan) -> dict[str, Any]:
     oci = bundle.oci_config(
         spec,
         scratch_dir="RUN/scratch",
+        commands_dir="STATE/commands/LAYER" if spec.commands else None,
         grants_dir="RUN/grants" if spec.files or spec.databases or spec.artifacts else None,
     )
     filtered: dict[tuple[str, bool], list[str]] = {}
@@ -154,6 +156,10 @@ def describe(plan: Plan) -> dict[str, Any]:
         "mounts": mounts,
         "masks": [{"path": mask.path, "reason": mask.reason} for mask in spec.masks],
         "secrets": [f"{SECRETS}/{name}" for name in spec.secrets],
+        "commands": [
+            {"name": name, "file": finding.outlook(name), "target": f"{layout.BIN}/{name}"}
+            for name in spec.commands
+        ],
         "network": _network(spec),
         "syscalls": {
             "refused_by_kernel": sorted(NATIVE.values()),
@@ -219,6 +225,11 @@ def show(plan: dict[str, Any]) -> None:
     if plan["secrets"]:
         section("secrets (each a file for the script's user alone; kept out of its output)")
         rows(*(("ro file", path) for path in plan["secrets"]))
+    if plan["commands"]:
+        section("commands (file and target, with the libraries that it loads)")
+        for command in plan["commands"]:
+            file = command["file"] or "missing"
+            rows((command["name"], f"{file} -> {command['target']}"))
     section("network")
     kind, _, text = plan["network"].partition(": ")
     rows((kind, text))

@@ -206,6 +206,7 @@ def _note(text: str, hint: str | None = None) -> None:
 
 def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
     from omnibase.cli.enforce import enforcement_of, needed, port_unknown
+    from omnibase.core.sandbox.commands.finding import outlook
 
     rows: dict[str, list[Violation]] = {}
     for violation in violations:
@@ -214,8 +215,9 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
     shown = list(rows.items())[:_SHOWN]
     width = min(60, max(len(console.printable(name, 200)) for name, _ in shown))
     allow: list[str] = []
-    never: list[str] = []
+    never: dict[str | None, list[str]] = {}
     kept_back: list[str] = []
+    absent: list[str] = []
     guessed: list[str] = []
     for name, group in shown:
         text = console.printable(name, 200)
@@ -225,12 +227,16 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
             continue
         if group[0].reason is not None:
             kept_back.append(str(capability))
+        elif capability.type.value == "EXTERNAL_COMMAND" and outlook(capability.resource) is None:
+            absent.append(capability.resource)
         elif example := port_unknown(capability):
             guessed.append(example)
-        elif enforcement_of(capability, resolve=False).usable:
-            allow.append(str(capability))
         else:
-            never.append(str(capability))
+            found = enforcement_of(capability, resolve=False)
+            if found.usable:
+                allow.append(str(capability))
+            else:
+                never.setdefault(found.hint, []).append(str(capability))
     if len(rows) > len(shown):
         console.note(f"  … and {len(rows) - len(shown)} more; `--json` lists all")
     hint = console.colour("bold", "hint:")
@@ -246,6 +252,9 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
         console.note(
             f"{hint} what should be allowed, it must require, and its policy permit: `{command}`"
         )
+    if absent:
+        names = console.printable(", ".join(absent), 1000)
+        console.note(f"{hint} no command of this machine, and so not to be granted: {names}")
     if guessed:
         flag = "--allow" if asked is None else "--require"
         words = " ".join(f"{flag} {one}" for one in guessed)
@@ -253,17 +262,17 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
             f"{hint} the look-up of a name tells no port; if it is the usual one: "
             f"`{console.printable(words, 4000)}`"
         )
-    if never:
-        console.note(
-            f"{hint} this sandbox cannot grant {console.printable(', '.join(never), 1000)}"
-        )
+    for advice, refused in never.items():
+        text = f"this sandbox cannot grant {', '.join(refused)}" + f"; {advice}" * bool(advice)
+        console.note(f"{hint} {console.printable(text, 1000)}")
 
 
 def _how(group: list[Violation]) -> str:
     from omnibase.cli.enforce import needed, ungrantable
 
     first = group[0]
-    names = ", ".join(dict.fromkeys(filter(None, (v.errno_name for v in group)))) or "ended"
+    ended = "no such name" if first.operation == "lookup" else "ended"
+    names = ", ".join(dict.fromkeys(filter(None, (v.errno_name for v in group)))) or ended
     who = console.printable(first.process_name, 40)
     text = f"{times(sum(v.count for v in group))}: {first.operation}"
     text += f" by {who}" if who else ""

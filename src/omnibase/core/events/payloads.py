@@ -68,6 +68,8 @@ class SandboxStart(Payload):
         platform: gVisor platform, e.g. ``systrap``.
         runtime_version: Version of ``runsc``.
         image_digest: Digest of the guest's root file system.
+        commands: Commands that were brought in: file on the host by name.
+        commands_sha256: Digest of each of those files, by name.
     """
 
     type: ClassVar[str] = "dev.omnibase.sandbox.start.v1"
@@ -78,6 +80,8 @@ class SandboxStart(Payload):
     platform: str
     runtime_version: str
     image_digest: str | None = None
+    commands: Mapping[str, Scalar] = field(default_factory=FrozenMap)
+    commands_sha256: Mapping[str, Scalar] = field(default_factory=FrozenMap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +278,23 @@ class SecretRead(Payload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommandStarted(Payload):
+    """The guest's kernel has executed a command that was granted.
+
+    Once for the first start of each command, and once more at the end if there
+    were others.
+
+    Attributes:
+        command: Its name.
+        count: How often it was started until now.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.command.started.v1"
+    command: str
+    count: Count = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactRead(Payload):
     """The script was given an artifact, as a file that it can read.
 
@@ -466,6 +487,7 @@ PAYLOADS: tuple[type[Payload], ...] = (
     UnsandboxedStart,
     SandboxViolation,
     SecretRead,
+    CommandStarted,
     ArtifactRead,
     ArtifactStored,
     ArtifactRefused,

@@ -13,6 +13,8 @@ from typing import Final
 
 from omnibase.core.artifacts.store import name_fault
 from omnibase.core.context import ExecutionContext, parse_size
+from omnibase.core.sandbox.commands import layout as commands_layout
+from omnibase.core.sandbox.commands.granting import COMMAND_PROBES, command_name, commands_of
 from omnibase.core.sandbox.databases.grants import KINDS, PASSWORDS, Databases
 from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
@@ -42,6 +44,8 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.FILE_WRITE: "read-write bind mount of exactly what is named",
     CapabilityType.NETWORK_CONNECT: "the guest has no network; each TCP connection is decided and "
     "made by the run's broker on the host",
+    CapabilityType.EXTERNAL_COMMAND: "the program and its libraries are in the guest, read-only, "
+    "and nothing else can be executed; it reaches what the script does",
     CapabilityType.MEMORY: "memory limit of the run's cgroup",
     CapabilityType.ARTIFACT_READ: "read-only copy of exactly what is named, its digest checked",
     CapabilityType.ARTIFACT_WRITE: "what is left in `/artifacts/out` is collected once the script "
@@ -60,8 +64,8 @@ _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 # The guest's own world: a tree mounted over one of these would break the guest.
 _GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
 _GUEST_INTERNAL: Final = (
-    "/guest", "/grants", GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup", ARTIFACTS,
-    REGISTRY,
+    "/guest", "/grants", commands_layout.DIRECTORY, GUEST_PREFIX, "/run/script", "/run/secrets",
+    "/.lookup", ARTIFACTS, REGISTRY,
 )  # fmt: skip
 
 _INSTEAD: Final = {
@@ -89,7 +93,6 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _BASE_ENVIRONMENT: Final = {
     "HOME": "/tmp",
     "LOGNAME": "nobody",
-    "PATH": f"{GUEST_PREFIX}/bin",
     "TMPDIR": "/tmp",
     "TZ": "UTC",
     "USER": "nobody",
@@ -130,6 +133,7 @@ def compile_spec(
     """
     files: list[FileGrant] = []
     secrets: set[str] = set()
+    commands: set[str] = set()
     artifacts: set[str] = set()
     outlets: dict[str, Outlet] = {}
     covered = list(masks)
@@ -149,6 +153,9 @@ def compile_spec(
             continue
         if grant.type is CapabilityType.SECRET_ACCESS:
             secrets.add(_secret(grant))
+            continue
+        if grant.type is CapabilityType.EXTERNAL_COMMAND:
+            commands.add(command_name(grant))
             continue
         if grant.type is CapabilityType.REGISTRY_READ:
             registry.append(registry_grant(grant))
@@ -179,12 +186,14 @@ def compile_spec(
         files.append(file)
     # A grant raises the default; it never lowers it.
     memory = max(memory, min(context.default_memory_bytes, context.memory_bytes))
+    directory = commands_layout.BIN if commands else f"{GUEST_PREFIX}/bin"
     files.sort(key=lambda grant: (grant.path.count("/"), grant.path, grant.writable))
     return SandboxSpec(
         image_path=image.path,
         image_digest=image.digest,
         python=image.python,
         files=tuple(files),
+        commands=commands_of(commands),
         artifacts=tuple(sorted(artifacts)),
         outlets=tuple(outlets.values()),
         secrets=tuple(sorted(secrets | databases.secrets(secrets))),
@@ -199,7 +208,7 @@ def compile_spec(
             connection_seconds=context.wall_seconds,
         ),
         masks=tuple(sorted(set(covered), key=lambda mask: mask.path)),
-        environment=_environment(environment or {}, image, databases),
+        environment=_environment(environment or {}, image, directory, databases),
         memory_bytes=memory,
         cpus=context.cpus,
         pids=context.pids,
@@ -211,9 +220,9 @@ def compile_spec(
         kill_on_violation=context.on_violation == "kill",
         seccomp=SECCOMP,
         watch=WatchRules(
-            owned=_OWNED,
-            probes=_PROBES | frozenset(image.probes),
-            command_directory=f"{GUEST_PREFIX}/bin",
+            owned=_OWNED + (f"{commands_layout.DIRECTORY}/",) * bool(commands),
+            probes=_PROBES.union(image.probes, COMMAND_PROBES if commands else ()),
+            command_directory=directory,
             nameserver=layout.NAMESERVER,
         ),
         grants=tuple(str(grant) for grant in grants),
@@ -354,7 +363,7 @@ def _literal_prefix(path: str) -> str:
 
 
 def _environment(
-    extra: Mapping[str, str], image: Image, databases: Databases
+    extra: Mapping[str, str], image: Image, command_directory: str, databases: Databases
 ) -> tuple[tuple[str, str], ...]:
     for name, value in extra.items():
         if not _NAME.fullmatch(str(name)) or type(name) is not str:
@@ -378,7 +387,8 @@ def _environment(
                 f"the value of `{name}` is not valid Unicode",
                 hint="pass bytes on standard input or through a granted file",
             ) from error
-    merged = _BASE_ENVIRONMENT | dict(image.environment) | dict(extra)
+    own = {"PATH": command_directory} | dict(image.environment)
+    merged = _BASE_ENVIRONMENT | own | dict(extra)
     if databases.servers:
         merged = {"PGPASSFILE": f"/run/secrets/{PASSWORDS}"} | merged
     if sum(len(name) + len(value) for name, value in merged.items()) > _MAX_ENVIRONMENT:

@@ -138,6 +138,7 @@ class Run:
                     prepared.judge,
                     self._on_violation,
                     on_secret_read=self._observer.on_secret_read,
+                    on_command=self._observer.on_command,
                     scrub=self._scrubber.text,
                 )
                 stack.callback(trace.close)

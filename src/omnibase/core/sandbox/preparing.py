@@ -48,10 +48,14 @@ def prepare(request: RunRequest, path: Path, fill: Callable[[Path], None]) -> Pr
         fill: Puts the artifacts that it may read below a directory.
 
     Raises:
+        SandboxStartError: The commands that are granted were not brought in.
         CapabilityError: What is granted cannot be mounted or copied as it stands.
         OSError: The directory cannot be written.
     """
-    spec = request.spec
+    spec, layer = request.spec, request.commands
+    commands = () if layer is None else layer.commands
+    if spec.commands != tuple(command.name for command in commands):
+        raise SandboxStartError("the commands that are granted were not brought in")
     for name in ("scratch", "grants", "root"):
         (path / name).mkdir(mode=0o700)
     _runsc.enter_mount_namespace()
@@ -72,6 +76,7 @@ def prepare(request: RunRequest, path: Path, fill: Callable[[Path], None]) -> Pr
         spec,
         scratch_dir=str(path / "scratch"),
         grants_dir=str(path / "grants") if rows else None,
+        commands_dir=None if layer is None else layer.path,
     )
     endpoint = str(path / "trace")
     (path / "config.json").write_bytes(bundle.to_bytes(config))
@@ -85,6 +90,7 @@ def prepare(request: RunRequest, path: Path, fill: Callable[[Path], None]) -> Pr
         masks=list(masked.covered),
         pinned=masked.pinned,
         secrets=request.secrets,
+        commands=commands,
     )
     return Prepared(job, _judge(request, rows, masked), endpoint, staged)
 
@@ -111,6 +117,7 @@ def _judge(
         resolve=_resolve,
         secrets=secrets,
         network=Layout(spec.egress),
+        commands=spec.commands,
         databases=tuple(grant.path for grant in spec.databases),
     )
 

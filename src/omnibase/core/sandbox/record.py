@@ -13,6 +13,7 @@ from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox.collect.reports import Collected, Left
 from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
+from omnibase.core.sandbox.monitor.executions import CommandStart
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.result import LimitKind
@@ -52,6 +53,7 @@ def sandbox_start(
         enforcement: ``capability → how it is enforced``.
     """
     spec = request.spec
+    commands = request.commands.commands if request.commands is not None else ()
     granted = [
         events.CapabilityGranted(capability=grant, enforcement=how)
         for grant, how in enforcement.items()
@@ -71,6 +73,8 @@ def sandbox_start(
         platform=platform,
         runtime_version=runtime_version,
         image_digest=spec.image_digest,
+        commands={command.name: command.path for command in commands},
+        commands_sha256={command.name: command.sha256 for command in commands},
     )
     return (*granted, start)
 
@@ -160,6 +164,10 @@ class Recorder:
                 process_name=reading.process_name,
             )
         )
+
+    def on_command(self, start: CommandStart) -> None:
+        """See `runner.Observer`."""
+        self._emitter.emit(events.CommandStarted(command=start.command, count=start.count))
 
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         """See `runner.Observer`."""

@@ -17,8 +17,10 @@ from typing import Final, Protocol
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
 from omnibase.core.sandbox.collect.reports import Collected, Left
+from omnibase.core.sandbox.commands.layout import CommandLayer
 from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
+from omnibase.core.sandbox.monitor.executions import CommandStart
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.registry_files import RegistryFile
@@ -55,6 +57,7 @@ class RunRequest:
         argv: Arguments after the script's name.
         stdin: Bytes on standard input.
         run_id: 32 hexadecimal digits, unguessable; made if empty.
+        commands: What ``spec.commands`` names, brought in.
         registry: What it is shown of the registry.
         secrets: Values of what ``spec.secrets`` names, and what is made of them.
         artifacts: Names of what `Observer.on_staging` puts there.
@@ -70,6 +73,7 @@ class RunRequest:
     stdin: bytes = b""
     run_id: str = ""
     secrets: tuple[Secret, ...] = ()
+    commands: CommandLayer | None = None
     idempotent: bool = False
     registry: tuple[RegistryFile, ...] = ()
     artifacts: tuple[str, ...] = ()
@@ -115,6 +119,9 @@ class Observer(Protocol):
 
     def on_secret_read(self, reading: SecretReading) -> None:
         """The script opened a secret, or may have, for the first time."""
+
+    def on_command(self, start: CommandStart) -> None:
+        """A granted command was started for the first time; at the end, how often it was."""
 
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         """A granted connection came up, ended, or did not come up."""
@@ -273,6 +280,9 @@ class _Relay:
 
     def on_secret_read(self, reading: SecretReading) -> None:
         self._hand_over(lambda: self._observer.on_secret_read(reading))
+
+    def on_command(self, start: CommandStart) -> None:
+        self._hand_over(lambda: self._observer.on_command(start))
 
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         self._hand_over(lambda: self._observer.on_egress(report))

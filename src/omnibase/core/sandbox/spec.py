@@ -197,6 +197,7 @@ class SandboxSpec:
         registry: Components that it is shown.
         servers: Roles on database servers that it may use.
         secrets: Names of the secrets that it gets, sorted; their values are elsewhere.
+        commands: Names of the commands that it may start, sorted.
         egress: Network grants.
         egress_limits: For each of them.
         artifacts: Names, or patterns of them, that the script may read; sorted.
@@ -224,6 +225,7 @@ class SandboxSpec:
     python: str
     files: tuple[FileGrant, ...]
     secrets: tuple[str, ...]
+    commands: tuple[str, ...] = ()
     databases: tuple[DatabaseGrant, ...] = ()
     registry: tuple[RegistryGrant, ...] = ()
     servers: tuple[ServerGrant, ...] = ()

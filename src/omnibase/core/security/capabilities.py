@@ -14,6 +14,7 @@ from itertools import product
 from typing import Any
 
 from omnibase.core.security.patterns import (
+    CommandPattern,
     DatabasePattern,
     HostPattern,
     NamePattern,
@@ -55,6 +56,7 @@ _KINDS: dict[CapabilityType, type[Pattern]] = {
     _READ: PathPattern,
     _WRITE: PathPattern,
     CapabilityType.NETWORK_CONNECT: HostPattern,
+    CapabilityType.EXTERNAL_COMMAND: CommandPattern,
     CapabilityType.SECRET_ACCESS: SecretPattern,
     CapabilityType.MEMORY: SizePattern,
     CapabilityType.DATABASE_READ: DatabasePattern,

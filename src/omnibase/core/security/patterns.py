@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, Self, TypeVar
 
+from omnibase.core.security.command_patterns import CommandPattern
 from omnibase.core.security.database_patterns import DatabasePattern
 from omnibase.core.security.globs import quoted
 from omnibase.core.security.host_patterns import HostPattern, parse_host
@@ -19,6 +20,7 @@ from omnibase.core.security.path_patterns import NamePattern, PathPattern
 from omnibase.core.security.path_patterns import literal_path as literal_pattern
 
 __all__ = [
+    "CommandPattern",
     "DatabasePattern",
     "HostPattern",
     "NamePattern",

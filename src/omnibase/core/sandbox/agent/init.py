@@ -43,6 +43,7 @@ def _parse_job(data: bytes) -> dict:  # type: ignore[type-arg]
     job["argv"], job["granted"], job["pinned"] = several(), several(), several()
     job["filter"] = bytes.fromhex(several()[0])
     job["egress"] = several()
+    job["commands"] = several()
     job["outlets"] = several()
     job["masks"] = [(next(fields), next(fields) == "d") for _ in range(int(next(fields)))]
     job["mounts"] = [
@@ -239,6 +240,8 @@ def main() -> None:
     _prune_devices()
     outlets = _make_outlets(job["outlets"])
     _bind_grants(job)
+    if job["commands"]:
+        _sibling("commands").link(job["commands"])
     if outlets is not None:
         outlets.open()
     _syscall("mount", b"/\0", b"/guest\0", None, _MS_BIND | _MS_REC, None)

@@ -12,6 +12,7 @@ from typing import Final
 from omnibase.core.sandbox.egress.reports import Assigned, Denied
 from omnibase.core.sandbox.monitor import wire
 from omnibase.core.sandbox.monitor.attempts import Attempt, Evidence, Violation
+from omnibase.core.sandbox.monitor.executions import CommandStart
 from omnibase.core.sandbox.monitor.ledger import Ledger
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Judge
@@ -54,6 +55,7 @@ class TraceServer:
         on_violation: Callable[[Violation], None],
         *,
         on_secret_read: Callable[[SecretReading], None] = lambda _reading: None,
+        on_command: Callable[[CommandStart], None] = lambda _start: None,
         scrub: Callable[[str], str] = str,
     ) -> None:
         if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
@@ -64,6 +66,7 @@ class TraceServer:
         self._judge = judge
         self._on_violation = on_violation
         self._on_secret_read = on_secret_read
+        self._on_command = on_command
         self._scrub = scrub
         self._remembered: dict[tuple[int, bytes], tuple[wire.Message, _Key | None]] = {}
         self._buffer = bytearray(wire.MAX_DATAGRAM)
@@ -136,6 +139,8 @@ class TraceServer:
         if self.started:
             self._judge.reads.finish(self.dropped > 0)
         self._report_reads()
+        self._judge.executions.finish()
+        self._report_commands()
         self.close()
 
     @property
@@ -206,6 +211,8 @@ class TraceServer:
         attempt = self._judge.judge(message)
         if self._judge.reads.found:
             self._report_reads()
+        if self._judge.executions.found:
+            self._report_commands()
         if attempt is not None:
             self._report(self.ledger.add(attempt, now))
         if (
@@ -220,6 +227,10 @@ class TraceServer:
     def _report_reads(self) -> None:
         for reading in self._judge.reads.take():
             self._on_secret_read(replace(reading, process_name=self._scrub(reading.process_name)))
+
+    def _report_commands(self) -> None:
+        for start in self._judge.executions.take():
+            self._on_command(start)
 
     def _report(self, violation: Violation | None) -> None:
         if violation is not None:

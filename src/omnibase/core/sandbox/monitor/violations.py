@@ -27,6 +27,7 @@ from omnibase.core.sandbox.monitor.attempts import (
     attempt_of,
 )
 from omnibase.core.sandbox.monitor.databases import DatabaseFiles
+from omnibase.core.sandbox.monitor.executions import Executions
 from omnibase.core.sandbox.monitor.network import NetworkJudge
 from omnibase.core.sandbox.monitor.paths import (
     BELOW_FD,
@@ -82,6 +83,7 @@ class Judge:
         resolve: Callable[[str], str] = str,
         secrets: tuple[str, ...] = (),
         network: Layout | None = None,
+        commands: tuple[str, ...] = (),
         databases: tuple[str, ...] = (),
     ) -> None:
         self._rules = rules
@@ -103,6 +105,7 @@ class Judge:
         self._links_made = False
         self._tally = Tally()
         self.reads = SecretReads(secrets)
+        self.executions = Executions(commands)
         self.pids_refused = False
 
     def judge(self, message: Message) -> Attempt | None:
@@ -215,12 +218,17 @@ class Judge:
             return None
         return attempt
 
+    def _exec(self, message: Message) -> Attempt | None:
+        return self.executions.executed(replace(message, path=in_jail(message.path)))
+
     def _execve(self, message: Message) -> Attempt | None:
+        if message.errno == 0:
+            return None  # what the kernel executes, it tells itself
         path = absolute(message) if message.path or message.fd_path else "(a descriptor)"
         command = posixpath.basename(path) or path
         searched = path == f"{self._rules.command_directory}/{command}"
         asked = (command if searched else path, *message.argv[1:2])
-        if message.errno != 0 and asked in _COMMAND_PROBES:
+        if asked in _COMMAND_PROBES:
             return None
         return attempt_of(message, f"EXTERNAL_COMMAND:{command}", "execve", path)
 
@@ -300,6 +308,7 @@ class Judge:
 _DECIDERS: Final = {
     MessageType.OPEN: Judge._open,
     MessageType.CHDIR: Judge._chdir,
+    MessageType.EXEC: Judge._exec,
     MessageType.EXECVE: Judge._execve,
     MessageType.CONNECT: Judge._connect,
     MessageType.BIND: Judge._bind,
