@@ -1,4 +1,4 @@
-"""Between a run and the store: what grants name, what is staged, what is stored of what came out."""
+"""Between a run and the store: what grants name, what is staged, what of it is stored."""
 
 from __future__ import annotations
 
