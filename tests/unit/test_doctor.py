@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from omnibase import RunResult, Unreached, api
-from omnibase.cli import doctor
+from omnibase.cli import doctor, trials
 from omnibase.errors import SandboxError
 
 
@@ -20,7 +20,7 @@ def test_grants_that_do_not_work_are_warnings_with_a_reason(
         unreached=(Unreached(target="127.0.0.1:1", reason="connection refused", count=1),),
     )
     monkeypatch.setattr(api, "run", lambda *_args, **_options: result)
-    checks = doctor._grants_run()
+    checks = trials.grants_run()
     assert [(check.name, check.status) for check in checks] == [
         ("secrets", "warning"), ("network grants", "warning"),
     ]  # fmt: skip
@@ -34,5 +34,5 @@ def test_a_run_that_fails_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
         raise SandboxError("it broke", hint="mend it")
 
     monkeypatch.setattr(api, "run", run)
-    (check,) = doctor._guarded(doctor._grants_run)
+    (check,) = doctor._guarded(trials.grants_run)
     assert (check.name, check.status, check.detail) == ("grants run", "failed", "it broke")
