@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from omnibase.core.artifacts.store import name_fault
 from omnibase.core.context import ExecutionContext, parse_size
 from omnibase.core.sandbox.commands import layout as commands_layout
 from omnibase.core.sandbox.commands.granting import COMMAND_PROBES, command_name, commands_of
@@ -18,8 +19,8 @@ from omnibase.core.sandbox.databases.grants import KINDS, PASSWORDS, Databases
 from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
 from omnibase.core.sandbox.monitor.reads import ARTIFACTS, OUTLET
-from omnibase.core.sandbox.monitor.registry import REGISTRY
-from omnibase.core.sandbox.registry_grants import registry_grant
+from omnibase.core.sandbox.monitor.registry import PROPOSALS, REGISTRY
+from omnibase.core.sandbox.registry_grants import proposals, registry_grant
 from omnibase.core.sandbox.spec import (
     EgressGrant,
     EgressLimits,
@@ -53,6 +54,8 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.DATABASE_READ: "read-only mount of a consistent copy, made at the start",
     CapabilityType.DATABASE_WRITE: "connections to that server alone, and the role's password; the "
     "server decides what the role may do",
+    CapabilityType.REGISTRY_WRITE: "what is left in /registry/out under such a name is checked on "
+    "the host and added as an untrusted draft, if the run was a clean one",
     CapabilityType.REGISTRY_READ: "read-only mount of exactly those components, verified at the "
     "start, without their policies",
 }
@@ -159,10 +162,14 @@ def compile_spec(
         if grant.type is CapabilityType.REGISTRY_READ:
             registry.append(registry_grant(grant))
             continue
+        if grant.type is CapabilityType.REGISTRY_WRITE:
+            outlets[PROPOSALS] = proposals(grant)
+            continue
         if grant.type is CapabilityType.ARTIFACT_READ:
-            artifacts.add(grant.resource)
+            artifacts.add(_artifact(grant))
             continue
         if grant.type is CapabilityType.ARTIFACT_WRITE:
+            _artifact(grant)
             outlets[OUTLET] = _outlet(grant.type, OUTLET, context)
             continue
         if grant.type in KINDS:
@@ -250,6 +257,17 @@ def _secret(grant: Capability) -> str:
             hint=f"grant `SECRET_ACCESS:{name}`, and no connection but to that host",
         )
     return name
+
+
+def _artifact(grant: Capability) -> str:
+    fault = name_fault(grant.resource) if grant.pattern.is_literal else None
+    if fault is not None:
+        raise CapabilityError(
+            f"`{grant}` names no artifact: the name {fault}",
+            details={"capability": str(grant)},
+            hint="name it as it is in the store, e.g. `plot.png` or `reports/*`",
+        )
+    return grant.resource
 
 
 def _outlet(kind: CapabilityType, path: str, context: ExecutionContext) -> Outlet:
