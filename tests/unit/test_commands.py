@@ -9,6 +9,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,18 @@ from omnibase.core.sandbox.addressed import manifest_digest
 from omnibase.core.sandbox.commands import finding, layer, loader
 from omnibase.core.sandbox.commands.granting import command_name
 from omnibase.core.sandbox.commands.layout import is_name
-from omnibase.core.security.capabilities import Capability
-from omnibase.errors import CapabilityError, ExternalCommandError, SandboxUnavailable
+from omnibase.core.sandbox.monitor.attempts import Violation
+from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
+from omnibase.core.security.capability_file import load_capabilities
+from omnibase.errors import (
+    CapabilityDenied,
+    CapabilityError,
+    ExternalCommandError,
+    PolicyError,
+    SandboxUnavailable,
+)
 from tests.helpers.agent import load
+from tests.helpers.policies import policy
 from tests.helpers.specs import compiled
 
 HOST_LOADER = Path(finding.HOST_LOADER)
@@ -88,6 +98,38 @@ class TestArguments:
         assert "has arguments" in caught.value.message
         assert "`EXTERNAL_COMMAND:git`" in (caught.value.hint or "")
 
+    def test_in_a_capability_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "caps.json"
+        path.write_text('["EXTERNAL_COMMAND:git push*"]')
+        with pytest.raises(CapabilityError, match="has arguments"):
+            load_capabilities(path)
+
+    @pytest.mark.parametrize(
+        "test", ['== "git push"', 'like "git push*"', 'like "git *"', 'like "* push"']
+    )
+    def test_in_a_policy(self, test: str) -> None:
+        """A forbid of arguments would forbid nothing, and a permit permit nothing."""
+        for effect in ("permit", "forbid"):
+            with pytest.raises(PolicyError) as caught:
+                policy(f"{effect} ExternalCommand when {{ resource.name {test} }}")
+            assert "has arguments" in str(caught.value)
+        assert policy(f"permit ArtifactRead when {{ resource.name {test} }}")
+
+    def test_a_slip_is_told_as_one(self) -> None:
+        for text in (" git", "git "):
+            with pytest.raises(CapabilityError, match="begins or ends with a space"):
+                Capability.parse(f"EXTERNAL_COMMAND:{text}")
+
+    def test_what_was_tried_under_such_a_name_is_not_to_be_granted(self) -> None:
+        nothing = CapabilitySet()
+        with pytest.raises(CapabilityError, match="has arguments"):
+            nothing.check(CapabilityType.EXTERNAL_COMMAND, "my tool")
+        with pytest.raises(CapabilityDenied):
+            nothing.check(CapabilityType.EXTERNAL_COMMAND, "tool")
+        everything = CapabilitySet.parse(["EXTERNAL_COMMAND:*"])
+        assert everything.covering(CapabilityType.EXTERNAL_COMMAND, "tool") is not None
+        assert everything.covering(CapabilityType.EXTERNAL_COMMAND, "my tool") is None
+
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -143,6 +185,20 @@ class TestFinding:
         for name in ("nothing", "directory", "data", "dangling", "loop"):
             assert f"this machine has no `{name}`" in problem(name).message
             assert finding.outlook(name) is None
+
+    def test_what_was_tried_is_looked_up(self, place: Path) -> None:
+        path = copy(place, "tool")
+        names = ["EXTERNAL_COMMAND:tool", "EXTERNAL_COMMAND:none", "EXTERNAL_COMMAND:../tool",
+                 "FILE_READ:/bin/tool", None, "EXTERNAL_COMMAND:tool"]  # fmt: skip
+        tried = [
+            Violation(capability=name, operation="execve", resource="x", errno=13) for name in names
+        ]
+        assert finding.attempted(tried) == {
+            "EXTERNAL_COMMAND:tool": str(path), "EXTERNAL_COMMAND:none": None,
+            "EXTERNAL_COMMAND:../tool": None,
+        }  # fmt: skip
+        many = [replace(tried[0], capability=f"EXTERNAL_COMMAND:c{n}") for n in range(99)]
+        assert len(finding.attempted(many)) == finding.MAX_ATTEMPTED
 
     def test_no_path_is_looked_up(self) -> None:
         for name in ("../bin/ls", "/bin/ls", "", ".", "ls\0"):
