@@ -357,7 +357,7 @@ class TestLoader:
         assert b"/no/such/cache\0" in self.guarded(short).read_bytes()
         assert loader.HOST_CACHE not in self.guarded(short).read_bytes()
 
-    @pytest.mark.parametrize("change", ["cache", "caches", "headers", "order", "kind"])
+    @pytest.mark.parametrize("change", ["cache", "caches", "headers", "order", "kind", "far"])
     def test_other_files_are_refused(self, change: str) -> None:
         data = bytearray(HOST_LOADER.read_bytes())
         headers = elf.headers(bytes(data))
@@ -370,6 +370,8 @@ class TestLoader:
             struct.pack_into("<I", data, note.place, 0)
         elif change == "order":
             struct.pack_into("<I", data, headers[0].place, 4)
+        elif change == "far":
+            struct.pack_into("<Q", data, 24, 1 << 31)
         else:
             data = bytearray(b"#!/bin/sh\n" + loader.HOST_CACHE)
         with pytest.raises(ValueError, match=r"loader|ELF"):
@@ -491,6 +493,13 @@ class TestLayer:
         with pytest.raises(ExternalCommandError, match="no header to spare"):
             layer.ensure_layer(state, ("ls",))
 
+    def test_a_library_that_is_broken(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(
+            finding._runsc, "loader_listing", lambda _path: {"libx.so.1": "/etc/hosts"}
+        )
+        with pytest.raises(ExternalCommandError, match="`/etc/hosts` cannot be used"):
+            layer.ensure_layer(state, ("ls",))
+
     @pytest.mark.parametrize("number", [28, 5])
     def test_a_directory_that_cannot_be_written(
         self, state: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -518,6 +527,16 @@ class TestLayer:
         assert layer.prune_layers(state) == [state / "commands" / ".build-left"]
         copy(place, "tool").write_bytes(Path("/bin/false").read_bytes())
         assert layer.prune_layers(state) == [Path(built.path)]
+
+        unused = layer.ensure_layer(state, ("tool",))
+        assert unused is not None
+        (index,) = (state / "commands").glob("*.json")
+        month_ago = index.stat().st_mtime - 31 * 24 * 3600
+        os.utime(index, (month_ago, month_ago))
+        assert layer.ensure_layer(state, ("tool",)) == unused
+        assert layer.prune_layers(state) == []  # it was used just now
+        os.utime(index, (month_ago, month_ago))
+        assert layer.prune_layers(state) == [Path(unused.path)]
         assert [path.name for path in (state / "commands").iterdir()] == [".lock"]
 
 
