@@ -50,7 +50,7 @@ def granted_artifacts(store: ArtifactStore, patterns: Iterable[str]) -> tuple[Ar
         literal = grant.pattern.is_literal
         names = (text,) if literal else tuple(filter(grant.matches, store.names()))
         for name in names:
-            artifact = store.find(name) if name_fault(name) is None else None
+            artifact = store.find(name)
             if artifact is None and literal:
                 raise ArtifactError(
                     f"the artifact `{name}` is not in the store `{store.location}`",

@@ -388,3 +388,30 @@ class TestEnvironment:
         with pytest.raises(ConfigurationError, match="larger than 131072 bytes") as caught:
             compiled(environment={"A": "x" * 131_073})
         assert caught.value.hint
+
+
+class TestArtifacts:
+    def test_grants_become_names_and_an_outlet(self) -> None:
+        spec = compiled(
+            "ARTIFACT_READ:b/*", "ARTIFACT_READ:a", "ARTIFACT_WRITE:c", "ARTIFACT_WRITE:d*",
+            context=ExecutionContext(artifact_count=3, artifact_bytes=5),
+        )  # fmt: skip
+        assert spec.artifacts == ("a", "b/*")
+        (outlet,) = spec.outlets
+        assert (outlet.path, outlet.capability) == ("/artifacts/out", "ARTIFACT_WRITE")
+        assert (outlet.max_files, outlet.max_bytes) == (3, 5)
+
+    def test_without_them_there_is_neither(self) -> None:
+        assert (compiled().artifacts, compiled().outlets) == ((), ())
+
+    @pytest.mark.parametrize("kind", ["ARTIFACT_READ", "ARTIFACT_WRITE"])
+    @pytest.mark.parametrize("name", ["out", "out/x", ".x", "a/.x", "a\\b", "x" * 201])
+    def test_a_name_that_no_artifact_has_is_refused(self, kind: str, name: str) -> None:
+        with pytest.raises(CapabilityError, match="names no artifact: the name ") as error:
+            compiled(f"{kind}:{name}")
+        assert error.value.details == {"capability": f"{kind}:{name}"}
+
+    def test_the_guests_own_place_is_none_for_files(self) -> None:
+        for grant in ("FILE_READ:/artifacts/**", "FILE_WRITE:/artifacts/out/x"):
+            with pytest.raises(CapabilityError, match="reaches `/artifacts`"):
+                compiled(grant)

@@ -19,6 +19,8 @@ in it are shown as escapes such as \\x1b; into a pipe or a file it goes unchange
 examples:
   omnibase sandbox run script.py
   omnibase sandbox run script.py --allow FILE_READ:/data/input.csv -- --verbose input.csv
+  omnibase sandbox run script.py --allow SECRET_ACCESS:API_TOKEN \\
+    --allow NETWORK_CONNECT:api.example.com:443
   omnibase sandbox run script.py --capabilities caps.json --memory 128MiB --timeout 5
   echo 'print(6 * 7)' | omnibase sandbox run -
   omnibase sandbox run script.py --stdin - --env MODE=fast < data.txt

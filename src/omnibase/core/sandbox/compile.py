@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from omnibase.core.artifacts.store import name_fault
 from omnibase.core.context import ExecutionContext, parse_size
 from omnibase.core.sandbox.commands import layout as commands_layout
 from omnibase.core.sandbox.commands.granting import COMMAND_PROBES, command_name, commands_of
@@ -160,9 +161,10 @@ def compile_spec(
             registry.append(registry_grant(grant))
             continue
         if grant.type is CapabilityType.ARTIFACT_READ:
-            artifacts.add(grant.resource)
+            artifacts.add(_artifact(grant))
             continue
         if grant.type is CapabilityType.ARTIFACT_WRITE:
+            _artifact(grant)
             outlets[OUTLET] = _outlet(grant.type, OUTLET, context)
             continue
         if grant.type in KINDS:
@@ -250,6 +252,17 @@ def _secret(grant: Capability) -> str:
             hint=f"grant `SECRET_ACCESS:{name}`, and no connection but to that host",
         )
     return name
+
+
+def _artifact(grant: Capability) -> str:
+    fault = name_fault(grant.resource) if grant.pattern.is_literal else None
+    if fault is not None:
+        raise CapabilityError(
+            f"`{grant}` names no artifact: the name {fault}",
+            details={"capability": str(grant)},
+            hint="name it as it is in the store, e.g. `plot.png` or `reports/*`",
+        )
+    return grant.resource
 
 
 def _outlet(kind: CapabilityType, path: str, context: ExecutionContext) -> Outlet:

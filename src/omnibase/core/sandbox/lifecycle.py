@@ -313,7 +313,14 @@ class Run:
 
     def _receive(self, selector: selectors.BaseSelector) -> None:
         """Takes of what the script has left; what is wrong with it shows at the end."""
-        if self._receiver is not None and not self._receiver.on_readable():
+        if self._receiver is None:
+            return
+        try:
+            more = self._receiver.on_readable()
+        except OSError as error:
+            self._fault = _unkept(error)
+            return
+        if not more:
             selector.unregister(self._receiver)
 
     def _collect(self, trace: TraceServer) -> None:
@@ -324,7 +331,11 @@ class Run:
             return
         if trace.agent_status is None:  # the sandbox died: that is what there is to say
             return
-        receiver.drain()
+        try:
+            receiver.drain()
+        except OSError as error:
+            self._fault = _unkept(error)
+            return
         if receiver.error is not None:
             self._fault = SandboxError(
                 f"the channel of what the script left is malformed: {receiver.error}",
@@ -425,3 +436,9 @@ class Run:
                 while fd >= 0 and (chunk := os.read(fd, _PIPE_CHUNK)):
                     if not self._take(name, chunk) and self._cause == "exit":
                         self._cause = "output"
+
+
+def _unkept(error: OSError) -> SandboxError:
+    return SandboxError(
+        f"what the script left cannot be kept: {error.strerror}", hint=storage_hint(error)
+    )
