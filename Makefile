@@ -17,6 +17,7 @@ DECIDING := $(wildcard \
   src/omnibase/core/artifacts/kinds.py \
   src/omnibase/core/secrets/*.py \
   src/omnibase/core/security/*.py \
+  src/omnibase/core/sandbox/collect/grants.py \
   src/omnibase/core/sandbox/collect/reports.py \
   src/omnibase/core/sandbox/collect/wire.py \
   src/omnibase/core/sandbox/compile.py \
