@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from omnibase.core.artifacts.store import Artifacts
+from omnibase.core.sandbox.script_error import ScriptError
 
 if TYPE_CHECKING:
     from omnibase.core.sandbox.egress.reports import Limit
@@ -123,6 +124,7 @@ class RunResult:
         component: What ran, if it came from a registry.
         artifacts: What it left in ``/artifacts/out``, by name; ``artifacts.left_out`` is
             what of that was not stored. Empty if the script did not end by itself.
+        error: The exception that it did not catch, as data: untrusted text.
     """
 
     run_id: str
@@ -141,6 +143,7 @@ class RunResult:
     sandboxed: bool = True
     component: ComponentRun | None = None
     artifacts: Artifacts = field(default_factory=Artifacts)
+    error: ScriptError | None = None
 
     @property
     def ok(self) -> bool:
@@ -178,6 +181,7 @@ class RunResult:
             "denied": list(self.denied),
             "sandboxed": self.sandboxed,
             "component": self.component and self.component.to_dict(),
+            "error": self.error and self.error.to_dict(),
             "artifacts": [artifact.to_dict() for artifact in self.artifacts.values()],
             "artifacts_left_out": [left.to_dict() for left in self.artifacts.left_out],
         }
