@@ -46,6 +46,7 @@ from omnibase.inputs import (
 )
 
 if TYPE_CHECKING:
+    from omnibase.proposals import Proposals
     from omnibase.registry_access import Registry, Shown
 
 __all__ = [
@@ -236,6 +237,7 @@ class Call:
             secrets += password_file(PASSWORDS, request.spec.servers, secrets)
             commands = layer.ensure_layer(state.state_dir(), request.spec.commands)
             exchange = self._exchange(request.spec, emitter)
+            proposals = self._proposals(request.spec, emitter)
             shown = self._shown(request)
             inputs = () if exchange is None else exchange.inputs
             request = replace(
@@ -252,7 +254,7 @@ class Call:
             started += given(inputs) + (shown.events if shown else ())
             return perform(
                 runner, request, started, self._options, emitter, cancel, self._authority,
-                exchange=exchange,
+                exchange=exchange, proposals=proposals,
             )  # fmt: skip
         except (
             ArtifactError, CapabilityError, ExternalCommandError, RegistryError, SecretAccessError,
@@ -301,6 +303,16 @@ class Call:
         store = (self._options.artifacts or default_artifacts()).open()
         return ArtifactExchange(store, granted_artifacts(store, spec.artifacts), emitter)
 
+    def _proposals(self, spec: SandboxSpec, emitter: events.Emitter) -> Proposals | None:
+        """Looks for the registry, if the run may propose something to it."""
+        if all(outlet.capability != "REGISTRY_WRITE" for outlet in spec.outlets):
+            return None
+        from omnibase.proposals import Proposals
+
+        component = self._authority.component
+        proposer = None if component is None else component.uuid
+        return Proposals(self._authority.source, proposer, emitter)
+
     def _enforcement(self) -> dict[str, str]:
         return {str(grant): compile.ENFORCEMENT[grant.type] for grant in self._grants}
 
@@ -321,6 +333,7 @@ def perform(
     authority: Authority | None = None,
     check: Callable[[], None] = lambda: None,
     exchange: ArtifactExchange | None = None,
+    proposals: Proposals | None = None,
 ) -> RunResult:
     """Runs a request and puts it on record.
 
@@ -334,13 +347,14 @@ def perform(
         authority: Whose run it is, for the result.
         check: Called once the start is on the bus; what it raises keeps it from starting.
         exchange: Between the run and the store of artifacts.
+        proposals: From the run to the registry.
 
     Raises:
         SandboxViolationError, SandboxError: As `omnibase.run`.
     """
     recorder = record.Recorder(
         emitter, request, started, on_output=options.on_output, check=check,
-        exchanges=() if exchange is None else (exchange,),
+        exchanges=tuple(one for one in (exchange, proposals) if one is not None),
     )  # fmt: skip
     try:
         ended = runner.run(request, recorder, cancel)
@@ -351,6 +365,8 @@ def perform(
         ended = _with(ended, denied=authority.denied, component=authority.component)
     if exchange is not None:
         ended = _with(ended, artifacts=exchange.artifacts)
+    if proposals is not None:
+        ended = _with(ended, proposed=proposals.finish(ended))
     recorder.ended(ended)
     error = record.verdict(ended, options.context, record.spec_limits(request))
     if isinstance(error, SandboxViolationError):

@@ -9,7 +9,7 @@ from typing import Final
 
 from omnibase.core import events
 from omnibase.core.artifacts.store import Artifact, Artifacts, ArtifactStore, LeftOut, name_fault
-from omnibase.core.sandbox.collect.reports import Collected, Left
+from omnibase.core.sandbox.collect.reports import Collected, Left, resource_of
 from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
 from omnibase.errors import ArtifactError, CapabilityError
 from omnibase.inputs import artifacts_at, default_artifacts
@@ -178,4 +178,4 @@ def given(inputs: Iterable[Artifact]) -> tuple[events.Payload, ...]:
 
 def covers(grants: CapabilitySet, kind: str, name: str) -> bool:
     """Says whether a grant covers a name that a script gave to a file it left."""
-    return grants.covering(CapabilityType(kind), name) is not None
+    return grants.covering(CapabilityType(kind), resource_of(kind, name)) is not None

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from omnibase.core.context import MIB, ExecutionContext
+from omnibase.core.sandbox import compile
 from omnibase.core.sandbox.compile import ENFORCEMENT
 from omnibase.core.sandbox.spec import FileGrant, Mask
 from omnibase.core.security.capabilities import CapabilityType
@@ -162,18 +163,18 @@ def test_memory_past_the_ceiling() -> None:
     assert caught.value.hint
 
 
-RESOURCES = {
-    "SECRET_ACCESS": "TOKEN",
-}
-
-
-@pytest.mark.parametrize("kind", sorted(set(CapabilityType) - set(ENFORCEMENT)))
-def test_what_cannot_be_enforced_is_refused(kind: CapabilityType) -> None:
-    capability = f"{kind}:{RESOURCES.get(kind, 'name')}"
+def test_what_cannot_be_enforced_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {CapabilityType.MEMORY: "how"}
+    monkeypatch.setattr(compile, "ENFORCEMENT", known)
+    assert compiled("MEMORY:64MiB")
     with pytest.raises(CapabilityError, match="cannot be enforced") as caught:
-        compiled(capability)
-    assert caught.value.details == {"capability": capability}
-    assert caught.value.hint == "enforced today: " + ", ".join(sorted(ENFORCEMENT))
+        compiled("FILE_READ:/data/a.txt")
+    assert caught.value.details == {"capability": "FILE_READ:/data/a.txt"}
+    assert caught.value.hint == "enforced today: MEMORY"
+
+
+def test_every_type_is_enforced_or_refused_for_a_reason_of_its_own() -> None:
+    assert set(ENFORCEMENT) == set(CapabilityType)
 
 
 class TestDatabases:
@@ -252,6 +253,15 @@ def test_components_are_shown_by_name() -> None:
     assert [grant.pattern for grant in spec.registry] == ["data-*", "report"]
     assert spec.registry[1].capability == "REGISTRY_READ:report"
     assert spec.files == ()
+
+
+def test_components_are_proposed_by_name() -> None:
+    spec = compiled("REGISTRY_WRITE:report", "REGISTRY_WRITE:data-*")
+    (outlet,) = spec.outlets
+    assert (outlet.path, outlet.capability) == ("/registry/out", "REGISTRY_WRITE")
+    assert spec.registry == ()
+    with pytest.raises(CapabilityError, match="names no component"):
+        compiled("REGISTRY_WRITE:a/b")
 
 
 @pytest.mark.parametrize("resource", ["Report", "a/b", "report@1.0.0", "a b", "x" * 65])

@@ -29,7 +29,9 @@ from omnibase.core.events import (
     MonitorGap,
     Payload,
     PolicyDecided,
+    RegistryAdded,
     RegistryRead,
+    RegistryRefused,
     ResourceLimitExceeded,
     RunRefused,
     RunRetried,
@@ -102,6 +104,8 @@ SAMPLES: tuple[Payload, ...] = (
     RegistryRead(
         capability="REGISTRY_READ:report", component="u", reference="report@1.0.0", revision=2
     ),
+    RegistryAdded(component="u", reference="report@1.0.0", script_sha256="0" * 64),
+    RegistryRefused(name="report", reason="it has no script"),
     EgressOpened(
         connection=1,
         target="a.example:443",

@@ -50,7 +50,7 @@ class Outcome:
         if self.error is not None or result is None:
             return False
         found = (result.violations, result.limits, result.truncated, result.trace_dropped)
-        left = (result.artifacts, result.artifacts.left_out, result.network_limits)
+        left = (result.artifacts, result.artifacts.left_out, result.proposed, result.network_limits)
         return not any((*found, *left, result.denied, result.exit_code and result.unreached))
 
     def to_dict(self) -> dict[str, Any]:

@@ -138,6 +138,10 @@ def summarise(
         from omnibase.cli import outputs
 
         outputs.tell(result.artifacts)
+    if result is not None and result.proposed:
+        from omnibase.cli import outputs
+
+        outputs.tell_proposed(result.proposed)
     if result is not None and result.denied and asked is not None:
         what = ", ".join(result.denied)
         _note(

@@ -383,6 +383,36 @@ class RegistryRead(Payload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAdded(Payload):
+    """A component that the script proposed is an untrusted draft in the registry now.
+
+    Attributes:
+        component: Its UUID.
+        reference: ``name@version``.
+        script_sha256: Of its script, in hexadecimal.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.registry.added.v1"
+    component: str
+    reference: str
+    script_sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryRefused(Payload):
+    """A component that the script proposed was not added to the registry.
+
+    Attributes:
+        name: What it was called: the script's choice.
+        reason: Why, for a person.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.registry.refused.v1"
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EgressOpened(Payload):
     """The broker has made a connection that a grant covers.
 
@@ -493,6 +523,8 @@ PAYLOADS: tuple[type[Payload], ...] = (
     ArtifactRefused,
     DatabaseCopied,
     RegistryRead,
+    RegistryAdded,
+    RegistryRefused,
     EgressOpened,
     EgressClosed,
     EgressFailed,

@@ -19,8 +19,8 @@ from omnibase.core.sandbox.databases.grants import KINDS, PASSWORDS, Databases
 from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
 from omnibase.core.sandbox.monitor.reads import ARTIFACTS, OUTLET
-from omnibase.core.sandbox.monitor.registry import REGISTRY
-from omnibase.core.sandbox.registry_grants import registry_grant
+from omnibase.core.sandbox.monitor.registry import PROPOSALS, REGISTRY
+from omnibase.core.sandbox.registry_grants import proposals, registry_grant
 from omnibase.core.sandbox.spec import (
     EgressGrant,
     EgressLimits,
@@ -54,6 +54,8 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.DATABASE_READ: "read-only mount of a consistent copy, made at the start",
     CapabilityType.DATABASE_WRITE: "connections to that server alone, and the role's password; the "
     "server decides what the role may do",
+    CapabilityType.REGISTRY_WRITE: "what is left in /registry/out under such a name is checked on "
+    "the host and added as an untrusted draft, if the run was a clean one",
     CapabilityType.REGISTRY_READ: "read-only mount of exactly those components, verified at the "
     "start, without their policies",
 }
@@ -160,6 +162,9 @@ def compile_spec(
             continue
         if grant.type is CapabilityType.REGISTRY_READ:
             registry.append(registry_grant(grant))
+            continue
+        if grant.type is CapabilityType.REGISTRY_WRITE:
+            outlets[PROPOSALS] = proposals(grant)
             continue
         if grant.type is CapabilityType.ARTIFACT_READ:
             artifacts.add(_artifact(grant))

@@ -62,7 +62,7 @@ def prepare(request: RunRequest, path: Path, fill: Callable[[Path], None]) -> Pr
     with (
         resolving.resolve_grants(spec) as mounts,
         copying.copies(spec.databases, str(path / "databases")) as copies,
-        staged_registry(request.registry, str(path / "registry")) as shown,
+        staged_registry(request.registry, spec.outlets, str(path / "registry")) as shown,
         staged_artifacts(spec, path / "artifacts", fill) as inputs,
     ):
         masked = covers.resolve_masks(spec, mounts)

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from omnibase.core.sandbox.egress.reports import Limit
     from omnibase.core.sandbox.monitor.violations import Violation
 
-__all__ = ["ComponentRun", "LimitKind", "NetworkLimit", "RunResult", "Unreached", "Usage"]
+__all__ = [
+    "ComponentRun",
+    "LimitKind",
+    "NetworkLimit",
+    "Proposed",
+    "RunResult",
+    "Unreached",
+    "Usage",
+]
 
 LimitKind = Literal["memory", "cpu", "pids", "output", "time", "disk"]
 
@@ -101,6 +109,32 @@ class NetworkLimit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """A component that the script proposed to the registry.
+
+    Attributes:
+        name: What it is called: untrusted text if it was refused.
+        reference: ``name@version``, if it is a draft in the registry now.
+        uuid: Its UUID, likewise.
+        reason: Why it was refused, if it was.
+    """
+
+    name: str
+    reference: str | None = None
+    uuid: str | None = None
+    reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns JSON-ready data."""
+        return {
+            "name": self.name,
+            "reference": self.reference,
+            "uuid": self.uuid,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """A finished run. A non-zero exit code is a result, not an error.
 
@@ -125,6 +159,7 @@ class RunResult:
         artifacts: What it left in ``/artifacts/out``, by name; ``artifacts.left_out`` is
             what of that was not stored. Empty if the script did not end by itself.
         error: The exception that it did not catch, as data: untrusted text.
+        proposed: What it left in ``/registry/out``, added or refused.
     """
 
     run_id: str
@@ -144,12 +179,19 @@ class RunResult:
     component: ComponentRun | None = None
     artifacts: Artifacts = field(default_factory=Artifacts)
     error: ScriptError | None = None
+    proposed: tuple[Proposed, ...] = ()
+
+    @property
+    def registered(self) -> tuple[Proposed, ...]:
+        """The components that are drafts in the registry now."""
+        return tuple(one for one in self.proposed if one.reason is None)
 
     @property
     def ok(self) -> bool:
         """Whether it exited 0, tried nothing beyond its grants, met no limit, and lost nothing."""
         met = self.violations or self.limits or self.network_limits or self.artifacts.left_out
-        return self.exit_code == 0 and not met
+        refused = len(self.registered) != len(self.proposed)
+        return self.exit_code == 0 and not met and not refused
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON-ready data; output is decoded as UTF-8 with replacement."""
@@ -183,5 +225,6 @@ class RunResult:
             "component": self.component and self.component.to_dict(),
             "error": self.error and self.error.to_dict(),
             "artifacts": [artifact.to_dict() for artifact in self.artifacts.values()],
+            "proposed": [one.to_dict() for one in self.proposed],
             "artifacts_left_out": [left.to_dict() for left in self.artifacts.left_out],
         }
