@@ -85,7 +85,7 @@ class Unreached:
     Attributes:
         target: ``host:port``, as it asked for it.
         reason: Why, for a person: the target's answer, a limit, or that the run ended first.
-        count: How often.
+        count: How often; a limit that stood against it counts once.
     """
 
     target: str
