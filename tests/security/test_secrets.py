@@ -287,6 +287,18 @@ class TestHidden:
         outcome.assert_clean()
         assert {r.secret for r in outcome.reported(events.SecretRead)} <= {"TOKEN"}
 
+    def test_processes_that_hop_do_not_outlive_the_script(self) -> None:
+        """One that is just being forked is missed by the signal that ends all."""
+        outcome = run(
+            "import os, time\nif os.fork() == 0:\n    os.fork()\n    os.fork()\n"
+            "    while True:\n        if os.fork(): os._exit(0)\n"
+            "time.sleep(0.3)\n",
+            GRANT, "MEMORY:200MiB",
+        )  # fmt: skip
+
+        outcome.assert_clean()
+        assert outcome.finished.usage.wall_seconds < 20
+
     def test_what_was_not_told_when_it_was_ended_counts_as_read(self) -> None:
         outcome = run(
             "import time\nopen('/run/secrets/TOKEN').close()\ntime.sleep(60)",

@@ -12,6 +12,8 @@ from omnibase import api
 from omnibase.cli import console
 from omnibase.cli.doctor import Check
 from omnibase.core.context import ExecutionContext
+from omnibase.core.sandbox.commands import finding
+from omnibase.errors import OmniBaseError
 
 __all__ = ["grants_run", "smoke_run"]
 
@@ -23,12 +25,13 @@ except PermissionError:
     pass
 """
 
-# Of what is granted: a secret, and a connection to a port of this host.
+# Of what is granted: a secret, a connection to a port of this host, and a command.
 _GRANTED: Final = b"""\
-import socket, sys
+import socket, subprocess, sys
 print(open("/run/secrets/DOCTOR").read(), flush=True)
 with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10) as client:
     client.sendall(b"hello")
+print(subprocess.run(["true"]).returncode, flush=True)
 """
 
 
@@ -51,13 +54,18 @@ def smoke_run() -> list[Check]:
 
 
 def grants_run() -> list[Check]:
-    """Looks whether a secret and a connection that are granted get through."""
+    """Looks whether a secret, a connection and a command that are granted get through."""
+    command, problem = ["EXTERNAL_COMMAND:true"], None
+    try:
+        finding.check("true")
+    except OmniBaseError as error:
+        command, problem = [], error.message
     value, got = secrets.token_hex(16), b""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         result = api.run(
             _GRANTED, args=[str(port)], secrets={"DOCTOR": value},
-            capabilities=["SECRET_ACCESS:DOCTOR", f"NETWORK_CONNECT:127.0.0.1:{port}"],
+            capabilities=["SECRET_ACCESS:DOCTOR", f"NETWORK_CONNECT:127.0.0.1:{port}", *command],
             context=ExecutionContext(on_violation="record"),
         )  # fmt: skip
         server.settimeout(0.5)  # whatever was sent has arrived
@@ -70,15 +78,18 @@ def grants_run() -> list[Check]:
     fix = "grants of this kind will not work; report this with `omnibase doctor --json`"
     checks = []
     for name, works, detail in (
-        ("secrets", result.stdout == b"***DOCTOR***\n",
+        ("secrets", result.stdout.startswith(b"***DOCTOR***\n"),
          "a script read one, and it was taken out of its output"),
         ("network grants", got == b"hello",
          "a granted port of this host was reached through the broker"),
+        ("commands", result.stdout.endswith(b"\n0\n"), "a granted command was started"),
     ):  # fmt: skip
         if works:
             checks.append(Check(name=name, status="ok", detail=detail))
         else:
             told = [*(f"{one.target}: {one.reason}" for one in result.unreached), said]
+            if name == "commands" and problem is not None:
+                told = [problem]
             detail = "; ".join(filter(None, told)) or "nothing came through"
             checks.append(Check(name=name, status="warning", detail=detail, fix=fix))
     return checks

@@ -198,8 +198,8 @@ def _start_egress(rows: list[str], ready: int):  # type: ignore[no-untyped-def]
 def _end_the_rest() -> None:
     """Ends every other process, so that what each had sent or opened is complete."""
     try:
-        os.kill(-1, 9)
         while True:
+            os.kill(-1, 9)  # each time: one that was just being forked is missed
             os.wait()
     except (ProcessLookupError, ChildProcessError):
         pass
