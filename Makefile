@@ -17,12 +17,14 @@ DECIDING := $(wildcard \
   src/omnibase/core/artifacts/kinds.py \
   src/omnibase/core/secrets/*.py \
   src/omnibase/core/security/*.py \
+  src/omnibase/core/sandbox/collect/grants.py \
   src/omnibase/core/sandbox/collect/reports.py \
   src/omnibase/core/sandbox/collect/wire.py \
   src/omnibase/core/sandbox/compile.py \
   src/omnibase/core/sandbox/databases/grants.py \
   src/omnibase/core/sandbox/databases/passwords.py \
   src/omnibase/core/sandbox/registry_grants.py \
+  src/omnibase/core/sandbox/script_error.py \
   src/omnibase/core/registry/proposal.py \
   src/omnibase/core/sandbox/seccomp.py \
   src/omnibase/core/sandbox/commands/granting.py \

@@ -35,12 +35,11 @@ from omnibase.errors import (
     SandboxViolationError,
     SecretAccessError,
 )
-from omnibase.exchange import ArtifactExchange, covers, given, granted_artifacts
+from omnibase.exchange import ArtifactExchange, covers, exchange_for, given, planned
 from omnibase.inputs import (
     ArtifactsAt,
     Secrets,
     artifacts_at,
-    default_artifacts,
     is_argument,
     store_of,
 )
@@ -211,15 +210,8 @@ class Call:
                 finding.check(name)
             except OmniBaseError as error:
                 problems[f"EXTERNAL_COMMAND:{name}"] = error
-        for text in request.spec.artifacts:
-            try:
-                store = (self._options.artifacts or default_artifacts()).open()
-                found = granted_artifacts(store, (text,))
-            except OmniBaseError as error:
-                problems[f"ARTIFACT_READ:{text}"] = error
-            else:
-                names = {*request.artifacts, *(artifact.name for artifact in found)}
-                request = replace(request, artifacts=tuple(sorted(names)))
+        names, missing = planned(self._options.artifacts, request.spec.artifacts)
+        request, problems = replace(request, artifacts=names), {**problems, **missing}
         try:
             self._shown(request)
         except OmniBaseError as error:
@@ -236,7 +228,7 @@ class Call:
             secrets = fetch(self._options.secrets, request.spec.secrets)
             secrets += password_file(PASSWORDS, request.spec.servers, secrets)
             commands = layer.ensure_layer(state.state_dir(), request.spec.commands)
-            exchange = self._exchange(request.spec, emitter)
+            exchange = exchange_for(self._options.artifacts, request.spec, emitter)
             proposals = self._proposals(request.spec, emitter)
             shown = self._shown(request)
             inputs = () if exchange is None else exchange.inputs
@@ -295,13 +287,6 @@ class Call:
 
         with opened(self._authority.source) as store:
             return shown(store, request.spec.registry)
-
-    def _exchange(self, spec: SandboxSpec, emitter: events.Emitter) -> ArtifactExchange | None:
-        """Opens the store, if the run has to do with it."""
-        if not spec.artifacts and all(o.capability != "ARTIFACT_WRITE" for o in spec.outlets):
-            return None
-        store = (self._options.artifacts or default_artifacts()).open()
-        return ArtifactExchange(store, granted_artifacts(store, spec.artifacts), emitter)
 
     def _proposals(self, spec: SandboxSpec, emitter: events.Emitter) -> Proposals | None:
         """Looks for the registry, if the run may propose something to it."""

@@ -8,13 +8,23 @@ from pathlib import Path
 from typing import Final
 
 from omnibase.core import events
+from omnibase.core.artifacts.places import Place
 from omnibase.core.artifacts.store import Artifact, Artifacts, ArtifactStore, LeftOut, name_fault
 from omnibase.core.sandbox.collect.reports import Collected, Left, resource_of
+from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
-from omnibase.errors import ArtifactError, CapabilityError
+from omnibase.errors import ArtifactError, CapabilityError, OmniBaseError
 from omnibase.inputs import artifacts_at, default_artifacts
 
-__all__ = ["ArtifactExchange", "covers", "given", "granted_artifacts", "open_artifacts"]
+__all__ = [
+    "ArtifactExchange",
+    "covers",
+    "exchange_for",
+    "given",
+    "granted_artifacts",
+    "open_artifacts",
+    "planned",
+]
 
 _WRITE: Final = CapabilityType.ARTIFACT_WRITE.value
 _MAX_INPUTS: Final = 1024
@@ -174,6 +184,51 @@ def given(inputs: Iterable[Artifact]) -> tuple[events.Payload, ...]:
         )
         for artifact in inputs
     )
+
+
+def exchange_for(
+    place: Place | None, spec: SandboxSpec, emitter: events.Emitter
+) -> ArtifactExchange | None:
+    """Opens the store for a run; ``None`` if the run has nothing to do with it.
+
+    Args:
+        place: Where it is; ``None`` for the default.
+        spec: The run.
+        emitter: Of the run.
+
+    Raises:
+        ArtifactError, CapabilityError: As `granted_artifacts`.
+        ConfigurationError: The library for URLs is not there, or refuses this one.
+    """
+    if not spec.artifacts and all(outlet.capability != _WRITE for outlet in spec.outlets):
+        return None
+    store = (place or default_artifacts()).open()
+    return ArtifactExchange(store, granted_artifacts(store, spec.artifacts), emitter)
+
+
+def planned(
+    place: Place | None, patterns: Iterable[str]
+) -> tuple[tuple[str, ...], dict[str, OmniBaseError]]:
+    """Returns what a run would be given, by name, and why not, by capability.
+
+    Args:
+        place: Where the store is; ``None`` for the default.
+        patterns: Resources of ``ARTIFACT_READ`` grants.
+    """
+    names: set[str] = set()
+    problems: dict[str, OmniBaseError] = {}
+    for text in patterns:
+        try:
+            found = granted_artifacts((place or default_artifacts()).open(), (text,))
+        except OmniBaseError as error:
+            problems[f"{CapabilityType.ARTIFACT_READ}:{text}"] = error
+        else:
+            names.update(artifact.name for artifact in found)
+    try:
+        _check_tree(names)
+    except CapabilityError as error:
+        problems[str(error.details["capability"])] = error
+    return tuple(sorted(names)), problems
 
 
 def covers(grants: CapabilitySet, kind: str, name: str) -> bool:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from omnibase.core.artifacts.store import name_fault
 from omnibase.core.context import ExecutionContext, parse_size
+from omnibase.core.sandbox.collect.grants import artifact_name, outlet
 from omnibase.core.sandbox.commands import layout as commands_layout
 from omnibase.core.sandbox.commands.granting import COMMAND_PROBES, command_name, commands_of
 from omnibase.core.sandbox.databases.grants import KINDS, PASSWORDS, Databases
@@ -66,7 +66,8 @@ _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 # The guest's own world: a tree mounted over one of these would break the guest.
 _GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
 _GUEST_INTERNAL: Final = (
-    "/guest", "/grants", commands_layout.DIRECTORY, GUEST_PREFIX, "/run/script", "/run/secrets",
+    "/guest", "/grants", commands_layout.DIRECTORY, GUEST_PREFIX,
+    "/run/raised", "/run/script", "/run/secrets",
     "/.lookup", ARTIFACTS, REGISTRY,
 )  # fmt: skip
 
@@ -166,11 +167,11 @@ def compile_spec(
             outlets[PROPOSALS] = proposals(grant)
             continue
         if grant.type is CapabilityType.ARTIFACT_READ:
-            artifacts.add(_artifact(grant))
+            artifacts.add(artifact_name(grant))
             continue
         if grant.type is CapabilityType.ARTIFACT_WRITE:
-            _artifact(grant)
-            outlets[OUTLET] = _outlet(grant.type, OUTLET, context)
+            artifact_name(grant)
+            outlets[OUTLET] = outlet(grant.type, OUTLET, context)
             continue
         if grant.type in KINDS:
             database = databases.add(grant)
@@ -257,26 +258,6 @@ def _secret(grant: Capability) -> str:
             hint=f"grant `SECRET_ACCESS:{name}`, and no connection but to that host",
         )
     return name
-
-
-def _artifact(grant: Capability) -> str:
-    fault = name_fault(grant.resource) if grant.pattern.is_literal else None
-    if fault is not None:
-        raise CapabilityError(
-            f"`{grant}` names no artifact: the name {fault}",
-            details={"capability": str(grant)},
-            hint="name it as it is in the store, e.g. `plot.png` or `reports/*`",
-        )
-    return grant.resource
-
-
-def _outlet(kind: CapabilityType, path: str, context: ExecutionContext) -> Outlet:
-    return Outlet(
-        path=path,
-        capability=kind.value,
-        max_files=context.artifact_count,
-        max_bytes=context.artifact_bytes,
-    )
 
 
 def _egress_grant(grant: Capability) -> EgressGrant:
