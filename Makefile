@@ -24,6 +24,7 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/databases/grants.py \
   src/omnibase/core/sandbox/databases/passwords.py \
   src/omnibase/core/sandbox/registry_grants.py \
+  src/omnibase/core/sandbox/script_error.py \
   src/omnibase/core/registry/proposal.py \
   src/omnibase/core/sandbox/seccomp.py \
   src/omnibase/core/sandbox/commands/granting.py \

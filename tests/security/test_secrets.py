@@ -405,6 +405,18 @@ class TestLeaks:
 
         assert outcome.finished.stdout == b"***TOKEN***"
 
+    def test_the_output_tells_nothing_of_what_was_not_granted(self) -> None:
+        """Else a script's guesses would be answered by what is left of them, or how fast."""
+        outcome = run(f"print({STORE['OTHER']!r})", GRANT)
+        assert outcome.stdout == f"{STORE['OTHER']}\n"
+
+    def test_a_path_made_of_a_value_is_not_told(self) -> None:
+        value = "Zq7//k+t0ken/./Yw/"
+        code = "try: open('/data/' + open('/run/secrets/TOKEN').read())\nexcept OSError: pass"
+        outcome = run(code, GRANT, secrets={"TOKEN": value}, on_violation="record")
+        outcome.assert_violation("FILE_READ:/data/***TOKEN***")
+        assert [text for text in said(outcome) if "t0ken" in text] == []
+
     def test_scripts_without_secrets_are_not_scrubbed(self) -> None:
         outcome = run(f"print('{VALUE}')")
         assert outcome.stdout == f"{VALUE}\n"

@@ -66,7 +66,8 @@ _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 # The guest's own world: a tree mounted over one of these would break the guest.
 _GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
 _GUEST_INTERNAL: Final = (
-    "/guest", "/grants", commands_layout.DIRECTORY, GUEST_PREFIX, "/run/script", "/run/secrets",
+    "/guest", "/grants", commands_layout.DIRECTORY, GUEST_PREFIX,
+    "/run/raised", "/run/script", "/run/secrets",
     "/.lookup", ARTIFACTS, REGISTRY,
 )  # fmt: skip
 

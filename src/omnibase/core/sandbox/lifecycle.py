@@ -28,6 +28,7 @@ from omnibase.core.sandbox.preparing import prepare, start
 from omnibase.core.sandbox.result import NetworkLimit
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest
 from omnibase.core.sandbox.scratch import ScratchMeter
+from omnibase.core.sandbox.script_error import MAX_REPORT_BYTES, ScriptError, parse_report
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Output, Pipes
 from omnibase.core.secrets import Scrubber
@@ -184,10 +185,18 @@ class Run:
                 scratch_bytes=self._scratch.peak_bytes,
                 unreached=self._unreached,
                 network_limits=self._network_limits,
+                error=self._script_error(pipes),
             )
 
+    def _script_error(self, pipes: Pipes) -> ScriptError | None:
+        if self._cause != "exit":
+            return None  # what ended it was not its exception
+        with contextlib.suppress(BlockingIOError):
+            return parse_report(os.read(pipes.report, MAX_REPORT_BYTES + 1), self._scrubber.text)
+        return None
+
     def _start(self, path: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
-        passed = {3: pipes.guest[3]}
+        passed = {3: pipes.guest[3], 6: pipes.guest[4]}
         if self._broker is not None:
             passed[4] = self._broker.guest_fd
         if self._left is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from omnibase.core.artifacts.store import Artifacts
+from omnibase.core.sandbox.script_error import ScriptError
 
 if TYPE_CHECKING:
     from omnibase.core.sandbox.egress.reports import Limit
@@ -157,6 +158,7 @@ class RunResult:
         component: What ran, if it came from a registry.
         artifacts: What it left in ``/artifacts/out``, by name; ``artifacts.left_out`` is
             what of that was not stored. Empty if the script did not end by itself.
+        error: The exception that it did not catch, as data: untrusted text.
         proposed: What it left in ``/registry/out``, added or refused.
     """
 
@@ -176,6 +178,7 @@ class RunResult:
     sandboxed: bool = True
     component: ComponentRun | None = None
     artifacts: Artifacts = field(default_factory=Artifacts)
+    error: ScriptError | None = None
     proposed: tuple[Proposed, ...] = ()
 
     @property
@@ -220,6 +223,7 @@ class RunResult:
             "denied": list(self.denied),
             "sandboxed": self.sandboxed,
             "component": self.component and self.component.to_dict(),
+            "error": self.error and self.error.to_dict(),
             "artifacts": [artifact.to_dict() for artifact in self.artifacts.values()],
             "proposed": [one.to_dict() for one in self.proposed],
             "artifacts_left_out": [left.to_dict() for left in self.artifacts.left_out],

@@ -134,10 +134,11 @@ def forms(value: bytes) -> tuple[bytes, ...]:
     the characters that the value alone decides.
     """
     core = value.strip()
-    # Hosts are told in small letters.
+    # Hosts are told in small letters, and paths without their empty parts.
     found = [
         core,
         core.lower(),
+        b"/".join(part for part in core.split(b"/") if part not in (b"", b".")),
         core.hex().encode(),
         core.hex().upper().encode(),
         repr(core)[2:-1].encode(),
