@@ -122,7 +122,7 @@ class Run:
         )
         path = directory.path
         try:
-            prepared = prepare(self._request, path, self._observer.on_staging)
+            prepared = prepare(self._request, path, self._observer.on_staging, self._cancel)
         except OSError as error:
             raise SandboxStartError(
                 f"the run could not be set up in `{path}`: {error}", hint=storage_hint(error)
