@@ -95,6 +95,12 @@ def test_without_a_grant_there_is_no_database(area: Path, sandbox: SandboxFixtur
     outcome = sandbox.source(read("select sum(a) from t"), args=[str(path)])
     assert outcome.finished.exit_code == 1
     assert b"unable to open database file" in outcome.finished.stderr
+    assert f"DATABASE_READ:sqlite:{path} is not granted".encode() in outcome.finished.stderr
+    outcome.assert_violation(f"FILE_READ:{path}", operation="open")
+    for uri in (f"file:{path}?mode=ro", f"file://localhost{path}", f"file://{path}"):
+        code = b"import sqlite3, sys\nsqlite3.connect(sys.argv[1], uri=True).execute('select 1')"
+        outcome = sandbox.source(code, args=[uri])
+        outcome.assert_violation(f"FILE_READ:{path}", operation="open")
     outcome = sandbox.source(b"import sys\nopen(sys.argv[1], 'r+b')", args=[str(path)])
     outcome.assert_violation(f"FILE_WRITE:{path}", operation="open")
     granted = sandbox.source(read("select sum(a) from t"), [grant(path)], args=[str(path)])
@@ -406,6 +412,19 @@ def test_a_database_in_a_granted_tree_and_in_scratch(area: Path, sandbox: Sandbo
         outcome = sandbox.source(ask, [*caps, grant(path)], args=[str(path)])
         outcome.assert_clean()
         assert outcome.stdout == "[(6,)]\n"
+
+
+def test_databases_of_its_own_are_the_scripts(sandbox: SandboxFixture) -> None:
+    source = b"""
+import sqlite3
+for name in ("/tmp/own.db", "own.db", ":memory:", "", "file:own2.db?mode=rwc"):
+    with sqlite3.connect(name, uri=True) as connection:
+        connection.execute("create table if not exists t (a)")
+        print(connection.execute("insert into t values (1)").rowcount)
+"""
+    outcome = sandbox.source(source)
+    outcome.assert_clean()
+    assert outcome.stdout == "1\n" * 5
 
 
 def test_several_databases(area: Path, sandbox: SandboxFixture) -> None:
