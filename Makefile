@@ -15,6 +15,10 @@ CLOSING := ^=+ .* in [0-9.]+s.* =+$$
 # The modules that decide: every branch of them is tested.
 DECIDING := $(wildcard \
   src/omnibase/core/artifacts/kinds.py \
+  src/omnibase/core/packages/index.py \
+  src/omnibase/core/packages/lock.py \
+  src/omnibase/core/packages/requirements.py \
+  src/omnibase/core/packages/trouble.py \
   src/omnibase/core/secrets/*.py \
   src/omnibase/core/security/*.py \
   src/omnibase/core/sandbox/collect/grants.py \

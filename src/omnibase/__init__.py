@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ConfigurationError,
         ExternalCommandError,
         OmniBaseError,
+        PackageError,
         PolicyError,
         RegistryError,
         ResourceLimitExceeded,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         SecretAccessError,
     )
     from omnibase.exchange import open_artifacts
+    from omnibase.packages import PackageLayer, install_packages
     from omnibase.registries import open_registry
 
 # Each name is imported when it is first used: `omnibase --version` needs none.
@@ -56,6 +58,7 @@ _HOMES = {
         "plan_component",
         "run_component",
     ),
+    "omnibase.packages": ("PackageLayer", "install_packages"),
     "omnibase.exchange": ("open_artifacts",),
     "omnibase.registries": ("open_registry",),
     "omnibase.core.artifacts.store": ("Artifact", "ArtifactStore", "Artifacts"),
@@ -75,6 +78,7 @@ _HOMES = {
         "ConfigurationError",
         "ExternalCommandError",
         "OmniBaseError",
+        "PackageError",
         "PolicyError",
         "RegistryError",
         "ResourceLimitExceeded",
@@ -108,6 +112,8 @@ __all__ = [
     "JsonlSink",
     "NetworkLimit",
     "OmniBaseError",
+    "PackageError",
+    "PackageLayer",
     "Plan",
     "PolicyError",
     "RegistryError",
@@ -130,6 +136,7 @@ __all__ = [
     "arun_component",
     "default_bus",
     "drain",
+    "install_packages",
     "load_capabilities",
     "open_artifacts",
     "open_registry",

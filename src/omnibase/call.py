@@ -14,6 +14,7 @@ from omnibase.backend import backend, compile_grants
 from omnibase.core import events
 from omnibase.core.artifacts.places import Place
 from omnibase.core.context import ExecutionContext
+from omnibase.core.packages.lock import Lock
 from omnibase.core.sandbox import compile, record, state
 from omnibase.core.sandbox.commands import finding, layer
 from omnibase.core.sandbox.databases.grants import PASSWORDS
@@ -21,7 +22,7 @@ from omnibase.core.sandbox.databases.passwords import password_file
 from omnibase.core.sandbox.image import Image
 from omnibase.core.sandbox.result import ComponentRun, RunResult
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
-from omnibase.core.sandbox.spec import Mask, SandboxSpec
+from omnibase.core.sandbox.spec import Attachment, Mask, SandboxSpec
 from omnibase.core.secrets import fetch
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import (
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Authority",
     "Call",
+    "Extras",
     "OnOutput",
     "Options",
     "Plan",
@@ -76,6 +78,41 @@ class Plan:
     request: RunRequest
     enforcement: Mapping[str, str]
     problems: Mapping[str, OmniBaseError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What a run comes with, besides what it is granted.
+
+    Attributes:
+        attached: Directories of OmniBase's own.
+        imports: Guest directories that the script may import from.
+        lock: What the attached packages are, if they are a layer.
+        probes: Paths that they look for, and may miss.
+    """
+
+    attached: tuple[Attachment, ...] = ()
+    imports: tuple[str, ...] = ()
+    lock: Lock | None = None
+    probes: frozenset[str] = frozenset()
+
+    def on(self, spec: SandboxSpec) -> SandboxSpec:
+        """Returns a spec with them."""
+        if self == Extras():
+            return spec
+        return replace(
+            spec,
+            attached=self.attached,
+            imports=self.imports,
+            layer=None if self.lock is None else self.lock.digest,
+            watch=replace(spec.watch, probes=spec.watch.probes | self.probes),
+        )
+
+    def started(self) -> tuple[events.Payload, ...]:
+        """Returns what the start of a run with them says."""
+        if self.lock is None:
+            return ()
+        return (events.LayerAttached(lock_digest=self.lock.digest, packages=self.lock.pins()),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +225,7 @@ class Call:
         grants: CapabilitySet,
         options: Options,
         authority: Authority | None = None,
+        extras: Extras | None = None,
     ) -> None:
         check_argument(name)
         self._name = name
@@ -195,6 +233,7 @@ class Call:
         self._grants = grants
         self._options = options
         self._authority = authority or Authority()
+        self._extras = extras or Extras()
 
     def plan(self) -> Plan:
         """Returns what `execute` would do."""
@@ -243,6 +282,7 @@ class Call:
             started = record.sandbox_start(
                 request, gvisor.platform, gvisor.runtime.version, self._enforcement()
             )
+            started = (*self._extras.started(), *started)
             started += given(inputs) + (shown.events if shown else ())
             return perform(
                 runner, request, started, self._options, emitter, cancel, self._authority,
@@ -265,12 +305,12 @@ class Call:
     def _request(self, root: Image) -> RunRequest:
         options, authority = self._options, self._authority
         return RunRequest(
-            spec=compile_grants(
+            spec=self._extras.on(compile_grants(
                 self._grants, options.context, root, options.env,
                 masks=authority.masks, registry=authority.registry,
                 hidden=options.secrets.areas
                 + (() if options.artifacts is None else options.artifacts.areas),
-            ),
+            )),
             covers=partial(covers, self._grants),
             script=self._source,
             name=self._name,
@@ -347,7 +387,8 @@ def perform(
         recorder.abandoned(cut_short)
         raise
     if authority is not None:
-        ended = _with(ended, denied=authority.denied, component=authority.component)
+        ended = _with(ended, denied=authority.denied, component=authority.component,
+                      layer=request.spec.layer)  # fmt: skip
     if exchange is not None:
         ended = _with(ended, artifacts=exchange.artifacts)
     if proposals is not None:

@@ -97,17 +97,19 @@ def execute(invocation: Invocation) -> int:
 
 
 def _clean(*, quiet: bool) -> list[str]:
+    from omnibase.core.packages.layer import prune
     from omnibase.core.sandbox import image, state
     from omnibase.core.sandbox.commands import layer
 
     directory = state.state_dir()
     removed = [str(path) for path in state.sweep(directory)]
     removed += [str(path) for path in image.prune_images(directory)]
+    removed += [str(path) for path in prune(directory)]
     removed += [str(path) for path in layer.prune_layers(directory)]
     if not quiet:
         for path in removed:
             console.out(f"removed {console.printable(path)}\n")
-        what = "leftovers of killed runs, old images and copies of old commands"
+        what = "leftovers of killed runs, old images, copies of old commands and packages"
         console.out(f"{len(removed)} {what} removed\n\n")
     return removed
 

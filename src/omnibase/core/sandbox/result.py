@@ -156,6 +156,7 @@ class RunResult:
         denied: Requested capabilities that were not granted (``--degrade``).
         sandboxed: False for a trusted component that opted out.
         component: What ran, if it came from a registry.
+        layer: Digest of the lock of the packages that it could import.
         artifacts: What it left in ``/artifacts/out``, by name; ``artifacts.left_out`` is
             what of that was not stored. Empty if the script did not end by itself.
         error: The exception that it did not catch, as data: untrusted text.
@@ -177,6 +178,7 @@ class RunResult:
     denied: tuple[str, ...] = ()
     sandboxed: bool = True
     component: ComponentRun | None = None
+    layer: str | None = None
     artifacts: Artifacts = field(default_factory=Artifacts)
     error: ScriptError | None = None
     proposed: tuple[Proposed, ...] = ()
@@ -222,6 +224,7 @@ class RunResult:
             "trace_dropped": self.trace_dropped,
             "denied": list(self.denied),
             "sandboxed": self.sandboxed,
+            "layer": self.layer,
             "component": self.component and self.component.to_dict(),
             "error": self.error and self.error.to_dict(),
             "artifacts": [artifact.to_dict() for artifact in self.artifacts.values()],

@@ -47,6 +47,7 @@ def _parse_job(data: bytes) -> dict:  # type: ignore[type-arg]
     job["egress"] = several()
     job["commands"] = several()
     job["outlets"] = several()
+    job["imports"] = several()
     job["masks"] = [(next(fields), next(fields) == "d") for _ in range(int(next(fields)))]
     job["mounts"] = [
         (next(fields), next(fields), next(fields) == "d", next(fields) == "w")

@@ -163,6 +163,7 @@ def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
     path = job["path"]
     sys.argv[:] = [path, *job["argv"]]
     sys.path.insert(0, os.path.dirname(path))
+    sys.path += job["imports"]  # no `.pth` file in them is read
     main = type(sys)("__main__")
     main.__dict__.update(
         __file__=path, __builtins__=__builtins__, __cached__=None, __annotations__={}
