@@ -21,7 +21,7 @@ import pytest
 import omnibase
 from omnibase import CapabilityError
 from omnibase.core import events
-from omnibase.core.sandbox import _runsc
+from omnibase.core.sandbox import _runsc, state
 from omnibase.core.sandbox.databases import copying
 from omnibase.core.sandbox.runner import Cancel
 from omnibase.core.sandbox.spec import DatabaseGrant
@@ -337,6 +337,41 @@ def test_a_run_that_is_cancelled_does_not_wait_for_a_lock(area: Path) -> None:
         began = time.monotonic()
         asyncio.run(cancelled())
         assert time.monotonic() - began < 20  # the lock is waited for 30 s
+
+
+_KILLED = """
+import os, sys
+import omnibase
+print(os.getpid(), flush=True)
+omnibase.run(b"print(1)", capabilities=[sys.argv[1]])
+"""
+
+
+def test_the_worker_ends_with_whoever_started_it(area: Path, state_dir: Path) -> None:
+    path = database(area / "app.db")
+
+    def workers() -> list[str]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+                found += [entry.name] if b"/worker.py" in command and b"app.db" in command else []
+        return found
+
+    def settled(wanted: bool) -> bool:
+        deadline = time.monotonic() + 20
+        while bool(workers()) is not wanted and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return bool(workers()) is wanted
+
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as own:
+        own.execute("begin exclusive")
+        with subprocess.Popen([sys.executable, "-c", _KILLED, grant(path)]) as process:
+            assert settled(True)
+            time.sleep(0.5)  # until it has entered its jail
+            process.kill()
+        assert settled(False)
+    state.sweep(state_dir)  # as the next process does
 
 
 def test_whatever_the_umask_is(area: Path, sandbox: SandboxFixture) -> None:
