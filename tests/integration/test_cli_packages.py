@@ -19,7 +19,7 @@ from tests.helpers.wheels import make_index, make_wheel
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A state directory, and one for an index, outside of the guest's own world."""
+    """A directory for an index, outside of the guest's own world."""
     with tempfile.TemporaryDirectory(prefix="omnibase-test-", dir="/var/lib") as directory:
         yield Path(directory)
 
@@ -31,7 +31,6 @@ def settings(place: Path) -> dict[str, str]:
         **unset,
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_INDEX_URL": f"file://{place}/simple",
-        "OMNIBASE_STATE_DIR": str(place / "state"),
     }
 
 
@@ -47,6 +46,7 @@ def test_locked_installed_listed_and_run(place: Path) -> None:
 
     said = omnibase("sandbox", "explain", place / "script.py", "--packages", place / "r.txt", **env)
     assert said.code == 0 and f"omnibase packages install {place}/r.txt" in said.err
+    omnibase("doctor", "--clean", "--json", **env)
     said = omnibase("packages", "list", **env)
     assert said.text == "no packages are installed\n"
 
@@ -113,13 +113,14 @@ def test_what_is_wrong_is_told(place: Path) -> None:
     assert omnibase("packages", "lock", place / "r.txt", "-o", "", **env).code == 2
 
 
-def test_two_at_once_and_one_killed(place: Path) -> None:
+def test_two_at_once_and_one_killed(place: Path, state_directory: Path) -> None:
     """Whoever comes after a killed builder finds nothing, or a whole layer."""
+    omnibase("doctor", "--clean", "--json")
     make_index(place, make_wheel(place / "files", "alpha"))
     (place / "r.txt").write_text("alpha\n")
     env = {**os.environ, **settings(place)}
     with started("packages", "install", place / "r.txt", env=env) as killed:
-        builds = place / "state" / "packages" / "builds"
+        builds = state_directory / "packages" / "builds"
         deadline = time.monotonic() + 60
         while not (builds.is_dir() and any(path.is_dir() for path in builds.iterdir())):
             assert time.monotonic() < deadline
@@ -133,10 +134,10 @@ def test_two_at_once_and_one_killed(place: Path) -> None:
         outputs = [process.communicate(timeout=120) for process in (one, other)]
     assert [one.returncode, other.returncode] == [0, 0], outputs
     assert outputs[0][0] == outputs[1][0]
-    assert len(list((place / "state" / "packages" / "layers").iterdir())) == 1
+    assert len(list((state_directory / "packages" / "layers").iterdir())) == 1
     omnibase("doctor", "--clean", "--json", **settings(place))
     assert [path for path in builds.iterdir() if path.is_dir()] == []
-    assert list((place / "state" / "packages" / "layers").iterdir()) == []
+    assert list((state_directory / "packages" / "layers").iterdir()) == []
 
 
 _PLOT = """
@@ -161,14 +162,13 @@ def test_the_packages_that_everybody_uses(place: Path) -> None:
     """From the index that this machine's pip is configured to use."""
     (place / "r.txt").write_text("numpy\npandas\nmatplotlib\npydantic\n")
     (place / "plot.py").write_text(_PLOT)
-    state = {"OMNIBASE_STATE_DIR": str(place / "state")}
     said = omnibase(
         "sandbox", "run", place / "plot.py", "--packages", place / "r.txt", "--memory", "160MiB",
-        "--timeout", "60", **state,
+        "--timeout", "60",
     )  # fmt: skip
     assert (said.code, said.text, said.err) == (0, "30 3 PNG\n", "")
     (place / "small.py").write_text("import pandas\n")
-    said = omnibase("sandbox", "run", place / "small.py", "--packages", place / "r.txt", **state)
+    said = omnibase("sandbox", "run", place / "small.py", "--packages", place / "r.txt")
     assert said.code == 122 and "--memory 128MiB" in said.err
 
 
