@@ -15,14 +15,21 @@ CLOSING := ^=+ .* in [0-9.]+s.* =+$$
 # The modules that decide: every branch of them is tested.
 DECIDING := $(wildcard \
   src/omnibase/core/artifacts/kinds.py \
+  src/omnibase/core/packages/index.py \
+  src/omnibase/core/packages/lock.py \
+  src/omnibase/core/packages/requirements.py \
+  src/omnibase/core/packages/trouble.py \
   src/omnibase/core/secrets/*.py \
   src/omnibase/core/security/*.py \
+  src/omnibase/core/sandbox/collect/grants.py \
   src/omnibase/core/sandbox/collect/reports.py \
   src/omnibase/core/sandbox/collect/wire.py \
   src/omnibase/core/sandbox/compile.py \
   src/omnibase/core/sandbox/databases/grants.py \
   src/omnibase/core/sandbox/databases/passwords.py \
   src/omnibase/core/sandbox/registry_grants.py \
+  src/omnibase/core/sandbox/script_error.py \
+  src/omnibase/core/registry/proposal.py \
   src/omnibase/core/sandbox/seccomp.py \
   src/omnibase/core/sandbox/commands/granting.py \
   src/omnibase/core/sandbox/commands/layout.py \
@@ -45,7 +52,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: help setup postgres redis demo test test-fast test-security check format bench fuzz docs lock clean
+.PHONY: help setup postgres redis commands demo test test-fast test-security check format bench fuzz docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -72,12 +79,16 @@ postgres:
 redis:
 	@scripts/setup-redis.sh >/dev/null
 
+# Commands that tests grant are those of this machine.
+commands:
+	@scripts/setup-commands.sh
+
 demo: setup ## the same script with and without permissions, on a real sandbox
 	@$(BIN)/python examples/demo.py
 
 # pytest's own closing line is printed again at the end: it is the last line of
 # the output, whatever coverage reports after it.
-test: setup postgres redis ## every test, coverage, and full branch coverage of the modules that decide
+test: setup postgres redis commands ## every test, coverage, and full branch coverage of the modules that decide
 	@$(BIN)/coverage erase
 	@$(BIN)/python -m pytest --color=no --cov --cov-report=term 2>&1 | tee $(OUTPUT)
 ifneq ($(DECIDING),)
@@ -88,7 +99,7 @@ endif
 test-fast: setup postgres ## unit, property and contract tests alone
 	@$(BIN)/python -m pytest tests/unit tests/property tests/contract
 
-test-security: setup postgres redis ## hostile code on a real sandbox
+test-security: setup postgres redis commands ## hostile code on a real sandbox
 	@$(BIN)/python -m pytest tests/security
 
 check: setup ## lint, format, types, import rules and the rules of the house

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ConfigurationError,
         ExternalCommandError,
         OmniBaseError,
+        PackageError,
         PolicyError,
         RegistryError,
         ResourceLimitExceeded,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         SecretAccessError,
     )
     from omnibase.exchange import open_artifacts
+    from omnibase.packages import PackageLayer, install_packages
     from omnibase.registries import open_registry
 
 # Each name is imported when it is first used: `omnibase --version` needs none.
@@ -56,6 +58,7 @@ _HOMES = {
         "plan_component",
         "run_component",
     ),
+    "omnibase.packages": ("PackageLayer", "install_packages"),
     "omnibase.exchange": ("open_artifacts",),
     "omnibase.registries": ("open_registry",),
     "omnibase.core.artifacts.store": ("Artifact", "ArtifactStore", "Artifacts"),
@@ -63,6 +66,7 @@ _HOMES = {
     "omnibase.core.events": ("EventBus", "JsonlSink", "default_bus"),
     "omnibase.core.sandbox.monitor.violations": ("Violation",),
     "omnibase.core.sandbox.result": ("NetworkLimit", "RunResult", "Unreached", "Usage"),
+    "omnibase.core.sandbox.script_error": ("ScriptError",),
     "omnibase.core.secrets": ("SecretStore",),
     "omnibase.core.security.capabilities": ("Capability", "CapabilitySet", "CapabilityType"),
     "omnibase.core.security.capability_file": ("load_capabilities",),
@@ -74,6 +78,7 @@ _HOMES = {
         "ConfigurationError",
         "ExternalCommandError",
         "OmniBaseError",
+        "PackageError",
         "PolicyError",
         "RegistryError",
         "ResourceLimitExceeded",
@@ -107,6 +112,8 @@ __all__ = [
     "JsonlSink",
     "NetworkLimit",
     "OmniBaseError",
+    "PackageError",
+    "PackageLayer",
     "Plan",
     "PolicyError",
     "RegistryError",
@@ -118,6 +125,7 @@ __all__ = [
     "SandboxTimeout",
     "SandboxUnavailable",
     "SandboxViolationError",
+    "ScriptError",
     "SecretAccessError",
     "SecretStore",
     "Unreached",
@@ -128,6 +136,7 @@ __all__ = [
     "arun_component",
     "default_bus",
     "drain",
+    "install_packages",
     "load_capabilities",
     "open_artifacts",
     "open_registry",

@@ -14,6 +14,7 @@ from omnibase.backend import backend, compile_grants
 from omnibase.core import events
 from omnibase.core.artifacts.places import Place
 from omnibase.core.context import ExecutionContext
+from omnibase.core.packages.lock import Lock
 from omnibase.core.sandbox import compile, record, state
 from omnibase.core.sandbox.commands import finding, layer
 from omnibase.core.sandbox.databases.grants import PASSWORDS
@@ -21,7 +22,7 @@ from omnibase.core.sandbox.databases.passwords import password_file
 from omnibase.core.sandbox.image import Image
 from omnibase.core.sandbox.result import ComponentRun, RunResult
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
-from omnibase.core.sandbox.spec import Mask, SandboxSpec
+from omnibase.core.sandbox.spec import Attachment, Mask, SandboxSpec
 from omnibase.core.secrets import fetch
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import (
@@ -35,22 +36,23 @@ from omnibase.errors import (
     SandboxViolationError,
     SecretAccessError,
 )
-from omnibase.exchange import ArtifactExchange, covers, given, granted_artifacts
+from omnibase.exchange import ArtifactExchange, covers, exchange_for, given, planned
 from omnibase.inputs import (
     ArtifactsAt,
     Secrets,
     artifacts_at,
-    default_artifacts,
     is_argument,
     store_of,
 )
 
 if TYPE_CHECKING:
+    from omnibase.proposals import Proposals
     from omnibase.registry_access import Registry, Shown
 
 __all__ = [
     "Authority",
     "Call",
+    "Extras",
     "OnOutput",
     "Options",
     "Plan",
@@ -76,6 +78,41 @@ class Plan:
     request: RunRequest
     enforcement: Mapping[str, str]
     problems: Mapping[str, OmniBaseError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What a run comes with, besides what it is granted.
+
+    Attributes:
+        attached: Directories of OmniBase's own.
+        imports: Guest directories that the script may import from.
+        lock: What the attached packages are, if they are a layer.
+        probes: Paths that they look for, and may miss.
+    """
+
+    attached: tuple[Attachment, ...] = ()
+    imports: tuple[str, ...] = ()
+    lock: Lock | None = None
+    probes: frozenset[str] = frozenset()
+
+    def on(self, spec: SandboxSpec) -> SandboxSpec:
+        """Returns a spec with them."""
+        if self == Extras():
+            return spec
+        return replace(
+            spec,
+            attached=self.attached,
+            imports=self.imports,
+            layer=None if self.lock is None else self.lock.digest,
+            watch=replace(spec.watch, probes=spec.watch.probes | self.probes),
+        )
+
+    def started(self) -> tuple[events.Payload, ...]:
+        """Returns what the start of a run with them says."""
+        if self.lock is None:
+            return ()
+        return (events.LayerAttached(lock_digest=self.lock.digest, packages=self.lock.pins()),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +225,7 @@ class Call:
         grants: CapabilitySet,
         options: Options,
         authority: Authority | None = None,
+        extras: Extras | None = None,
     ) -> None:
         check_argument(name)
         self._name = name
@@ -195,6 +233,7 @@ class Call:
         self._grants = grants
         self._options = options
         self._authority = authority or Authority()
+        self._extras = extras or Extras()
 
     def plan(self) -> Plan:
         """Returns what `execute` would do."""
@@ -210,15 +249,8 @@ class Call:
                 finding.check(name)
             except OmniBaseError as error:
                 problems[f"EXTERNAL_COMMAND:{name}"] = error
-        for text in request.spec.artifacts:
-            try:
-                store = (self._options.artifacts or default_artifacts()).open()
-                found = granted_artifacts(store, (text,))
-            except OmniBaseError as error:
-                problems[f"ARTIFACT_READ:{text}"] = error
-            else:
-                names = {*request.artifacts, *(artifact.name for artifact in found)}
-                request = replace(request, artifacts=tuple(sorted(names)))
+        names, missing = planned(self._options.artifacts, request.spec.artifacts)
+        request, problems = replace(request, artifacts=names), {**problems, **missing}
         try:
             self._shown(request)
         except OmniBaseError as error:
@@ -235,7 +267,8 @@ class Call:
             secrets = fetch(self._options.secrets, request.spec.secrets)
             secrets += password_file(PASSWORDS, request.spec.servers, secrets)
             commands = layer.ensure_layer(state.state_dir(), request.spec.commands)
-            exchange = self._exchange(request.spec, emitter)
+            exchange = exchange_for(self._options.artifacts, request.spec, emitter)
+            proposals = self._proposals(request.spec, emitter)
             shown = self._shown(request)
             inputs = () if exchange is None else exchange.inputs
             request = replace(
@@ -249,10 +282,11 @@ class Call:
             started = record.sandbox_start(
                 request, gvisor.platform, gvisor.runtime.version, self._enforcement()
             )
+            started = (*self._extras.started(), *started)
             started += given(inputs) + (shown.events if shown else ())
             return perform(
                 runner, request, started, self._options, emitter, cancel, self._authority,
-                exchange=exchange,
+                exchange=exchange, proposals=proposals,
             )  # fmt: skip
         except (
             ArtifactError, CapabilityError, ExternalCommandError, RegistryError, SecretAccessError,
@@ -271,12 +305,12 @@ class Call:
     def _request(self, root: Image) -> RunRequest:
         options, authority = self._options, self._authority
         return RunRequest(
-            spec=compile_grants(
+            spec=self._extras.on(compile_grants(
                 self._grants, options.context, root, options.env,
                 masks=authority.masks, registry=authority.registry,
                 hidden=options.secrets.areas
                 + (() if options.artifacts is None else options.artifacts.areas),
-            ),
+            )),
             covers=partial(covers, self._grants),
             script=self._source,
             name=self._name,
@@ -294,12 +328,15 @@ class Call:
         with opened(self._authority.source) as store:
             return shown(store, request.spec.registry)
 
-    def _exchange(self, spec: SandboxSpec, emitter: events.Emitter) -> ArtifactExchange | None:
-        """Opens the store, if the run has to do with it."""
-        if not spec.artifacts and all(o.capability != "ARTIFACT_WRITE" for o in spec.outlets):
+    def _proposals(self, spec: SandboxSpec, emitter: events.Emitter) -> Proposals | None:
+        """Looks for the registry, if the run may propose something to it."""
+        if all(outlet.capability != "REGISTRY_WRITE" for outlet in spec.outlets):
             return None
-        store = (self._options.artifacts or default_artifacts()).open()
-        return ArtifactExchange(store, granted_artifacts(store, spec.artifacts), emitter)
+        from omnibase.proposals import Proposals
+
+        component = self._authority.component
+        proposer = None if component is None else component.uuid
+        return Proposals(self._authority.source, proposer, emitter)
 
     def _enforcement(self) -> dict[str, str]:
         return {str(grant): compile.ENFORCEMENT[grant.type] for grant in self._grants}
@@ -321,6 +358,7 @@ def perform(
     authority: Authority | None = None,
     check: Callable[[], None] = lambda: None,
     exchange: ArtifactExchange | None = None,
+    proposals: Proposals | None = None,
 ) -> RunResult:
     """Runs a request and puts it on record.
 
@@ -334,13 +372,14 @@ def perform(
         authority: Whose run it is, for the result.
         check: Called once the start is on the bus; what it raises keeps it from starting.
         exchange: Between the run and the store of artifacts.
+        proposals: From the run to the registry.
 
     Raises:
         SandboxViolationError, SandboxError: As `omnibase.run`.
     """
     recorder = record.Recorder(
         emitter, request, started, on_output=options.on_output, check=check,
-        exchanges=() if exchange is None else (exchange,),
+        exchanges=tuple(one for one in (exchange, proposals) if one is not None),
     )  # fmt: skip
     try:
         ended = runner.run(request, recorder, cancel)
@@ -348,9 +387,12 @@ def perform(
         recorder.abandoned(cut_short)
         raise
     if authority is not None:
-        ended = _with(ended, denied=authority.denied, component=authority.component)
+        ended = _with(ended, denied=authority.denied, component=authority.component,
+                      layer=request.spec.layer)  # fmt: skip
     if exchange is not None:
         ended = _with(ended, artifacts=exchange.artifacts)
+    if proposals is not None:
+        ended = _with(ended, proposed=proposals.finish(ended))
     recorder.ended(ended)
     error = record.verdict(ended, options.context, record.spec_limits(request))
     if isinstance(error, SandboxViolationError):

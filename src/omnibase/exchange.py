@@ -8,13 +8,23 @@ from pathlib import Path
 from typing import Final
 
 from omnibase.core import events
+from omnibase.core.artifacts.places import Place
 from omnibase.core.artifacts.store import Artifact, Artifacts, ArtifactStore, LeftOut, name_fault
-from omnibase.core.sandbox.collect.reports import Collected, Left
+from omnibase.core.sandbox.collect.reports import Collected, Left, resource_of
+from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
-from omnibase.errors import ArtifactError, CapabilityError
+from omnibase.errors import ArtifactError, CapabilityError, OmniBaseError
 from omnibase.inputs import artifacts_at, default_artifacts
 
-__all__ = ["ArtifactExchange", "covers", "given", "granted_artifacts", "open_artifacts"]
+__all__ = [
+    "ArtifactExchange",
+    "covers",
+    "exchange_for",
+    "given",
+    "granted_artifacts",
+    "open_artifacts",
+    "planned",
+]
 
 _WRITE: Final = CapabilityType.ARTIFACT_WRITE.value
 _MAX_INPUTS: Final = 1024
@@ -50,7 +60,7 @@ def granted_artifacts(store: ArtifactStore, patterns: Iterable[str]) -> tuple[Ar
         literal = grant.pattern.is_literal
         names = (text,) if literal else tuple(filter(grant.matches, store.names()))
         for name in names:
-            artifact = store.find(name) if name_fault(name) is None else None
+            artifact = store.find(name)
             if artifact is None and literal:
                 raise ArtifactError(
                     f"the artifact `{name}` is not in the store `{store.location}`",
@@ -176,6 +186,51 @@ def given(inputs: Iterable[Artifact]) -> tuple[events.Payload, ...]:
     )
 
 
+def exchange_for(
+    place: Place | None, spec: SandboxSpec, emitter: events.Emitter
+) -> ArtifactExchange | None:
+    """Opens the store for a run; ``None`` if the run has nothing to do with it.
+
+    Args:
+        place: Where it is; ``None`` for the default.
+        spec: The run.
+        emitter: Of the run.
+
+    Raises:
+        ArtifactError, CapabilityError: As `granted_artifacts`.
+        ConfigurationError: The library for URLs is not there, or refuses this one.
+    """
+    if not spec.artifacts and all(outlet.capability != _WRITE for outlet in spec.outlets):
+        return None
+    store = (place or default_artifacts()).open()
+    return ArtifactExchange(store, granted_artifacts(store, spec.artifacts), emitter)
+
+
+def planned(
+    place: Place | None, patterns: Iterable[str]
+) -> tuple[tuple[str, ...], dict[str, OmniBaseError]]:
+    """Returns what a run would be given, by name, and why not, by capability.
+
+    Args:
+        place: Where the store is; ``None`` for the default.
+        patterns: Resources of ``ARTIFACT_READ`` grants.
+    """
+    names: set[str] = set()
+    problems: dict[str, OmniBaseError] = {}
+    for text in patterns:
+        try:
+            found = granted_artifacts((place or default_artifacts()).open(), (text,))
+        except OmniBaseError as error:
+            problems[f"{CapabilityType.ARTIFACT_READ}:{text}"] = error
+        else:
+            names.update(artifact.name for artifact in found)
+    try:
+        _check_tree(names)
+    except CapabilityError as error:
+        problems[str(error.details["capability"])] = error
+    return tuple(sorted(names)), problems
+
+
 def covers(grants: CapabilitySet, kind: str, name: str) -> bool:
     """Says whether a grant covers a name that a script gave to a file it left."""
-    return grants.covering(CapabilityType(kind), name) is not None
+    return grants.covering(CapabilityType(kind), resource_of(kind, name)) is not None

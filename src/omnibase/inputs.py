@@ -11,6 +11,7 @@ from typing import Final
 from omnibase.core.artifacts.places import Place, place_of
 from omnibase.core.artifacts.store import ArtifactStore
 from omnibase.core.locations import check_location
+from omnibase.core.packages.lock import Layer
 from omnibase.core.sandbox import state
 from omnibase.core.secrets import EnvironmentSecrets, MappingSecrets, SecretStore, secret_store
 from omnibase.core.security.capabilities import Capability, CapabilitySet
@@ -19,8 +20,10 @@ from omnibase.errors import ConfigurationError
 __all__ = [
     "ArtifactsAt",
     "Capabilities",
+    "Packages",
     "Script",
     "Secrets",
+    "Venv",
     "artifacts_at",
     "capability_set",
     "default_artifacts",
@@ -34,6 +37,8 @@ _MAX_SCRIPT_BYTES: Final = 64 << 20
 
 Script = str | bytes | os.PathLike[str]
 Capabilities = CapabilitySet | Iterable[Capability | str] | None
+Packages = Layer | str | os.PathLike[str] | Iterable[str] | None
+Venv = str | os.PathLike[str] | None
 ArtifactsAt = ArtifactStore | str | os.PathLike[str] | None
 Secrets = SecretStore | Mapping[str, str | bytes] | str | None
 

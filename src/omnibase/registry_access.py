@@ -144,7 +144,10 @@ def _named(store: RegistryStore, grant: RegistryGrant) -> Iterator[Component]:
 
 
 def _living(components: Iterable[Component]) -> Iterator[Component]:
-    return (one for one in components if one.lifecycle is not Lifecycle.RETIRED)
+    # Where a component of that name would be, proposals are left.
+    return (
+        one for one in components if one.lifecycle is not Lifecycle.RETIRED and one.name != "out"
+    )
 
 
 def _whole(store: RegistryStore, component: Component) -> tuple[Component, bytes | None]:

@@ -122,6 +122,15 @@ def test_a_missing_input_starts_nothing(store: tuple[str, str], script: Path) ->
     assert not os.path.exists(store[1])
 
 
+def test_explain_names_what_would_not_go_together(
+    given: None, store: tuple[str, str], script: Path, tmp_path: Path
+) -> None:
+    omnibase("artifacts", "put", "in", tmp_path / "data.csv", *store)
+    said = omnibase("sandbox", "explain", script, *ALLOW, "--allow", "ARTIFACT_READ:in", *store)
+    assert said.code == 2
+    assert "the artifacts `in` and `in/data.csv` cannot both be files of one run" in said.err
+
+
 def test_explain_shows_what_would_be_there(
     given: None, store: tuple[str, str], script: Path
 ) -> None:

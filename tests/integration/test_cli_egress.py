@@ -77,15 +77,39 @@ def test_the_hosts_localhost_is_granted_by_following_the_hint(script: Path) -> N
     assert (said.code, said.text, said.err) == (0, "hello\n", "")
 
 
+@pytest.mark.parametrize(
+    ("granted", "seen"),
+    [
+        ((), "(EHOSTUNREACH)"),
+        (("--allow", "NETWORK_CONNECT:b.example:80"), "(no such name)"),
+    ],
+)
+def test_a_look_up_that_tells_no_port_says_to_name_one(
+    tmp_path: Path, granted: tuple[str, ...], seen: str
+) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(
+        "import socket\ntry:\n  print(socket.gethostbyname('a.example'))\n"
+        "except OSError:\n  print('no')\n"
+    )
+    said = omnibase("sandbox", "run", path, *granted)
+    assert (said.code, said.text) == (121, "no\n")
+    assert "denied  NETWORK_CONNECT:a.example:*  once: lookup" in said.err
+    assert f"{seen}\n" in said.err
+    assert "`--allow NETWORK_CONNECT:a.example:443`" in said.err
+    said = omnibase("sandbox", "run", path, "--allow", "NETWORK_CONNECT:a.example:80")
+    assert (said.code, said.text[:7], said.err) == (0, "198.18.", "")
+
+
 LIMITS = """\
 import socket, sys, time
 target = sys.argv[1], int(sys.argv[2])
 kept = []
 for _ in range(int(sys.argv[3])):
-    client = socket.create_connection(target)
-    kept.append(client)
-    client.settimeout(10)
-    try:
+    try:  # a refusal may come before the connect has returned
+        client = socket.create_connection(target)
+        kept.append(client)
+        client.settimeout(10)
         for _ in range(int(sys.argv[4])):
             client.sendall(b"x" * 1000)
             client.recv(1000)

@@ -141,7 +141,7 @@ def test_doctor_finds_this_machine_fit() -> None:
     assert (said.code, said.err, report["ok"]) == (0, "", True)
     assert {"python", "kernel", "root", "runsc", "cgroup", "namespaces", "idmapped mounts",
             "platform systrap", "platform ptrace", "platform kvm", "state", "image",
-            "smoke run", "secrets", "network grants"} == set(checks)  # fmt: skip
+            "smoke run", "secrets", "network grants", "commands"} == set(checks)  # fmt: skip
     assert checks["smoke run"]["status"] == "ok"
     assert os.environ["OMNIBASE_STATE_DIR"] in checks["state"]["detail"]
     for check in report["checks"]:

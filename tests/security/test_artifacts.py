@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -21,10 +22,12 @@ from omnibase import (
     ExecutionContext,
     ResourceLimitExceeded,
     RunResult,
+    SandboxError,
     SandboxTimeout,
 )
 from omnibase.core import events
 from omnibase.core.artifacts.places import place_of
+from omnibase.core.sandbox.collect import receiver
 from tests.security.harness import SCRIPTS, Outcome, observed
 
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(20)
@@ -268,19 +271,23 @@ class TestHostileFiles:
     def test_the_channel_is_not_the_scripts(self, store: ArtifactStore) -> None:
         outcome = run(
             store,
-            "import os\nfound = []\n"
+            "import json, os\nfound, seen = [], []\n"
             "for fd in range(3, 300):\n"
-            "    try:\n        os.write(fd, b'OBC1\\0'); found.append(fd)\n"
+            "    try:\n        os.write(fd, b'OBC1\\0'); found.append(f'host:{fd}')\n"
             "    except OSError: pass\n"
             "for pid in (1, os.getppid()):\n"
             "    for fd in range(10):\n"
-            "        try: open(f'/proc/{pid}/fd/{fd}', 'wb')\n"
+            "        path = f'/proc/{pid}/fd/{fd}'\n"
+            "        try: seen.append(os.readlink(path)); open(path, 'wb')\n"
             "        except OSError: pass\n"
-            "        else: found.append((pid, fd))\n"
-            "open('/artifacts/out/found', 'w').write(repr(found))",
+            "        else: found.append((pid, seen[-1]))\n"
+            "open('/artifacts/out/found', 'w').write(json.dumps([found, seen]))",
             ALL, on_violation="record",
         )  # fmt: skip
-        assert outcome.finished.artifacts["found"].read_bytes() == b"[]"
+        found, seen = json.loads(outcome.finished.artifacts["found"].read_bytes())
+        # Of pipes and sockets from the host it can open none; one of them is the channel.
+        assert [one for one in found if "host:" in str(one)] == []
+        assert len([name for name in seen if name.startswith("host:")]) >= 5
 
     def test_the_outlet_is_no_place_to_run_anything_from(self, store: ArtifactStore) -> None:
         outcome = run(
@@ -308,7 +315,8 @@ class TestHostileFiles:
         )  # fmt: skip
         lines = outcome.stdout.splitlines()
         assert lines[0].startswith("[] ['out'] ")
-        assert lines[-1] in ("13", "16", "18")
+        assert lines[1:3] == ["13", "13"]
+        assert lines[3] in ("13", "16", "18")
         assert left_out(outcome) == {}
 
 
@@ -532,6 +540,36 @@ class TestTheRun:
         assert outcome.stdout == "ran\n"
         assert [name for name in left_out(outcome)] == ["a"]
         assert outcome.reported(events.CapabilityDenied) == []
+
+    def test_a_full_host_disk_is_an_error_with_the_result(
+        self, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(receiver._File, "write", full)
+        for size in (1, 5 << 20):
+            source = f"print('ran')\nopen('/artifacts/out/a', 'wb').write(bytes({size}))"
+            outcome = run(store, source, ALL)
+            assert isinstance(outcome.error, SandboxError)
+            assert "cannot be kept: No space left on device" in outcome.error.message
+            assert outcome.stdout == "ran\n"
+        assert store.names() == ()
+
+    def test_granted_files_in_scratch_are_there_besides(
+        self, store: ArtifactStore, tmp_path: Path
+    ) -> None:
+        (tmp_path / "deep").mkdir()
+        (tmp_path / "deep" / "f").write_text("granted")
+        outcome = run(
+            store,
+            f"print(open('{tmp_path}/deep/f').read())\nopen('/tmp/own', 'w').write('x')\n"
+            "open('/artifacts/out/a', 'w').write('x')",
+            ALL, f"FILE_READ:{tmp_path}/deep/f",
+        )  # fmt: skip
+        outcome.assert_clean()
+        assert outcome.stdout == "granted\n"
+        assert list(outcome.finished.artifacts) == ["a"]
 
     def test_the_deadline_holds_while_files_come_out(self, store: ArtifactStore) -> None:
         outcome = run(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import shutil
 import struct
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from omnibase.core.sandbox.commands import finding
 from omnibase.core.sandbox.commands.layer import prune_layers
 from tests.security.harness import DEFAULT_MEMORY, OVERSHOOT, Outcome, SandboxFixture
 
-INSTALL = "install it: apt-get install git"
+INSTALL = "run `scripts/setup-commands.sh`, or install git and curl"
 
 
 def ran(sandbox: SandboxFixture, caps: list[str], *lines: list[str], **quotas: Any) -> Outcome:
@@ -34,10 +36,15 @@ def runs(outcome: Outcome) -> list[Any]:
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def installed() -> None:
+    """The commands of these tests are on this machine."""
+    assert all(finding.outlook(name) for name in ("git", "curl")), INSTALL
+
+
 @pytest.fixture(scope="module")
 def repository() -> Iterator[Path]:
     """A git repository of one commit, of another user than the script's."""
-    assert shutil.which("git"), INSTALL
     path = Path("/var/lib/omnibase-test-repository")
     path.mkdir(mode=0o755)
     try:
@@ -114,15 +121,33 @@ class TestGit:
         assert log.stdout.split("\n")[0] == "second"
 
 
-def test_commands_with_many_libraries(sandbox: SandboxFixture) -> None:
-    caps = [f"EXTERNAL_COMMAND:{name}" for name in ("ls", "openssl", "tar", "curl")]
+def test_several_and_one_with_many_libraries(sandbox: SandboxFixture) -> None:
+    caps = [f"EXTERNAL_COMMAND:{name}" for name in ("ls", "tar", "curl", "sort")]
     assert len(finding.libraries_of(finding.find("curl"))) > 10
     outcome = ran(
-        sandbox, caps, ["ls", "-la", "/commands/bin"], ["openssl", "version"],
-        ["tar", "--version"], ["curl", "--version"], ["ls", "-d", "/nowhere"],
+        sandbox, caps, ["ls", "-la", "/commands/bin"], ["tar", "--version"], ["curl", "--version"],
+        ["sort", "/dev/null"], ["ls", "-d", "/nowhere"],
     )  # fmt: skip
     assert [run[0] for run in runs(outcome)] == [0, 0, 0, 0, 2]
     outcome.assert_clean()
+
+
+def test_a_command_has_the_networks_grants(sandbox: SandboxFixture) -> None:
+    handler = http.server.SimpleHTTPRequestHandler
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        port = server.server_address[1]
+        line = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}"]
+        caps = ["EXTERNAL_COMMAND:curl", f"NETWORK_CONNECT:127.0.0.1:{port}"]
+        outcome = ran(sandbox, caps, [*line, f"http://127.0.0.1:{port}/none"])
+        assert runs(outcome)[0][:2] == [0, "404"]
+        outcome.assert_clean()
+
+    outcome = ran(sandbox, caps, [*line, "http://203.0.113.7/"], [*line, "http://example.com/"])
+    assert all(run[0] != 0 for run in runs(outcome))
+    found = outcome.assert_violation("NETWORK_CONNECT:203.0.113.7:80", operation="connect")
+    assert found.process_name == "curl"
+    outcome.assert_violation("NETWORK_CONNECT:example.com:*", evidence="broker")
 
 
 def test_a_command_that_is_static(
@@ -217,7 +242,7 @@ class TestLimits:
     """What a command uses is the run's, and it ends with the run."""
 
     def test_memory(self, sandbox: SandboxFixture) -> None:
-        # head -c keeps a tail of that size in memory.
+        # tail keeps what it is to print in memory.
         line = ["sh", "-c", "head -c 400000000 /dev/zero | tail -c 300000000 | wc -c"]
         caps = [f"EXTERNAL_COMMAND:{name}" for name in ("sh", "head", "tail", "wc")]
         outcome = ran(sandbox, caps, line)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import random
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +18,13 @@ from pathlib import Path
 
 import pytest
 
+import omnibase
 from omnibase import CapabilityError
 from omnibase.core import events
+from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.databases import copying
+from omnibase.core.sandbox.runner import Cancel
+from omnibase.core.sandbox.spec import DatabaseGrant
 from tests.security.harness import SandboxFixture
 
 READ = 'import sqlite3, sys\nprint(sqlite3.connect(sys.argv[1]).execute("{}").fetchall())\n'
@@ -94,6 +102,27 @@ def test_without_a_grant_there_is_no_database(area: Path, sandbox: SandboxFixtur
     assert granted.stdout == "[(6,)]\n"
 
 
+@contextlib.contextmanager
+def in_namespace(path: Path) -> Iterator[Path]:
+    """Makes a copy as a run does, without a run."""
+    place = Path(tempfile.mkdtemp(dir="/var/lib"))
+
+    def work() -> None:
+        _runsc.enter_mount_namespace()
+        grants = (DatabaseGrant(path=str(path), capability=grant(path)),)
+        with (
+            contextlib.closing(Cancel()) as cancel,
+            copying.copies(grants, f"{place}/copies", seconds=30, cancel=cancel),
+        ):
+            pass
+
+    try:
+        _runsc.in_new_thread(work)
+        yield place / "copies" / "0" / "out" / "copy"
+    finally:
+        shutil.rmtree(place)
+
+
 _WRITER = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
@@ -128,7 +157,7 @@ def test_a_copy_is_consistent_while_another_process_writes(
     path = database(area / "app.db", rows=2000, wal=wal)
     ask = read("select sum(a), count(*) from t, pragma_integrity_check where 1")
     with writer(path):
-        for _ in range(3):
+        for _ in range(2):
             outcome = sandbox.source(ask, [grant(path)], args=[str(path)])
             outcome.assert_clean()
             assert outcome.stdout == "[(2001000, 2000)]\n"
@@ -285,6 +314,62 @@ def test_a_lock_that_is_kept_is_not_waited_for_for_ever(
         assert "could not be copied within 1 s" in outcome.error.message
         assert time.monotonic() - began < 30
     sandbox.source(b"pass", [grant(path)]).assert_clean()
+
+
+def test_a_run_that_is_cancelled_does_not_wait_for_a_lock(area: Path) -> None:
+    path = database(area / "app.db")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as own:
+        own.execute("begin exclusive")
+
+        async def cancelled() -> None:
+            run = asyncio.ensure_future(omnibase.arun(b"print(1)", capabilities=[grant(path)]))
+            await asyncio.sleep(1)
+            run.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await run
+
+        began = time.monotonic()
+        asyncio.run(cancelled())
+        assert time.monotonic() - began < 20  # the lock is waited for 30 s
+
+
+def test_whatever_the_umask_is(area: Path, sandbox: SandboxFixture) -> None:
+    path = database(area / "app.db")
+    os.chown(path, 1234, 1234)
+    before = os.umask(0o077)
+    try:
+        outcome = sandbox.source(read("select sum(a) from t"), [grant(path)], args=[str(path)])
+    finally:
+        os.umask(before)
+    outcome.assert_clean()
+    assert outcome.stdout == "[(6,)]\n"
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_hostile_file_is_copied_or_refused(
+    area: Path, sandbox: SandboxFixture, seed: int
+) -> None:
+    """Bytes anywhere in the file and in its log are changed: SQLite parses them in the jail."""
+    chance = random.Random(seed)
+    for number in range(6):
+        path = database(area / f"{number}.db", rows=500)
+        _left_by_a_crash(path, "wal")
+        for name in (path, path.with_name(f"{path.name}-wal")):
+            content = bytearray(name.read_bytes())
+            for _ in range(chance.choice((1, 5, 50))):
+                content[chance.randrange(len(content))] = chance.randrange(256)
+            name.write_bytes(content)
+        try:
+            with (
+                in_namespace(path) as copy,
+                contextlib.suppress(sqlite3.Error),
+                contextlib.closing(sqlite3.connect(copy)) as found,
+            ):
+                found.execute("select count(*) from t").fetchall()
+        except CapabilityError as error:
+            assert error.hint and error.details["capability"] == grant(path)
+    path = database(area / "whole.db")
+    sandbox.source(read("select sum(a) from t"), [grant(path)], args=[str(path)]).assert_clean()
 
 
 def test_a_link_swapped_in_leads_nowhere(area: Path, sandbox: SandboxFixture) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -126,6 +129,85 @@ def test_an_address_is_the_hosts_own_wherever_its_routes_say_so() -> None:
     )
     own, foreign = [True, True], [False, False]
     assert list(json.loads(done.stdout).values()) == [own, own, own, foreign, foreign]
+
+
+def test_no_name_and_no_spelling_leads_to_the_host(
+    sandbox: SandboxFixture, host_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the widest grant there is, on just the port where the host listens on everything."""
+    host = ip_address(host_address)
+    number = int(host).to_bytes(4, "big").hex()
+    answers = [
+        ["127.0.0.1"], ["127.9.9.9"], ["0.0.0.0"], ["::"], ["::1"], [host_address],
+        ["::ffff:127.0.0.1"], [f"::ffff:{host_address}"], ["::127.0.0.1"],
+        ["64:ff9b::7f00:1"], ["2002:7f00:1::"], [f"2002:{number[:4]}:{number[4:]}::"],
+        ["fe80::1%lo"], ["fe80::1"], ["fd00:ec2::254"], ["169.254.169.254"], ["100.100.100.200"],
+        ["168.63.129.16"], ["192.0.2.53"], ["198.18.0.1"], ["255.255.255.255"], ["224.0.0.1"],
+        ["8.8.8.8", "127.0.0.1"], ["2600::1", "::1"], ["127.1"], ["0x7f.0.0.1"], ["2130706433"],
+        ["localhost"], ["8.8.8.8\x00127.0.0.1"], [""],
+    ]  # fmt: skip
+    table = {f"n{n}.any.example": answer for n, answer in enumerate(answers)}
+    table["twin.any.example"] = ["127.0.0.1"]
+    monkeypatch.setattr(resolver, "look_up", table.__getitem__)
+    literal = ["127.0.0.1", host_address, "169.254.169.254", "127.0.0.2", "10.0.0.1",
+               "198.19.0.1", "100.64.0.1", "::1", "fe80::1", "64:ff9b::7f00:1", "2002:7f00:1::",
+               f"::ffff:{host_address}", "0.0.0.0", "::", "192.0.2.53", "224.0.0.1"]  # fmt: skip
+    source = b"""
+import json, socket, sys
+port, reached = int(sys.argv[1]), []
+for host in sys.argv[2:]:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        try:
+            found = socket.getaddrinfo(host, port, type=kind)
+        except OSError:
+            continue
+        for family, _, _, _, address in found:
+            with socket.socket(family, kind) as client:
+                client.settimeout(0.05 if kind == socket.SOCK_DGRAM else 10)
+                try:
+                    client.connect(address)
+                    client.sendall(b"hello")
+                    if client.recv(5): reached.append(host)
+                except OSError: pass
+print(json.dumps({"reached": reached}))
+"""
+    with contextlib.ExitStack() as stack:
+        everything = stack.enter_context(socket.socket(socket.AF_INET6))
+        everything.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        everything.bind(("::", 0))
+        port = everything.getsockname()[1]
+        everything.listen()
+        datagrams = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+        datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        datagrams.bind(("::", port))
+        outcome = sandbox.source(
+            source,
+            [f"NETWORK_CONNECT:*:{port}"],
+            args=[str(port), *list(table)[:-1], *literal],
+            on_violation="record",
+        )
+        for own in (everything, datagrams):
+            own.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            everything.accept()
+        with pytest.raises(BlockingIOError):
+            datagrams.recv(1)
+    with server(echo, port=port):
+        twin = sandbox.source(
+            source,
+            [f"NETWORK_CONNECT:*:{port}", f"NETWORK_CONNECT:127.0.0.1:{port}"],
+            args=[str(port), "twin.any.example"],
+            on_violation="record",
+        )
+    assert outcome.report["reached"] == []
+    assert outcome.reported(events.EgressOpened) == []
+    denied = {v.capability for v in outcome.violations if v.evidence == "broker"}
+    for name in list(table)[:-2]:  # the last has no address at all
+        assert f"NETWORK_CONNECT:{name}:{port}" in denied, table[name]
+    for address in ("127.0.0.1", host_address, "169.254.169.254", "[fe80::1]"):
+        assert f"NETWORK_CONNECT:{address}:{port}" in {v.capability for v in outcome.violations}
+    assert "twin.any.example" in twin.report["reached"]
+    assert [e.address for e in twin.reported(events.EgressOpened)] == ["127.0.0.1"]
 
 
 class TestTheAgent:

@@ -140,3 +140,174 @@ def test_what_was_tampered_with_keeps_a_run_from_starting(
     (denied,) = outcome.reported(events.CapabilityDenied)
     assert denied.capability == "REGISTRY_READ:report"
     sandbox.source(LIST, ["REGISTRY_READ:other"]).assert_clean()
+
+
+PROPOSE = b"""
+import json, os, sys
+
+def propose(name, document, script="print('new')\\n", **more):
+    folder = f"/registry/out/{name}"
+    os.makedirs(folder)
+    files = {"component.json": json.dumps(document), "script.py": script, **more}
+    for part, text in files.items():
+        if text is not None:
+            with open(f"{folder}/{part}", "w") as file:
+                file.write(text)
+
+"""
+
+
+def names(store: RegistryStore) -> list[str]:
+    return sorted(one.reference for one in store.list())
+
+
+BEFORE = ["other@1.0.0", "report@1.0.0", "report@2.0.0"]
+
+
+def test_what_is_proposed_is_added_as_a_draft(
+    store: RegistryStore, sandbox: SandboxFixture
+) -> None:
+    source = (
+        PROPOSE
+        + b"""
+propose("report", {"version": "3.0.0", "description": "better",
+                   "capabilities_required": ["FILE_READ:/data/**"]})
+print(os.listdir("/registry/out"), os.path.exists("/registry/report/1.0.0/script.py"))
+"""
+    )
+    outcome = sandbox.source(source, ["REGISTRY_WRITE:report", "REGISTRY_READ:report"])
+    outcome.assert_clean()
+    assert outcome.stdout == "['report'] True\n"
+    (proposed,) = outcome.finished.proposed
+    assert outcome.finished.registered == (proposed,) and outcome.finished.ok
+    component = store.find("report@3.0.0")
+    assert (proposed.reference, proposed.uuid) == ("report@3.0.0", str(component.uuid))
+    assert (component.lifecycle, component.trust, component.policy) == (
+        "draft", "untrusted", None,
+    )  # fmt: skip
+    author = f"run:{outcome.finished.run_id}"
+    assert component.owner == author
+    assert {one.revision and one.revision.author for one in store.history(component.uuid)} == {
+        author
+    }
+    assert store.load_entrypoint(component) == b"print('new')\n"
+    (added,) = outcome.reported(events.RegistryAdded)
+    assert (added.component, added.reference, added.script_sha256) == (
+        str(component.uuid), "report@3.0.0", component.artifacts["entrypoint"],
+    )  # fmt: skip
+    assert names(store) == [*BEFORE, "report@3.0.0"] and store.verify() == []
+
+
+def test_a_name_beyond_the_grant_is_a_violation(
+    store: RegistryStore, sandbox: SandboxFixture
+) -> None:
+    source = (
+        PROPOSE
+        + b"""
+propose("report", {"version": "3.0.0"})
+propose("other", {"version": "3.0.0"})
+"""
+    )
+    outcome = sandbox.source(source, ["REGISTRY_WRITE:report"])
+    outcome.assert_violation("REGISTRY_WRITE:other", operation="collect", evidence="agent")
+    outcome.assert_raised()
+    # Nothing of a run that tried more is added.
+    assert names(store) == BEFORE
+    (refused,) = outcome.reported(events.RegistryRefused)
+    assert (refused.name, refused.reason) == ("report", "the script tried what it was not granted")
+    granted = sandbox.source(source, ["REGISTRY_WRITE:report", "REGISTRY_WRITE:other"])
+    granted.assert_clean()
+    assert names(store) == sorted([*BEFORE, "report@3.0.0", "other@3.0.0"])
+
+
+def test_without_a_grant_nothing_can_be_proposed(
+    store: RegistryStore, sandbox: SandboxFixture
+) -> None:
+    for caps in ([], ["REGISTRY_READ:*"]):
+        source = b"open('/registry/out/report/script.py', 'w')"
+        outcome = sandbox.source(source, caps)
+        outcome.assert_violation("REGISTRY_WRITE:report", operation="open")
+        assert outcome.finished.exit_code == 1 and outcome.finished.proposed == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "name", "reason"),
+    [
+        ('propose("report", {"version": "1.0.0"})', "report", "`report@1.0.0` is component"),
+        ('propose("old", {"version": "1.0.0"})', "old", "`old@1.0.0` is component"),
+        ('propose("new", {"version": "1.0.0", "trust": "trusted"})', "new", "says nothing of"),
+        ('propose("new", {"version": "1.0.0", "policy": {}})', "new", "says nothing of"),
+        ('propose("new", {})', "new", "has no `version`"),
+        ('propose("new", {"version": "1.0.0"}, None)', "new", "it has no `script.py`"),
+        ('propose("New!", {"version": "1.0.0"})', "New!", "is `New!`"),
+        (
+            'propose("new", {"version": "1.0.0"}, **{"policy.cedar.json": "{}"})',
+            "new",
+            "is no part of one",
+        ),
+        (
+            'propose("new", {"version": "1.0.0"}); os.makedirs("/registry/out/new/a/b");'
+            'open("/registry/out/new/a/b/c", "w").close()',
+            "new",
+            "is no part of one",
+        ),
+        ('open("/registry/out/loose", "w").close()', "loose", "is no part of one"),
+        (
+            'propose("new", {"version": "1.0.0"}, None);'
+            'os.symlink("/etc/passwd", "/registry/out/new/script.py")',
+            "new",
+            "is not a regular file",
+        ),
+        (
+            'propose("new", {"version": "1.0.0"}, "#" * (4 << 20) + "#")',
+            "new",
+            "is larger than 4096 KiB",
+        ),
+        (
+            'propose("new", {"version": "1.0.0", "description": "x" * 70000})',
+            "new",
+            "is larger than 64 KiB",
+        ),
+        ('propose("new", {"version": "1.0.0"}); sys.exit(3)', "new", "the script ended with 3"),
+    ],
+    ids=range(14),
+)
+def test_what_is_no_proposal_is_refused_with_the_reason(
+    store: RegistryStore, sandbox: SandboxFixture, body: str, name: str, reason: str
+) -> None:
+    old = store.add(Component.new(name="old", version="1.0.0", owner="ann"))
+    store.retire(old.uuid)
+    head = store.head()
+    outcome = sandbox.source(PROPOSE + body.encode(), ["REGISTRY_WRITE:*"])
+    assert outcome.error is None and not outcome.finished.ok
+    (proposed,) = outcome.finished.proposed
+    assert proposed.name == name and reason in str(proposed.reason)
+    assert outcome.finished.registered == ()
+    (refused,) = outcome.reported(events.RegistryRefused)
+    assert (refused.name, refused.reason) == (name, proposed.reason)
+    assert store.head() == head and outcome.reported(events.RegistryAdded) == []
+
+
+def test_the_good_among_the_bad_is_added(store: RegistryStore, sandbox: SandboxFixture) -> None:
+    source = (
+        PROPOSE
+        + b"""
+propose("bad", {"version": "x"})
+propose("good", {"version": "1.0.0"})
+"""
+    )
+    outcome = sandbox.source(source, ["REGISTRY_WRITE:*"])
+    assert [(one.name, one.reference) for one in outcome.finished.proposed] == [
+        ("bad", None), ("good", "good@1.0.0"),
+    ]  # fmt: skip
+    assert not outcome.finished.ok and names(store) == sorted([*BEFORE, "good@1.0.0"])
+
+
+def test_a_registry_that_is_not_there(
+    sandbox: SandboxFixture, area: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMNIBASE_REGISTRY", str(area / "none"))
+    for kind in ("READ", "WRITE"):
+        outcome = sandbox.source(b"print('ran')", [f"REGISTRY_{kind}:report"])
+        assert outcome.error is not None and "there is no registry" in outcome.error.message
+        assert outcome.result is None and not (area / "none").exists()

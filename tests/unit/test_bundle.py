@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -113,6 +114,7 @@ def test_the_trace_session_watches_every_table() -> None:
 
 def test_a_job_is_read_back() -> None:
     spec = compiled("ARTIFACT_WRITE:*", context=ExecutionContext(cpus=1.5, artifact_count=5))
+    spec = replace(spec, imports=("/venv/site",))
     script = b"print(1)\0\xff"
     message = job_message(
         spec, name="a b.py", script=script, argv=("", "ü", "\udcff", "-x"),
@@ -137,6 +139,7 @@ def test_a_job_is_read_back() -> None:
         "egress": [],
         "commands": ["/usr/bin/x", "/bin/x"],
         "outlets": ["/artifacts/out", "5", "67108864"],
+        "imports": ["/venv/site"],
         "masks": [("/data/secret", True), ("/data/file", False)],
         "mounts": [
             ("/grants/0", "/data", True, False),

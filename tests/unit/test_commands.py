@@ -9,6 +9,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,18 @@ from omnibase.core.sandbox.addressed import manifest_digest
 from omnibase.core.sandbox.commands import finding, layer, loader
 from omnibase.core.sandbox.commands.granting import command_name
 from omnibase.core.sandbox.commands.layout import is_name
-from omnibase.core.security.capabilities import Capability
-from omnibase.errors import CapabilityError, ExternalCommandError, SandboxUnavailable
+from omnibase.core.sandbox.monitor.attempts import Violation
+from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
+from omnibase.core.security.capability_file import load_capabilities
+from omnibase.errors import (
+    CapabilityDenied,
+    CapabilityError,
+    ExternalCommandError,
+    PolicyError,
+    SandboxUnavailable,
+)
 from tests.helpers.agent import load
+from tests.helpers.policies import policy
 from tests.helpers.specs import compiled
 
 HOST_LOADER = Path(finding.HOST_LOADER)
@@ -88,6 +98,38 @@ class TestArguments:
         assert "has arguments" in caught.value.message
         assert "`EXTERNAL_COMMAND:git`" in (caught.value.hint or "")
 
+    def test_in_a_capability_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "caps.json"
+        path.write_text('["EXTERNAL_COMMAND:git push*"]')
+        with pytest.raises(CapabilityError, match="has arguments"):
+            load_capabilities(path)
+
+    @pytest.mark.parametrize(
+        "test", ['== "git push"', 'like "git push*"', 'like "git *"', 'like "* push"']
+    )
+    def test_in_a_policy(self, test: str) -> None:
+        """A forbid of arguments would forbid nothing, and a permit permit nothing."""
+        for effect in ("permit", "forbid"):
+            with pytest.raises(PolicyError) as caught:
+                policy(f"{effect} ExternalCommand when {{ resource.name {test} }}")
+            assert "has arguments" in str(caught.value)
+        assert policy(f"permit ArtifactRead when {{ resource.name {test} }}")
+
+    def test_a_slip_is_told_as_one(self) -> None:
+        for text in (" git", "git "):
+            with pytest.raises(CapabilityError, match="begins or ends with a space"):
+                Capability.parse(f"EXTERNAL_COMMAND:{text}")
+
+    def test_what_was_tried_under_such_a_name_is_not_to_be_granted(self) -> None:
+        nothing = CapabilitySet()
+        with pytest.raises(CapabilityError, match="has arguments"):
+            nothing.check(CapabilityType.EXTERNAL_COMMAND, "my tool")
+        with pytest.raises(CapabilityDenied):
+            nothing.check(CapabilityType.EXTERNAL_COMMAND, "tool")
+        everything = CapabilitySet.parse(["EXTERNAL_COMMAND:*"])
+        assert everything.covering(CapabilityType.EXTERNAL_COMMAND, "tool") is not None
+        assert everything.covering(CapabilityType.EXTERNAL_COMMAND, "my tool") is None
+
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -143,6 +185,20 @@ class TestFinding:
         for name in ("nothing", "directory", "data", "dangling", "loop"):
             assert f"this machine has no `{name}`" in problem(name).message
             assert finding.outlook(name) is None
+
+    def test_what_was_tried_is_looked_up(self, place: Path) -> None:
+        path = copy(place, "tool")
+        names = ["EXTERNAL_COMMAND:tool", "EXTERNAL_COMMAND:none", "EXTERNAL_COMMAND:../tool",
+                 "FILE_READ:/bin/tool", None, "EXTERNAL_COMMAND:tool"]  # fmt: skip
+        tried = [
+            Violation(capability=name, operation="execve", resource="x", errno=13) for name in names
+        ]
+        assert finding.attempted(tried) == {
+            "EXTERNAL_COMMAND:tool": str(path), "EXTERNAL_COMMAND:none": None,
+            "EXTERNAL_COMMAND:../tool": None,
+        }  # fmt: skip
+        many = [replace(tried[0], capability=f"EXTERNAL_COMMAND:c{n}") for n in range(99)]
+        assert len(finding.attempted(many)) == finding.MAX_ATTEMPTED
 
     def test_no_path_is_looked_up(self) -> None:
         for name in ("../bin/ls", "/bin/ls", "", ".", "ls\0"):
@@ -301,7 +357,7 @@ class TestLoader:
         assert b"/no/such/cache\0" in self.guarded(short).read_bytes()
         assert loader.HOST_CACHE not in self.guarded(short).read_bytes()
 
-    @pytest.mark.parametrize("change", ["cache", "caches", "headers", "order", "kind"])
+    @pytest.mark.parametrize("change", ["cache", "caches", "headers", "order", "kind", "far"])
     def test_other_files_are_refused(self, change: str) -> None:
         data = bytearray(HOST_LOADER.read_bytes())
         headers = elf.headers(bytes(data))
@@ -314,6 +370,8 @@ class TestLoader:
             struct.pack_into("<I", data, note.place, 0)
         elif change == "order":
             struct.pack_into("<I", data, headers[0].place, 4)
+        elif change == "far":
+            struct.pack_into("<Q", data, 24, 1 << 31)
         else:
             data = bytearray(b"#!/bin/sh\n" + loader.HOST_CACHE)
         with pytest.raises(ValueError, match=r"loader|ELF"):
@@ -435,6 +493,13 @@ class TestLayer:
         with pytest.raises(ExternalCommandError, match="no header to spare"):
             layer.ensure_layer(state, ("ls",))
 
+    def test_a_library_that_is_broken(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(
+            finding._runsc, "loader_listing", lambda _path: {"libx.so.1": "/etc/hosts"}
+        )
+        with pytest.raises(ExternalCommandError, match="`/etc/hosts` cannot be used"):
+            layer.ensure_layer(state, ("ls",))
+
     @pytest.mark.parametrize("number", [28, 5])
     def test_a_directory_that_cannot_be_written(
         self, state: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -462,6 +527,16 @@ class TestLayer:
         assert layer.prune_layers(state) == [state / "commands" / ".build-left"]
         copy(place, "tool").write_bytes(Path("/bin/false").read_bytes())
         assert layer.prune_layers(state) == [Path(built.path)]
+
+        unused = layer.ensure_layer(state, ("tool",))
+        assert unused is not None
+        (index,) = (state / "commands").glob("*.json")
+        month_ago = index.stat().st_mtime - 31 * 24 * 3600
+        os.utime(index, (month_ago, month_ago))
+        assert layer.ensure_layer(state, ("tool",)) == unused
+        assert layer.prune_layers(state) == []  # it was used just now
+        os.utime(index, (month_ago, month_ago))
+        assert layer.prune_layers(state) == [Path(unused.path)]
         assert [path.name for path in (state / "commands").iterdir()] == [".lock"]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from omnibase.core.context import MIB, ExecutionContext
+from omnibase.core.sandbox import compile
 from omnibase.core.sandbox.compile import ENFORCEMENT
 from omnibase.core.sandbox.spec import FileGrant, Mask
 from omnibase.core.security.capabilities import CapabilityType
@@ -162,18 +163,18 @@ def test_memory_past_the_ceiling() -> None:
     assert caught.value.hint
 
 
-RESOURCES = {
-    "SECRET_ACCESS": "TOKEN",
-}
-
-
-@pytest.mark.parametrize("kind", sorted(set(CapabilityType) - set(ENFORCEMENT)))
-def test_what_cannot_be_enforced_is_refused(kind: CapabilityType) -> None:
-    capability = f"{kind}:{RESOURCES.get(kind, 'name')}"
+def test_what_cannot_be_enforced_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {CapabilityType.MEMORY: "how"}
+    monkeypatch.setattr(compile, "ENFORCEMENT", known)
+    assert compiled("MEMORY:64MiB")
     with pytest.raises(CapabilityError, match="cannot be enforced") as caught:
-        compiled(capability)
-    assert caught.value.details == {"capability": capability}
-    assert caught.value.hint == "enforced today: " + ", ".join(sorted(ENFORCEMENT))
+        compiled("FILE_READ:/data/a.txt")
+    assert caught.value.details == {"capability": "FILE_READ:/data/a.txt"}
+    assert caught.value.hint == "enforced today: MEMORY"
+
+
+def test_every_type_is_enforced_or_refused_for_a_reason_of_its_own() -> None:
+    assert set(ENFORCEMENT) == set(CapabilityType)
 
 
 class TestDatabases:
@@ -252,6 +253,15 @@ def test_components_are_shown_by_name() -> None:
     assert [grant.pattern for grant in spec.registry] == ["data-*", "report"]
     assert spec.registry[1].capability == "REGISTRY_READ:report"
     assert spec.files == ()
+
+
+def test_components_are_proposed_by_name() -> None:
+    spec = compiled("REGISTRY_WRITE:report", "REGISTRY_WRITE:data-*")
+    (outlet,) = spec.outlets
+    assert (outlet.path, outlet.capability) == ("/registry/out", "REGISTRY_WRITE")
+    assert spec.registry == ()
+    with pytest.raises(CapabilityError, match="names no component"):
+        compiled("REGISTRY_WRITE:a/b")
 
 
 @pytest.mark.parametrize("resource", ["Report", "a/b", "report@1.0.0", "a b", "x" * 65])
@@ -388,3 +398,30 @@ class TestEnvironment:
         with pytest.raises(ConfigurationError, match="larger than 131072 bytes") as caught:
             compiled(environment={"A": "x" * 131_073})
         assert caught.value.hint
+
+
+class TestArtifacts:
+    def test_grants_become_names_and_an_outlet(self) -> None:
+        spec = compiled(
+            "ARTIFACT_READ:b/*", "ARTIFACT_READ:a", "ARTIFACT_WRITE:c", "ARTIFACT_WRITE:d*",
+            context=ExecutionContext(artifact_count=3, artifact_bytes=5),
+        )  # fmt: skip
+        assert spec.artifacts == ("a", "b/*")
+        (outlet,) = spec.outlets
+        assert (outlet.path, outlet.capability) == ("/artifacts/out", "ARTIFACT_WRITE")
+        assert (outlet.max_files, outlet.max_bytes) == (3, 5)
+
+    def test_without_them_there_is_neither(self) -> None:
+        assert (compiled().artifacts, compiled().outlets) == ((), ())
+
+    @pytest.mark.parametrize("kind", ["ARTIFACT_READ", "ARTIFACT_WRITE"])
+    @pytest.mark.parametrize("name", ["out", "out/x", ".x", "a/.x", "a\\b", "x" * 201])
+    def test_a_name_that_no_artifact_has_is_refused(self, kind: str, name: str) -> None:
+        with pytest.raises(CapabilityError, match="names no artifact: the name ") as error:
+            compiled(f"{kind}:{name}")
+        assert error.value.details == {"capability": f"{kind}:{name}"}
+
+    def test_the_guests_own_place_is_none_for_files(self) -> None:
+        for grant in ("FILE_READ:/artifacts/**", "FILE_WRITE:/artifacts/out/x"):
+            with pytest.raises(CapabilityError, match="reaches `/artifacts`"):
+                compiled(grant)

@@ -6,7 +6,7 @@ import pytest
 
 from omnibase.core.sandbox.databases.passwords import password_file
 from omnibase.core.sandbox.spec import ServerGrant
-from omnibase.core.secrets import Secret
+from omnibase.core.secrets import Scrubber, Secret
 from omnibase.errors import SecretAccessError
 
 
@@ -22,8 +22,20 @@ def test_a_line_for_each_server() -> None:
             name="pgpass",
             value=b"db.example.com:5432:sales:r:pass\\:wo\\\\rd\n"
             b"2001\\:db8\\:\\:1:5432:sales:s:other\n",
+            hidden=(
+                Secret(name="pg_r", value=b"pass\\:wo\\\\rd"), Secret(name="pg_s", value=b"other"),
+            ),
         ),
-    )
+    )  # fmt: skip
+
+
+def test_of_the_file_the_passwords_alone_are_kept_out_of_the_output() -> None:
+    secrets = (Secret(name="pg_r", value=b"pass:wo\\rd\n"),)
+    (file,) = password_file("pgpass", [server()], secrets)
+    scrubber = Scrubber((*secrets, file))
+    assert scrubber.text("db.example.com:5432") == "db.example.com:5432"
+    assert scrubber.text(file.value.decode()) == "db.example.com:5432:sales:r:***pg_r***\n"
+    assert scrubber.text("pass:wo\\rd") == "***pg_r***"
 
 
 def test_no_file_without_a_server() -> None:

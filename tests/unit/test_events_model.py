@@ -26,10 +26,15 @@ from omnibase.core.events import (
     EgressOpened,
     Event,
     FrozenMap,
+    LayerAttached,
+    LayerBuilt,
     MonitorGap,
+    PackagesResolved,
     Payload,
     PolicyDecided,
+    RegistryAdded,
     RegistryRead,
+    RegistryRefused,
     ResourceLimitExceeded,
     RunRefused,
     RunRetried,
@@ -85,6 +90,9 @@ SAMPLES: tuple[Payload, ...] = (
         evidence="kernel",
     ),
     SecretRead(secret="API_TOKEN", operation="open", pid=2, process_name="python3"),
+    PackagesResolved(lock_digest="0" * 64, packages=(f"numpy==2.4.0 sha256:{'1' * 64}",)),
+    LayerBuilt(lock_digest="0" * 64, files=1200, layer_bytes=61_000_000, seconds=8.5),
+    LayerAttached(lock_digest="0" * 64, packages=(f"numpy==2.4.0 sha256:{'1' * 64}",)),
     CommandStarted(command="git", count=3),
     ArtifactRead(artifact="in.csv", version=3, digest=f"sha256:{'0' * 64}", size_bytes=8),
     ArtifactStored(
@@ -102,6 +110,8 @@ SAMPLES: tuple[Payload, ...] = (
     RegistryRead(
         capability="REGISTRY_READ:report", component="u", reference="report@1.0.0", revision=2
     ),
+    RegistryAdded(component="u", reference="report@1.0.0", script_sha256="0" * 64),
+    RegistryRefused(name="report", reason="it has no script"),
     EgressOpened(
         connection=1,
         target="a.example:443",

@@ -414,6 +414,7 @@ def test_host_canonical(text: str, canonical: str) -> None:
         ("a..b:443", "empty label", "in full"),
         ("*.:443", "empty label", "in full"),
         ("example.com.:443", "ends with a dot", "without it"),
+        ("https://example.com/", "not a bare host", "without scheme"),
         ("https://example.com:443", "not a bare host", "without scheme"),
         ("example.com/x:443", "not a bare host", "without scheme"),
         ("user@example.com:443", "user in front", "host alone"),

@@ -92,6 +92,15 @@ def test_a_field_of_a_password_file() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [(b"ab//cd+e", "/data/ab/cd+e"), (b"abcdef/", "/data/abcdef"), (b"a/./bcd", "/data/a/bcd"),
+     (b"//abcd//", "/data/abcd")],
+)  # fmt: skip
+def test_a_path_is_told_without_its_empty_parts(value: bytes, path: str) -> None:
+    assert scrubber(value).text(path) == f"/data/{MARK.decode()}"
+
+
 def test_base64_in_lines() -> None:
     value = bytes(range(200))
     for text in (base64.encodebytes(value), base64.encodebytes(value + b"\n")):

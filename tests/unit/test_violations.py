@@ -917,6 +917,16 @@ class TestNetworkGrants:
         assert short(judge.judge(connected(inet("10.1.2.3", 53), 0))) == network("10.1.2.3:53")
         assert short(judge.judge(connected(inet("8.8.8.8", 53), 0))) == network("8.8.8.8:53")
 
+    def test_a_grant_for_any_host_serves_no_ipv6_address_and_none_of_no_host(self) -> None:
+        judge = self.judge("*:443", "[2600::1]:443")
+        for host in ("8.8.8.8", "223.255.255.255", "2600::1"):
+            assert judge.judge(connected(inet(host, 443), errors.EINPROGRESS)) is None
+        for host, shown in (("2600::2", "[2600::2]"), ("224.0.0.1", "224.0.0.1")):
+            unreachable = connected(inet(host, 443), errors.ENETUNREACH)
+            assert short(judge.judge(unreachable)) == network(f"{shown}:443")
+            done = connected(inet(host, 443), 0)
+            assert judge.judge(done) is None  # nobody has it: no such thing happens
+
     def test_names_of_the_pool_are_told_at_the_end(self) -> None:
         judge = self.judge("api.example:443", "*.wild.example:443", "*.other.example:80")
         for host, port in (("198.18.0.1", 80), ("198.18.1.0", 80), ("198.18.1.0", 443),

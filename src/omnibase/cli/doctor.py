@@ -9,7 +9,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,22 +25,6 @@ __all__ = ["Check", "add_arguments", "execute"]
 _PROBE_SECONDS: Final = 10.0
 _LEAST_STATE_BYTES: Final = 200_000_000  # an image and a scratch
 _KERNEL: Final = (5, 12)  # mount_setattr(2)
-_SMOKE: Final = b"""\
-print("ok", flush=True)
-try:
-    open("/etc/passwd")
-except PermissionError:
-    pass
-"""
-
-# Of what is granted: a secret, and a connection to a port of this host.
-_GRANTED: Final = b"""\
-import socket, sys
-print(open("/run/secrets/DOCTOR").read(), flush=True)
-with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10) as client:
-    client.sendall(b"hello")
-"""
-
 _EPILOG: Final = """\
 The exit code is 0 if a sandbox runs here, else 1. Each platform of gVisor gets up
 to 10 seconds. --clean removes what killed runs left behind (processes, control
@@ -94,10 +77,12 @@ def execute(invocation: Invocation) -> int:
             checks.append(check)
             if not options.json:
                 _show(check)
+    from omnibase.cli import trials
+
     failed = [check.name for check in checks if check.status == "failed"]
-    smoke = _guarded(_smoke_run) if not failed else [_untried(failed)]
+    smoke = _guarded(trials.smoke_run) if not failed else [_untried(failed)]
     if all(check.status == "ok" for check in smoke):
-        smoke += _guarded(_grants_run)
+        smoke += _guarded(trials.grants_run)
     checks += smoke
     fit = all(check.status != "failed" for check in checks)
     if options.json:
@@ -112,17 +97,19 @@ def execute(invocation: Invocation) -> int:
 
 
 def _clean(*, quiet: bool) -> list[str]:
+    from omnibase.core.packages.layer import prune
     from omnibase.core.sandbox import image, state
     from omnibase.core.sandbox.commands import layer
 
     directory = state.state_dir()
     removed = [str(path) for path in state.sweep(directory)]
     removed += [str(path) for path in image.prune_images(directory)]
+    removed += [str(path) for path in prune(directory)]
     removed += [str(path) for path in layer.prune_layers(directory)]
     if not quiet:
         for path in removed:
             console.out(f"removed {console.printable(path)}\n")
-        what = "leftovers of killed runs, old images and copies of old commands"
+        what = "leftovers of killed runs, old images, copies of old commands and packages"
         console.out(f"{len(removed)} {what} removed\n\n")
     return removed
 
@@ -344,66 +331,6 @@ def _indexes(directory: Path) -> list[Path]:
     with contextlib.suppress(OSError):
         return list((directory / "images").glob("*.json"))
     return []
-
-
-def _smoke_run() -> list[Check]:
-    from omnibase import api
-    from omnibase.core.context import ExecutionContext
-
-    began = time.monotonic()
-    result = api.run(_SMOKE, context=ExecutionContext(on_violation="record"))
-    seconds = time.monotonic() - began
-    name, fix = "smoke run", "report this with the output of `omnibase doctor --json`"
-    seen = [violation.capability for violation in result.violations]
-    if result.exit_code != 0 or result.stdout != b"ok\n":
-        detail = f"exit {result.exit_code}: {result.stderr.decode('utf-8', 'replace')[-200:]}"
-        return [Check(name=name, status="failed", detail=detail, fix=fix)]
-    if seen != ["FILE_READ:/etc/passwd"]:
-        detail = f"a denied file was not reported as such: {seen}"
-        return [Check(name=name, status="failed", detail=detail, fix=fix)]
-    peak = console.size(result.usage.peak_memory_bytes)
-    detail = f"a script ran in {seconds:.2f} s with {peak}, and a denied file was reported"
-    return [Check(name=name, status="ok", detail=detail)]
-
-
-def _grants_run() -> list[Check]:
-    """Looks whether a secret and a connection that are granted get through."""
-    import secrets
-    import socket
-
-    from omnibase import api
-    from omnibase.core.context import ExecutionContext
-
-    value, got = secrets.token_hex(16), b""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        result = api.run(
-            _GRANTED, args=[str(port)], secrets={"DOCTOR": value},
-            capabilities=["SECRET_ACCESS:DOCTOR", f"NETWORK_CONNECT:127.0.0.1:{port}"],
-            context=ExecutionContext(on_violation="record"),
-        )  # fmt: skip
-        server.settimeout(0.5)  # whatever was sent has arrived
-        with contextlib.suppress(OSError):
-            client, _ = server.accept()
-            with client:
-                client.settimeout(0.5)
-                got = client.recv(64)
-    said = result.stderr.decode("utf-8", "replace")[-200:].strip()
-    fix = "grants of this kind will not work; report this with `omnibase doctor --json`"
-    checks = []
-    for name, works, detail in (
-        ("secrets", result.stdout == b"***DOCTOR***\n",
-         "a script read one, and it was taken out of its output"),
-        ("network grants", got == b"hello",
-         "a granted port of this host was reached through the broker"),
-    ):  # fmt: skip
-        if works:
-            checks.append(Check(name=name, status="ok", detail=detail))
-        else:
-            told = [*(f"{one.target}: {one.reason}" for one in result.unreached), said]
-            detail = "; ".join(filter(None, told)) or "nothing came through"
-            checks.append(Check(name=name, status="warning", detail=detail, fix=fix))
-    return checks
 
 
 def _untried(failed: list[str]) -> Check:

@@ -15,6 +15,7 @@ from omnibase.core.secrets import fetch
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import CapabilityDenied, CapabilityError, OmniBaseError
 from omnibase.exchange import granted_artifacts, open_artifacts
+from omnibase.inputs import artifacts_at
 
 if TYPE_CHECKING:
     from omnibase.core.sandbox.monitor.violations import Violation
@@ -71,7 +72,7 @@ def enforcement_of(
         # As `run` compiles it, with the same areas out of reach.
         spec = compile_grants(
             CapabilitySet([capability]), context or ExecutionContext(), _NO_IMAGE, None,
-            hidden=() if secrets is None else secrets.areas,
+            hidden=(() if secrets is None else secrets.areas) + _areas(artifacts),
         )  # fmt: skip
     except CapabilityError as error:
         known = capability.type in compile.ENFORCEMENT
@@ -93,6 +94,11 @@ def enforcement_of(
         except OmniBaseError as missing:
             return Enforcement(known=True, how=how, problem=missing.message, hint=missing.hint)
     return Enforcement(known=True, how=how)
+
+
+def _areas(artifacts: str | None) -> tuple[str, ...]:
+    place = artifacts_at(artifacts)
+    return () if place is None else place.areas
 
 
 def unresolved(spec: SandboxSpec) -> list[tuple[str, CapabilityError]]:
@@ -149,6 +155,8 @@ def port_unknown(capability: Capability) -> str | None:
 
 def ungrantable(violation: Violation) -> str:
     """Says why `needed` has no answer."""
+    if violation.operation == "lookup":
+        return "a grant names a host and a port, and it told no name"
     if violation.capability is None:
         return "no capability allows this"
     return "no capability names exactly this"

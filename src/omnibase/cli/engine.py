@@ -13,13 +13,15 @@ from omnibase.cli import console, exits
 from omnibase.errors import ConfigurationError, OmniBaseError, SandboxError
 
 if TYPE_CHECKING:
+    from omnibase.cli.options import Inputs
     from omnibase.cli.outputs import Target
     from omnibase.cli.report import Asked
     from omnibase.core.context import ExecutionContext
     from omnibase.core.events import EventBus
     from omnibase.core.sandbox.result import RunResult
+    from omnibase.packages import PackageLayer
 
-__all__ = ["Outcome", "await_image", "events_to", "perform", "tell"]
+__all__ = ["Outcome", "await_image", "events_to", "install", "perform", "tell", "with_packages"]
 
 _PATIENCE_SECONDS = 0.5
 
@@ -50,7 +52,7 @@ class Outcome:
         if self.error is not None or result is None:
             return False
         found = (result.violations, result.limits, result.truncated, result.trace_dropped)
-        left = (result.artifacts, result.artifacts.left_out, result.network_limits)
+        left = (result.artifacts, result.artifacts.left_out, result.proposed, result.network_limits)
         return not any((*found, *left, result.denied, result.exit_code and result.unreached))
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,6 +87,39 @@ def perform(run: Callable[..., RunResult], *, live: bool, bus: EventBus | None) 
             if outcome.error is None:  # else that is what there is to say
                 raise
     return outcome
+
+
+def with_packages(run: Callable[..., RunResult], inputs: Inputs) -> Callable[..., RunResult]:
+    """Returns the same run, preceded by its packages, with a word on how far they are."""
+    if inputs.packages is None:
+        return run
+
+    def both(**more: Any) -> RunResult:
+        layer = install(inputs.packages, bus=more.get("bus"), require_hashes=inputs.require_hashes)
+        return run(**more, packages=layer)
+
+    return both
+
+
+def install(packages: Any, **options: Any) -> PackageLayer:
+    """Installs packages; whoever waits at a terminal is told how far it is."""
+    from omnibase.packages import install_packages
+
+    told = False
+
+    def show(text: str) -> None:
+        nonlocal told
+        told = True
+        line = console.colour("dim", f"omnibase: {console.printable(text, 100)} …")
+        with contextlib.suppress(console.Closed, console.Unwritable):
+            console.write(2, b"\r\x1b[K" + line.encode())
+
+    try:
+        return install_packages(packages, progress=show if os.isatty(2) else None, **options)
+    finally:
+        if told:
+            with contextlib.suppress(console.Closed, console.Unwritable):
+                console.write(2, b"\r\x1b[K")
 
 
 def tell(

@@ -11,6 +11,7 @@ from omnibase.errors import (
     ConfigurationError,
     ExternalCommandError,
     OmniBaseError,
+    PackageError,
     PolicyError,
     RegistryError,
     ResourceLimitExceeded,
@@ -68,12 +69,14 @@ _CODES: Final[tuple[tuple[type[OmniBaseError], int], ...]] = (
     (CapabilityError, USAGE),
     (ConfigurationError, USAGE),
     (RegistryError, USAGE),
+    (PackageError, USAGE),
     (ArtifactError, USAGE),
 )
 
 
 _REASONS: Final = {
     "tampered": DENIED, "invalid": USAGE, "busy": FAILED, "unavailable": FAILED,
+    "hash": DENIED, "hostile": DENIED, "source": DENIED, "unreachable": FAILED, "failed": FAILED,
 }  # fmt: skip
 
 
@@ -81,7 +84,7 @@ def for_error(error: OmniBaseError) -> int:
     """Returns the exit code of a command that ends with this error."""
     if isinstance(error, ArtifactError) and "capability" in error.details:
         return DENIED
-    if isinstance(error, ArtifactError | RegistryError | PolicyError):
+    if isinstance(error, ArtifactError | RegistryError | PolicyError | PackageError):
         reason = error.details.get("reason")
         if reason in _REASONS:
             return _REASONS[reason]

@@ -75,6 +75,7 @@ def describe(plan: Plan) -> dict[str, Any]:
     from omnibase.core.sandbox import bundle, covers, resolving
     from omnibase.core.sandbox.commands import finding, layout
     from omnibase.core.sandbox.monitor.reads import ARTIFACTS, SECRETS
+    from omnibase.core.sandbox.monitor.registry import REGISTRY
     from omnibase.core.sandbox.syscalls import NATIVE
     from omnibase.errors import CapabilityError
 
@@ -118,6 +119,16 @@ def describe(plan: Plan) -> dict[str, Any]:
             ]
             mounts += [
                 {
+                    "source": "files made of the registry at the start",
+                    "target": f"{REGISTRY}/{grant.pattern}",
+                    "mode": "ro",
+                    "kind": "component",
+                    "capability": grant.capability,
+                }
+                for grant in spec.registry
+            ]
+            mounts += [
+                {
                     "source": f"scratch, collected at the end: at most {outlet.max_files} files, "
                     f"{console.size(outlet.max_bytes)}",
                     "target": outlet.path,
@@ -130,11 +141,12 @@ def describe(plan: Plan) -> dict[str, Any]:
             covers.resolve_masks(sound, found)
     except CapabilityError as error:  # each can be mounted, but not all together
         problems.append({"capability": error.details.get("capability"), **error.to_dict()})
+    staged = spec.files or spec.databases or spec.artifacts or spec.registry
     oci = bundle.oci_config(
         spec,
         scratch_dir="RUN/scratch",
         commands_dir="STATE/commands/LAYER" if spec.commands else None,
-        grants_dir="RUN/grants" if spec.files or spec.databases or spec.artifacts else None,
+        grants_dir="RUN/grants" if staged else None,
     )
     filtered: dict[tuple[str, bool], list[str]] = {}
     for rule in spec.seccomp:

@@ -354,7 +354,8 @@ def _tell(
         say(f"  never grantable  {name}  {console.printable(why)}")
     for capability, state in refused.items():
         name = console.printable(str(capability))
-        say(f"  never grantable  {name}  {console.printable(state.refusal or '')}")
+        why = "; ".join(filter(None, (state.refusal, state.hint)))
+        say(f"  never grantable  {name}  {console.printable(why)}")
     for pattern, members in proposed.items():
         name = console.printable(str(pattern))
         say(f"  proposed  {name}  instead of {len(members)} of these; not in the file, since it "

@@ -66,6 +66,9 @@ class Inputs:
         context: Its quotas.
         env: Its environment variables.
         secrets: Where secrets are kept.
+        packages: A requirements file.
+        venv: A virtual environment.
+        require_hashes: Of the requirements.
         artifacts: Where artifacts are kept; ``None`` for the default.
     """
 
@@ -76,10 +79,15 @@ class Inputs:
     env: dict[str, str]
     secrets: SecretStore
     artifacts: str | None
+    packages: str | None = None
+    venv: str | None = None
+    require_hashes: bool = False
 
     def keywords(self) -> dict[str, Any]:
         """Returns what `omnibase.run` and `omnibase.run_component` both take."""
         return {
+            **({} if self.packages is None else {"packages": self.packages}),
+            **({} if self.venv is None else {"venv": self.venv}),
             "args": self.args, "stdin": self.stdin, "env": self.env,
             "capabilities": self.capabilities, "context": self.context, "secrets": self.secrets,
             "artifacts": self.artifacts,
@@ -128,6 +136,8 @@ def add_run_options(parser: Parser, *, component: bool = False) -> None:
         help="its standard input; - passes on ours (default: empty)",
     )  # fmt: skip
     add_secrets_option(inputs)
+    if not component:
+        add_package_options(parser)
     add_store_option(inputs)
     outcome = parser.add_argument_group("what happens")
     if "learn" not in parser.prog:
@@ -146,6 +156,29 @@ def add_run_options(parser: Parser, *, component: bool = False) -> None:
     )
     outcome.add_argument(
         "--json", action="store_true", help="one JSON object on standard output, nothing else"
+    )
+
+
+def add_package_options(parser: Parser) -> None:
+    """Adds what a script may import."""
+    from omnibase.cli.commands import Once
+
+    group = parser.add_argument_group("what the script may import")
+    group.add_argument(
+        "--packages", action=Once, metavar="FILE",
+        help="packages by a requirements file or a lock: fetched and unpacked first, in "
+        "sandboxes of their own, unless they are there",
+    )  # fmt: skip
+    group.add_argument(
+        "--require-hashes",
+        action="store_true",
+        help="refuse requirements that do not name each file's hash",
+    )
+    group.add_argument(
+        "--venv",
+        action=Once,
+        metavar="DIR",
+        help="a virtual environment of this Python: grants reading its site-packages",
     )
 
 
@@ -192,6 +225,7 @@ def read_inputs(options: Any, rest: tuple[str, ...], *, dry: bool = False) -> In
             "standard input cannot be both the script and its input",
             hint="put one of them into a file",
         )
+    packages = _packages(options)
     context = _context(options)
     capabilities = _capabilities(options)
     env = _environment(options.env)
@@ -205,8 +239,23 @@ def read_inputs(options: Any, rest: tuple[str, ...], *, dry: bool = False) -> In
         context=context,
         env=env,
         secrets=secrets_of(options),
+        **packages,
         artifacts=options.artifacts,
     )
+
+
+def _packages(options: Any) -> dict[str, Any]:
+    names = ("packages", "venv", "require_hashes")
+    found = {name: getattr(options, name, None) for name in names}
+    for flag in ("packages", "venv"):
+        if found[flag] == "":
+            raise ConfigurationError(f"`--{flag}` is empty", hint="name a file or directory")
+    if found["require_hashes"] and found["packages"] is None:
+        raise ConfigurationError(
+            "`--require-hashes` is about `--packages`, which is not given",
+            hint="name a requirements file: `--packages FILE`",
+        )
+    return {**found, "require_hashes": bool(found["require_hashes"])}
 
 
 def read_script(options: Any) -> Path | bytes:

@@ -10,9 +10,12 @@ from omnibase.cli import console
 from omnibase.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from omnibase.core.artifacts.store import Artifact, Artifacts
+    from collections.abc import Iterable
 
-__all__ = ["Target", "add_store_option", "add_target_option", "describe", "tell"]
+    from omnibase.core.artifacts.store import Artifact, Artifacts
+    from omnibase.core.sandbox.result import Proposed
+
+__all__ = ["Target", "add_store_option", "add_target_option", "describe", "tell", "tell_proposed"]
 
 _SHOWN: Final = 20
 
@@ -80,6 +83,17 @@ def tell(artifacts: Artifacts) -> None:
         console.note(f"  {console.colour('yellow', 'left out')}  {name}: {reason}")
     if len(artifacts.left_out) > _SHOWN:
         console.note(f"  … and {len(artifacts.left_out) - _SHOWN} more; `--json` lists all")
+
+
+def tell_proposed(proposed: Iterable[Proposed]) -> None:
+    """Lists what is a draft of the registry now, and what is not and why."""
+    for one in proposed:
+        if one.reason is None:
+            shown = f"{console.printable(str(one.reference))}  a draft of the registry now"
+            console.note(f"  {console.colour('green', 'added')}  {shown}, {one.uuid}")
+        else:
+            name, reason = console.printable(one.name, 200), console.printable(one.reason, 400)
+            console.note(f"  {console.colour('yellow', 'not added')}  {name}: {reason}")
 
 
 def describe(artifact: Artifact) -> str:

@@ -138,6 +138,10 @@ def summarise(
         from omnibase.cli import outputs
 
         outputs.tell(result.artifacts)
+    if result is not None and result.proposed:
+        from omnibase.cli import outputs
+
+        outputs.tell_proposed(result.proposed)
     if result is not None and result.denied and asked is not None:
         what = ", ".join(result.denied)
         _note(
@@ -215,7 +219,7 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
     shown = list(rows.items())[:_SHOWN]
     width = min(60, max(len(console.printable(name, 200)) for name, _ in shown))
     allow: list[str] = []
-    never: list[str] = []
+    never: dict[str | None, list[str]] = {}
     kept_back: list[str] = []
     absent: list[str] = []
     guessed: list[str] = []
@@ -231,10 +235,12 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
             absent.append(capability.resource)
         elif example := port_unknown(capability):
             guessed.append(example)
-        elif enforcement_of(capability, resolve=False).usable:
-            allow.append(str(capability))
         else:
-            never.append(str(capability))
+            found = enforcement_of(capability, resolve=False)
+            if found.usable:
+                allow.append(str(capability))
+            else:
+                never.setdefault(found.hint, []).append(str(capability))
     if len(rows) > len(shown):
         console.note(f"  … and {len(rows) - len(shown)} more; `--json` lists all")
     hint = console.colour("bold", "hint:")
@@ -260,17 +266,17 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
             f"{hint} the look-up of a name tells no port; if it is the usual one: "
             f"`{console.printable(words, 4000)}`"
         )
-    if never:
-        console.note(
-            f"{hint} this sandbox cannot grant {console.printable(', '.join(never), 1000)}"
-        )
+    for advice, refused in never.items():
+        text = f"this sandbox cannot grant {', '.join(refused)}" + f"; {advice}" * bool(advice)
+        console.note(f"{hint} {console.printable(text, 1000)}")
 
 
 def _how(group: list[Violation]) -> str:
     from omnibase.cli.enforce import needed, ungrantable
 
     first = group[0]
-    names = ", ".join(dict.fromkeys(filter(None, (v.errno_name for v in group)))) or "ended"
+    ended = "no such name" if first.operation == "lookup" else "ended"
+    names = ", ".join(dict.fromkeys(filter(None, (v.errno_name for v in group)))) or ended
     who = console.printable(first.process_name, 40)
     text = f"{times(sum(v.count for v in group))}: {first.operation}"
     text += f" by {who}" if who else ""

@@ -278,6 +278,52 @@ class SecretRead(Payload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PackagesResolved(Payload):
+    """Requirements were resolved to files of the index, and those were fetched.
+
+    Attributes:
+        lock_digest: SHA-256 of the lock.
+        packages: Each ``name==version sha256:…``.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.packages.resolved.v1"
+    lock_digest: Sha256
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerBuilt(Payload):
+    """A layer of packages was unpacked, and is kept.
+
+    Attributes:
+        lock_digest: SHA-256 of its lock.
+        files: How many it has.
+        layer_bytes: Of all of them.
+        seconds: From the first step to the last.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.packages.built.v1"
+    lock_digest: Sha256
+    files: Count
+    layer_bytes: Count
+    seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerAttached(Payload):
+    """The run that starts next may import from a layer of packages.
+
+    Attributes:
+        lock_digest: SHA-256 of its lock.
+        packages: Each ``name==version sha256:…``.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.packages.attached.v1"
+    lock_digest: Sha256
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandStarted(Payload):
     """The guest's kernel has executed a command that was granted.
 
@@ -380,6 +426,36 @@ class RegistryRead(Payload):
     component: str
     reference: str
     revision: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAdded(Payload):
+    """A component that the script proposed is an untrusted draft in the registry now.
+
+    Attributes:
+        component: Its UUID.
+        reference: ``name@version``.
+        script_sha256: Of its script, in hexadecimal.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.registry.added.v1"
+    component: str
+    reference: str
+    script_sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryRefused(Payload):
+    """A component that the script proposed was not added to the registry.
+
+    Attributes:
+        name: What it was called: the script's choice.
+        reason: Why, for a person.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.registry.refused.v1"
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -487,12 +563,17 @@ PAYLOADS: tuple[type[Payload], ...] = (
     UnsandboxedStart,
     SandboxViolation,
     SecretRead,
+    PackagesResolved,
+    LayerBuilt,
+    LayerAttached,
     CommandStarted,
     ArtifactRead,
     ArtifactStored,
     ArtifactRefused,
     DatabaseCopied,
     RegistryRead,
+    RegistryAdded,
+    RegistryRefused,
     EgressOpened,
     EgressClosed,
     EgressFailed,

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import resource
+import select
 import shutil
 import subprocess
 import threading
@@ -295,21 +296,33 @@ def build_loader_cache(
         ) from error
 
 
-def run_helper(arguments: Sequence[str], *, seconds: float) -> str | None:
+def run_helper(arguments: Sequence[str], *, seconds: float, cancel: int) -> str | None:
     """Runs a helper of ours to its end; returns the one short line that it prints.
 
-    It gets no environment and no descriptor. ``None`` if it took too long; what it
-    says is not believed further than that.
+    It gets no environment and no descriptor, and is believed no further than that.
+
+    Args:
+        arguments: What to run.
+        seconds: How long to wait for it.
+        cancel: A descriptor that is readable once nobody wants the answer any more.
+
+    Returns:
+        The line, ``exit <code>`` if there is none, or ``None`` if it was ended.
     """
-    try:
-        done = subprocess.run(
-            arguments, capture_output=True, timeout=seconds, check=False, cwd="/",
-            stdin=subprocess.DEVNULL, env=_ENVIRONMENT,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return None
-    line = done.stdout[:80].decode("ascii", "replace").strip()
-    return line if line.replace("_", "").isalnum() else f"exit {done.returncode}"
+    with subprocess.Popen(
+        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        cwd="/", env=_ENVIRONMENT,
+    ) as process:  # fmt: skip
+        output = process.stdout
+        if output is None:  # never: it is a pipe
+            raise OSError("no pipe")
+        ready, _, _ = select.select([output.fileno(), cancel], [], [], seconds)
+        if output.fileno() not in ready:
+            process.kill()
+            return None
+        line = output.read(80).decode("ascii", "replace").strip()
+        process.kill()  # what it had to say is said
+    return line if line.replace("_", "").isalnum() else f"exit {process.returncode}"
 
 
 def hold_user_namespace(uid_map: str, gid_map: str) -> int:

@@ -204,7 +204,7 @@ def job_message(
     places = [place for command in commands for place in command.places]
     for group in (
         list(argv), granted, list(pinned), filter_program, agent_rows(spec.egress), places,
-        outlets,
+        outlets, list(spec.imports),
     ):  # fmt: skip
         fields += [str(len(group)), *group]
     fields.append(str(len(masks or [])))

@@ -12,14 +12,15 @@ from dataclasses import replace
 from typing import Final
 
 from omnibase.core.context import ExecutionContext, parse_size
+from omnibase.core.sandbox.collect.grants import artifact_name, outlet
 from omnibase.core.sandbox.commands import layout as commands_layout
 from omnibase.core.sandbox.commands.granting import COMMAND_PROBES, command_name, commands_of
 from omnibase.core.sandbox.databases.grants import KINDS, PASSWORDS, Databases
 from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
 from omnibase.core.sandbox.monitor.reads import ARTIFACTS, OUTLET
-from omnibase.core.sandbox.monitor.registry import REGISTRY
-from omnibase.core.sandbox.registry_grants import registry_grant
+from omnibase.core.sandbox.monitor.registry import PROPOSALS, REGISTRY
+from omnibase.core.sandbox.registry_grants import proposals, registry_grant
 from omnibase.core.sandbox.spec import (
     EgressGrant,
     EgressLimits,
@@ -53,6 +54,8 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.DATABASE_READ: "read-only mount of a consistent copy, made at the start",
     CapabilityType.DATABASE_WRITE: "connections to that server alone, and the role's password; the "
     "server decides what the role may do",
+    CapabilityType.REGISTRY_WRITE: "what is left in /registry/out under such a name is checked on "
+    "the host and added as an untrusted draft, if the run was a clean one",
     CapabilityType.REGISTRY_READ: "read-only mount of exactly those components, verified at the "
     "start, without their policies",
 }
@@ -63,7 +66,8 @@ _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 # The guest's own world: a tree mounted over one of these would break the guest.
 _GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
 _GUEST_INTERNAL: Final = (
-    "/guest", "/grants", commands_layout.DIRECTORY, GUEST_PREFIX, "/run/script", "/run/secrets",
+    "/guest", "/grants", commands_layout.DIRECTORY, GUEST_PREFIX,
+    "/run/raised", "/run/script", "/run/secrets",
     "/.lookup", ARTIFACTS, REGISTRY,
 )  # fmt: skip
 
@@ -159,11 +163,15 @@ def compile_spec(
         if grant.type is CapabilityType.REGISTRY_READ:
             registry.append(registry_grant(grant))
             continue
+        if grant.type is CapabilityType.REGISTRY_WRITE:
+            outlets[PROPOSALS] = proposals(grant)
+            continue
         if grant.type is CapabilityType.ARTIFACT_READ:
-            artifacts.add(grant.resource)
+            artifacts.add(artifact_name(grant))
             continue
         if grant.type is CapabilityType.ARTIFACT_WRITE:
-            outlets[OUTLET] = _outlet(grant.type, OUTLET, context)
+            artifact_name(grant)
+            outlets[OUTLET] = outlet(grant.type, OUTLET, context)
             continue
         if grant.type in KINDS:
             database = databases.add(grant)
@@ -250,15 +258,6 @@ def _secret(grant: Capability) -> str:
             hint=f"grant `SECRET_ACCESS:{name}`, and no connection but to that host",
         )
     return name
-
-
-def _outlet(kind: CapabilityType, path: str, context: ExecutionContext) -> Outlet:
-    return Outlet(
-        path=path,
-        capability=kind.value,
-        max_files=context.artifact_count,
-        max_bytes=context.artifact_bytes,
-    )
 
 
 def _egress_grant(grant: Capability) -> EgressGrant:

@@ -74,6 +74,8 @@ def headers(data: bytes) -> list[Header]:
             kind, _flags, offset, address, _pa, filesz, memsz = struct.unpack_from(
                 "<IIQQQQQ", data, place
             )
+            if kind in (_PT_DYNAMIC, _PT_INTERP) and offset + filesz > len(data):
+                raise ValueError("a truncated ELF file")
             rows.append(
                 Header(
                     kind=kind,
@@ -124,7 +126,7 @@ def without_search_paths(data: bytes) -> bytes:
     for header in headers(data):
         if header.kind != _PT_DYNAMIC:
             continue
-        for entry in range(header.offset, header.offset + header.size, 16):
+        for entry in range(header.offset, header.offset + header.size - 15, 16):
             (tag,) = struct.unpack_from("<q", data, entry)
             if tag == _DT_NULL:
                 break

@@ -10,6 +10,7 @@ from omnibase.core.sandbox.cgroup import CgroupStats
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.result import LimitKind, NetworkLimit, RunResult, Unreached, Usage
 from omnibase.core.sandbox.runner import Ended
+from omnibase.core.sandbox.script_error import ScriptError
 from omnibase.core.sandbox.streams import Output
 from omnibase.errors import SandboxError, SandboxStartError
 
@@ -31,6 +32,7 @@ def conclude(
     scratch_bytes: int,
     unreached: Mapping[tuple[str, str], int],
     network_limits: Iterable[NetworkLimit],
+    error: ScriptError | None,
 ) -> Ended:
     """Returns how the run ended.
 
@@ -48,6 +50,7 @@ def conclude(
         scratch_bytes: Highest use of ``/tmp``.
         unreached: How often what granted target was not reached, and why.
         network_limits: What limits network grants have reached.
+        error: What the script ended with, as it told.
     """
     if stats.oom_kills and cause == "exit" and trace.agent_status is None:
         cause = "memory"
@@ -66,6 +69,7 @@ def conclude(
             for (target, reason), count in unreached.items()
         ),
         network_limits=tuple(network_limits),
+        error=error,
         usage=Usage(
             cpu_seconds=stats.cpu_seconds,
             peak_memory_bytes=stats.peak_memory_bytes,

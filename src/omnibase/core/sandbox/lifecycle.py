@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup
-from omnibase.core.sandbox.collect.reports import uncollected
 from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed, Opened, Report
 from omnibase.core.sandbox.ending import conclude
@@ -29,13 +28,14 @@ from omnibase.core.sandbox.preparing import prepare, start
 from omnibase.core.sandbox.result import NetworkLimit
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest
 from omnibase.core.sandbox.scratch import ScratchMeter
+from omnibase.core.sandbox.script_error import MAX_REPORT_BYTES, ScriptError, parse_report
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Output, Pipes
 from omnibase.core.secrets import Scrubber
 from omnibase.errors import SandboxError, SandboxStartError
 
 if TYPE_CHECKING:
-    from omnibase.core.sandbox.collect.receiver import Receiver
+    from omnibase.core.sandbox.collect.collection import Collection
     from omnibase.core.sandbox.egress.broker import Broker
 
 __all__ = ["Run"]
@@ -79,7 +79,7 @@ class Run:
         self._staged: tuple[DatabaseCopied, ...] = ()
         self._process: _runsc.Process | None = None
         self._broker: Broker | None = None
-        self._receiver: Receiver | None = None
+        self._left: Collection | None = None
         self._unreached: dict[tuple[str, str], int] = {}
         self._network_limits: dict[NetworkLimit, None] = {}  # in order, each once
         self._complaint = b""
@@ -122,7 +122,7 @@ class Run:
         )
         path = directory.path
         try:
-            prepared = prepare(self._request, path, self._observer.on_staging)
+            prepared = prepare(self._request, path, self._observer.on_staging, self._cancel)
         except OSError as error:
             raise SandboxStartError(
                 f"the run could not be set up in `{path}`: {error}", hint=storage_hint(error)
@@ -144,8 +144,11 @@ class Run:
                 stack.callback(trace.close)
                 pipes.open()
                 if self._spec.outlets:
-                    self._receiver = self._open_receiver(path / "collected")
-                    stack.callback(self._receiver.close)
+                    from omnibase.core.sandbox.collect.collection import Collection
+
+                    place = path / "collected"
+                    self._left = Collection(self._request, place, self._scrubber)
+                    stack.callback(self._left.close)
             except OSError as error:
                 raise SandboxStartError(
                     f"the run has no descriptors: {error.strerror}", hint="`ulimit -n 1024`"
@@ -162,7 +165,9 @@ class Run:
             trace.drain()
             if self._broker is not None:
                 self._report(self._broker.finish(), trace)
-            self._collect(trace)
+            if self._left is not None and self._cause == "exit" and self._fault is None:
+                self._left.finish(trace, self._observer)
+                self._fault = self._left.fault
             trace.finish()
             ended = trace.script_status
             self._output.finish(cut=self._cause != "exit" or ended is None or ended & 0x7F != 0)
@@ -180,22 +185,30 @@ class Run:
                 scratch_bytes=self._scratch.peak_bytes,
                 unreached=self._unreached,
                 network_limits=self._network_limits,
+                error=self._script_error(pipes),
             )
 
+    def _script_error(self, pipes: Pipes) -> ScriptError | None:
+        if self._cause != "exit":
+            return None  # what ended it was not its exception
+        with contextlib.suppress(BlockingIOError):
+            return parse_report(os.read(pipes.report, MAX_REPORT_BYTES + 1), self._scrubber.text)
+        return None
+
     def _start(self, path: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
-        passed = {3: pipes.guest[3]}
+        passed = {3: pipes.guest[3], 6: pipes.guest[4]}
         if self._broker is not None:
             passed[4] = self._broker.guest_fd
-        if self._receiver is not None:
-            passed[5] = self._receiver.guest_fd
+        if self._left is not None:
+            passed[5] = self._left.guest_fd
         try:
             return start(self._runner, path, cgroup, pipes.guest[:3], passed)
         finally:
             pipes.close_guest()
             if self._broker is not None:
                 self._broker.release_guest()
-            if self._receiver is not None:
-                self._receiver.release_guest()
+            if self._left is not None:
+                self._left.release_guest()
 
     def _watch(
         self,
@@ -218,8 +231,8 @@ class Run:
                     selector.register(getattr(pipes, name), selectors.EVENT_READ, name)
                 if self._broker is not None:
                     selector.register(self._broker, selectors.EVENT_READ, "egress")
-                if self._receiver is not None:
-                    selector.register(self._receiver, selectors.EVENT_READ, "collect")
+                if self._left is not None:
+                    selector.register(self._left, selectors.EVENT_READ, "collect")
                 while self._cause == "exit" and self._fault is None:
                     timeout = (
                         min(deadline, deadline if self._sent else start_deadline) - time.monotonic()
@@ -234,7 +247,7 @@ class Run:
                         elif key.data == "egress":
                             self._serve_egress(selector, trace)
                         elif key.data == "collect":
-                            self._receive(selector)
+                            self._take_left(selector)
                         elif key.data == "end":
                             ended = True
                         elif key.data == "cancel":
@@ -306,35 +319,10 @@ class Run:
                     self._network_limits[reached] = None
                 self._observer.on_egress(replace(report, target=target))
 
-    def _open_receiver(self, directory: Path) -> Receiver:
-        from omnibase.core.sandbox.collect.receiver import Receiver
-
-        return Receiver(self._spec.outlets, directory, self._request.covers, self._scrubber)
-
-    def _receive(self, selector: selectors.BaseSelector) -> None:
-        """Takes of what the script has left; what is wrong with it shows at the end."""
-        if self._receiver is not None and not self._receiver.on_readable():
-            selector.unregister(self._receiver)
-
-    def _collect(self, trace: TraceServer) -> None:
-        """Hands on what the script has left, if it came to its own end."""
-        receiver = self._receiver
-        killed = trace.script_status is not None and trace.script_status & 0x7F
-        if receiver is None or self._fault is not None or self._cause != "exit" or killed:
-            return
-        if trace.agent_status is None:  # the sandbox died: that is what there is to say
-            return
-        receiver.drain()
-        if receiver.error is not None:
-            self._fault = SandboxError(
-                f"the channel of what the script left is malformed: {receiver.error}",
-                hint="the guest may be compromised; nothing of it was kept",
-            )
-            return
-        for left in receiver.left:
-            if left.denied:
-                trace.attempted(uncollected(left, self._spec.outlets), "agent")
-        self._observer.on_collected(tuple(receiver.collected), tuple(receiver.left))
+    def _take_left(self, selector: selectors.BaseSelector) -> None:
+        if self._left is not None and not self._left.on_readable():
+            selector.unregister(self._left)
+            self._fault = self._left.fault
 
     def _egress_fault(self) -> SandboxError | None:
         """Returns what is wrong with the run's network, if anything is."""

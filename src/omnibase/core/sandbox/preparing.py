@@ -17,7 +17,7 @@ from omnibase.core.sandbox.monitor.reads import ARTIFACTS, SECRETS
 from omnibase.core.sandbox.monitor.registry import REGISTRY
 from omnibase.core.sandbox.monitor.violations import Granted, Judge
 from omnibase.core.sandbox.registry_files import registry_granted, staged_registry
-from omnibase.core.sandbox.runner import GVisorRunner, RunRequest
+from omnibase.core.sandbox.runner import Cancel, GVisorRunner, RunRequest
 from omnibase.errors import SandboxStartError
 
 __all__ = ["Prepared", "prepare", "start"]
@@ -39,13 +39,16 @@ class Prepared(NamedTuple):
     staged: tuple[copying.DatabaseCopied, ...]
 
 
-def prepare(request: RunRequest, path: Path, fill: Callable[[Path], None]) -> Prepared:
+def prepare(
+    request: RunRequest, path: Path, fill: Callable[[Path], None], cancel: Cancel
+) -> Prepared:
     """Enters namespaces of the calling thread, stages the grants, and writes the bundle.
 
     Args:
         request: The run.
         path: Its directory.
         fill: Puts the artifacts that it may read below a directory.
+        cancel: Ends it early.
 
     Raises:
         SandboxStartError: The commands that are granted were not brought in.
@@ -61,8 +64,10 @@ def prepare(request: RunRequest, path: Path, fill: Callable[[Path], None]) -> Pr
     _runsc.enter_mount_namespace()
     with (
         resolving.resolve_grants(spec) as mounts,
-        copying.copies(spec.databases, str(path / "databases")) as copies,
-        staged_registry(request.registry, str(path / "registry")) as shown,
+        copying.copies(
+            spec.databases, str(path / "databases"), seconds=spec.wall_seconds, cancel=cancel
+        ) as copies,
+        staged_registry(request.registry, spec.outlets, str(path / "registry")) as shown,
         staged_artifacts(spec, path / "artifacts", fill) as inputs,
     ):
         masked = covers.resolve_masks(spec, mounts)

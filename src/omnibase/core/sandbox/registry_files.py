@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from omnibase.core.sandbox.monitor.attempts import Granted
 from omnibase.core.sandbox.monitor.registry import REGISTRY
 from omnibase.core.sandbox.resolving import StagedMount
+from omnibase.core.sandbox.spec import Outlet
 
 __all__ = ["RegistryFile", "registry_granted", "staged_registry"]
 
@@ -29,12 +30,13 @@ class RegistryFile:
 
 @contextlib.contextmanager
 def staged_registry(
-    files: tuple[RegistryFile, ...], directory: str
+    files: tuple[RegistryFile, ...], outlets: tuple[Outlet, ...], directory: str
 ) -> Iterator[tuple[StagedMount, ...]]:
     """Yields the mount of what the script is shown; nothing, if that is nothing.
 
     Args:
         files: What it is shown.
+        outlets: Of the run; for one below a place is made.
         directory: A directory of the run's own, to be made.
 
     Raises:
@@ -50,6 +52,9 @@ def staged_registry(
         with open(path, "xb") as out:
             out.write(file.content)
         os.chmod(path, 0o444)  # whatever the umask is
+    for outlet in outlets:  # where the agent mounts it
+        if outlet.path.startswith(f"{REGISTRY}/"):
+            os.mkdir(f"{directory}/{outlet.path[len(REGISTRY) + 1 :]}")
     for folder, _, _ in os.walk(directory):
         os.chmod(folder, 0o755)
     fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

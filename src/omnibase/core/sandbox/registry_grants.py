@@ -5,14 +5,31 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from omnibase.core.sandbox.spec import RegistryGrant
+from omnibase.core.sandbox.monitor.registry import PROPOSALS
+from omnibase.core.sandbox.spec import Outlet, RegistryGrant
 from omnibase.core.security.capabilities import Capability
 from omnibase.errors import CapabilityError
 
-__all__ = ["registry_grant"]
+__all__ = ["proposals", "registry_grant"]
 
 # What a component's name is made of, and wildcards.
 _NAMES: Final = re.compile(r"[a-z0-9._*?-]{1,64}")
+
+
+_MAX_FILES: Final = 32  # two of each component
+_MAX_BYTES: Final = 8 << 20
+
+
+def proposals(grant: Capability) -> Outlet:
+    """Returns where components are proposed that a grant is for.
+
+    Raises:
+        CapabilityError: No component can have such a name.
+    """
+    registry_grant(grant)
+    return Outlet(
+        path=PROPOSALS, capability=grant.type.value, max_files=_MAX_FILES, max_bytes=_MAX_BYTES
+    )
 
 
 def registry_grant(grant: Capability) -> RegistryGrant:

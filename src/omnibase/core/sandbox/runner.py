@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -143,6 +144,10 @@ class Cancel:
         """Asks the run to end; it cleans up as always."""
         with contextlib.suppress(OSError):
             os.write(self._writer, b"x")
+
+    def is_set(self) -> bool:
+        """Whether it was asked for."""
+        return bool(select.select([self._reader], [], [], 0)[0])
 
     def fileno(self) -> int:
         """Readable once `set`."""

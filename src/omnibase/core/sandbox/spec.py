@@ -11,6 +11,7 @@ from typing import Literal
 from omnibase.core.sandbox.syscalls import SeccompRule
 
 __all__ = [
+    "Attachment",
     "DatabaseGrant",
     "EgressGrant",
     "EgressLimits",
@@ -41,6 +42,21 @@ class FileGrant:
     kind: Literal["file", "tree", "glob"]
     writable: bool
     capability: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A host directory of OmniBase's own that a run is given, beside its grants.
+
+    Attributes:
+        source: The host directory.
+        target: Where it appears in the guest.
+        writable: Read-write, else read-only.
+    """
+
+    source: str
+    target: str
+    writable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +216,9 @@ class SandboxSpec:
         commands: Names of the commands that it may start, sorted.
         egress: Network grants.
         egress_limits: For each of them.
+        attached: Directories that come with the run: packages.
+        imports: Guest directories that the script may import from, last in its path.
+        layer: Digest of the packages' lock, if they are a layer.
         artifacts: Names, or patterns of them, that the script may read; sorted.
         outlets: Where the script may leave files that are to come out.
         masks: Covered subtrees.
@@ -231,6 +250,9 @@ class SandboxSpec:
     servers: tuple[ServerGrant, ...] = ()
     egress: tuple[EgressGrant, ...] = ()
     egress_limits: EgressLimits = EgressLimits()
+    attached: tuple[Attachment, ...] = ()
+    imports: tuple[str, ...] = ()
+    layer: str | None = None
     artifacts: tuple[str, ...] = ()
     outlets: tuple[Outlet, ...] = ()
     masks: tuple[Mask, ...]

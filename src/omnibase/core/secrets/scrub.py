@@ -17,6 +17,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable
+from itertools import chain
 from typing import Final
 from urllib.parse import quote_from_bytes
 
@@ -41,7 +42,8 @@ class Scrubber:
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         found: dict[bytes, str] = {}
-        for secret in secrets:
+        hidden = [(s,) if s.hidden is None else s.hidden for s in secrets]
+        for secret in chain.from_iterable(hidden):
             for form in forms(secret.value):
                 found.setdefault(form, secret.name)
         self._forms = tuple((form, b"***%s***" % name.encode()) for form, name in found.items())
@@ -132,10 +134,11 @@ def forms(value: bytes) -> tuple[bytes, ...]:
     the characters that the value alone decides.
     """
     core = value.strip()
-    # Hosts are told in small letters.
+    # Hosts are told in small letters, and paths without their empty parts.
     found = [
         core,
         core.lower(),
+        b"/".join(part for part in core.split(b"/") if part not in (b"", b".")),
         core.hex().encode(),
         core.hex().upper().encode(),
         repr(core)[2:-1].encode(),

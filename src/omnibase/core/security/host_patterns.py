@@ -40,6 +40,8 @@ _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!\Z)
 _NETWORK = re.compile(r"\[?[0-9a-f.:]+(/[0-9]+\]?|\]/[0-9]+)")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 
+_NOT_BARE = ("is not a bare host", "write `host:port`, without scheme and path")
+
 
 def _refuse(text: str, fault: str, hint: str) -> CapabilityError:
     return CapabilityError(
@@ -70,8 +72,8 @@ def _parse_ipv6(text: str) -> str:
 
 def _name_fault(name: str) -> tuple[str, str]:
     """Says why a lower-case ASCII text is not a host name."""
-    if "://" in name or "/" in name:
-        return "is not a bare host", "write `host:port`, without scheme and path"
+    if "/" in name:
+        return _NOT_BARE
     if "@" in name:
         return "has a user in front of the host", "write the host alone"
     if "%" in name:
@@ -198,6 +200,8 @@ def _split(text: str) -> tuple[str, str]:
     if not text.isprintable():
         bad = next(c for c in text if not c.isprintable())
         raise _refuse(text, f"contains the character {quoted(bad)}", "remove it")
+    if "://" in text:
+        raise _refuse(text, *_NOT_BARE)
     host, colon, port = text.rpartition(":")
     if _NETWORK.fullmatch(host) or _NETWORK.fullmatch(text):
         raise _refuse(

@@ -38,7 +38,7 @@ def literal_fault(entity: str, attribute: str, text: str) -> tuple[str, str] | N
             if DatabasePattern.parse(text).text != text:
                 fault = "is not the canonical form", "the address as a capability has it"
         except CapabilityError as error:
-            fault = error.message.partition("` ")[2], error.hint or ""
+            fault = error.message.partition("` ")[2] or "holds a password", error.hint or ""
     else:
         fault = (CommandPattern if entity == "ExternalCommand" else NamePattern).fault(text)
     return fault and (f"{quoted(text)} {fault[0]}, so nothing is equal to it", fault[1])

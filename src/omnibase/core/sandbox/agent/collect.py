@@ -37,10 +37,11 @@ class Outlets:
     def __init__(self, rows: list[str], bind: Callable[[str, str], None], owner: int) -> None:
         self._rows = [(rows[i], int(rows[i + 1]), int(rows[i + 2])) for i in range(0, len(rows), 3)]
         self._bind = bind
+        os.mkdir(_PLACE, 0o700)
         for number in range(len(self._rows)):
             os.mkdir(f"/tmp/{number}", 0o700)
             os.chown(f"/tmp/{number}", owner, owner)
-            os.makedirs(f"{_PLACE}/{number}")
+            os.mkdir(f"{_PLACE}/{number}")
             bind(f"/tmp/{number}", f"{_PLACE}/{number}")
         # The script's `/tmp` is one of them, over the scratch's own top.
         os.mkdir("/tmp/tmp")

@@ -20,6 +20,7 @@ from channel import Channel, Stream
 
 NAMESERVER = "192.0.2.53"
 POOL, POOL_BITS, FIRST_DYNAMIC = "198.18.0.0", 16, 256
+UNICAST = (("0.0.0.0", 1), ("128.0.0.0", 2), ("192.0.0.0", 3))  # below 224.0.0.0
 HOSTNAME = "sandbox"
 MAX_NAMES, MAX_LISTENERS, MAX_STREAMS = 1024, 2048, 4096
 _BATCH = 64
@@ -88,9 +89,10 @@ class Egress:
         # What listens on every address comes first: it serves the others' ports too.
         for address, host, low, high in sorted(self.rows, key=lambda row: row[1] != "*"):
             if host == "*":
-                add_address(inet, bytes(4), 0)
-                add_address(inet6, bytes(16), 0)
-                self.listen(inet6, "::", low, high)
+                # Not those of no host, nor IPv6: gVisor's loopback takes a network of
+                # IPv4 for its own. What is left out is unreachable, at once.
+                for first, bits in UNICAST:
+                    add_address(inet, sockets.inet_aton(first), bits)
                 self.listen(inet, "0.0.0.0", low, high)
             elif ":" in address:
                 add_address(inet6, sockets.inet_pton(inet6, address), 128)
@@ -106,8 +108,8 @@ class Egress:
     def listen(self, family: int, address: str, low: int, high: int) -> None:
         """Listens on a range of ports of an address."""
         for port in range(low, high + 1):
-            everywhere = "::" if family == sockets.AF_INET6 else "0.0.0.0"
-            if self.endpoints & {(address, port), (everywhere, port)}:
+            everywhere = () if family == sockets.AF_INET6 else (("0.0.0.0", port),)
+            if self.endpoints & {(address, port), *everywhere}:
                 continue  # two grants that overlap
             if len(self.listeners) >= MAX_LISTENERS:
                 raise dns.Full
@@ -224,7 +226,7 @@ class Egress:
                 socket.close()
                 continue
             host = address
-            if address in ("0.0.0.0", "::"):
+            if address == "0.0.0.0":
                 try:
                     host = socket.getsockname()[0]
                 except OSError:

@@ -9,12 +9,14 @@ exists: binding the granted files to their paths, the chroot, and dropping to
 import os
 import sys
 
+_RAISED = 6  # the pipe for the exception that the script ends with
 _COLLECT = 5  # the pipe for what the script leaves, of runs that may leave something
 _EGRESS = 4  # the channel to the broker, of runs that have one
 _CONTROL = 3  # the host writes the job here and keeps it open: end of file means it is gone
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_BIND, _MS_REC, _MNT_DETACH = 4096, 16384, 2
 _NOBODY = 65534
+_MOST_RAISED = 40_001  # one more than the host takes
 
 
 def _read_exactly(size: int) -> bytes:
@@ -45,6 +47,7 @@ def _parse_job(data: bytes) -> dict:  # type: ignore[type-arg]
     job["egress"] = several()
     job["commands"] = several()
     job["outlets"] = several()
+    job["imports"] = several()
     job["masks"] = [(next(fields), next(fields) == "d") for _ in range(int(next(fields)))]
     job["mounts"] = [
         (next(fields), next(fields), next(fields) == "d", next(fields) == "w")
@@ -198,14 +201,33 @@ def _start_egress(rows: list[str], ready: int):  # type: ignore[no-untyped-def]
 def _end_the_rest() -> None:
     """Ends every other process, so that what each had sent or opened is complete."""
     try:
-        os.kill(-1, 9)
         while True:
+            os.kill(-1, 9)  # each time: one that was just being forked is missed
             os.wait()
     except (ProcessLookupError, ChildProcessError):
         pass
 
 
-def _supervise(child: int, egress, secrets, outlets) -> None:  # type: ignore[no-untyped-def]
+def _open_raised() -> int:
+    """Makes the FIFO of `script._RAISED`: what the script holds in it is bounded."""
+    os.mkfifo("/run/raised", 0o200)
+    os.chown("/run/raised", _NOBODY, _NOBODY)
+    return os.open("/run/raised", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _forward(raised: int) -> None:
+    """Hands on what the script has told; the host's pipe has room for it."""
+    told = b""
+    try:
+        while len(told) <= _MOST_RAISED and (part := os.read(raised, _MOST_RAISED)):
+            told += part
+    except BlockingIOError:
+        pass  # somebody has it open still
+    if told:
+        os.write(_RAISED, told[:_MOST_RAISED])
+
+
+def _supervise(child: int, raised: int, egress, secrets, outlets) -> None:  # type: ignore[no-untyped-def]
     import _thread
 
     if secrets is not None:
@@ -216,6 +238,7 @@ def _supervise(child: int, egress, secrets, outlets) -> None:  # type: ignore[no
         pid, status = os.wait()  # orphans are reaped on the way
         if pid == child:
             _tell_if_full()
+            _forward(raised)
             if not (egress is secrets is outlets is None):
                 _end_the_rest()
             if outlets is not None:
@@ -246,6 +269,7 @@ def main() -> None:
         outlets.open()
     _syscall("mount", b"/\0", b"/guest\0", None, _MS_BIND | _MS_REC, None)
     script = _sibling("script")
+    raised = _open_raised()
     ready, go = os.pipe() if job["egress"] else (-1, -1)
     child = os.fork()
     if child:
@@ -254,7 +278,7 @@ def main() -> None:
         if job["egress"]:
             os.close(ready)
             egress = _start_egress(job["egress"], go)
-        _supervise(child, egress, secrets, outlets)
+        _supervise(child, raised, egress, secrets, outlets)
     if outlets is not None:
         os.close(_COLLECT)  # only PID 1 sends what the script has left
     if secrets is not None:
@@ -265,7 +289,8 @@ def main() -> None:
         if os.read(ready, 1) != b"x":
             os._exit(125)
         os.close(ready)
-    os.close(_CONTROL)
+    for fd in (raised, _RAISED, _CONTROL):
+        os.close(fd)
     script.run(job, source)
 
 

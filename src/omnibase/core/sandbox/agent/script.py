@@ -8,6 +8,7 @@ import os
 import sys
 
 _NOBODY = 65534
+_RAISED = "/run/raised"  # a FIFO to PID 1 for the exception that the script ends with
 
 
 def _install_filter(program: bytes) -> None:
@@ -128,6 +129,7 @@ def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
     path = job["path"]
     sys.argv[:] = [path, *job["argv"]]
     sys.path.insert(0, os.path.dirname(path))
+    sys.path += job["imports"]  # no `.pth` file in them is read
     main = type(sys)("__main__")
     main.__dict__.update(
         __file__=path, __builtins__=__builtins__, __cached__=None, __annotations__={}
@@ -135,6 +137,7 @@ def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
     sys.modules["__main__"] = main
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # followed live
     _provide_user()
+    own = os.getpid()
     courtesy = _Courtesy(job["granted"])
     sys.addaudithook(courtesy.hook)
     try:
@@ -150,8 +153,40 @@ def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
             courtesy.note(error)
         elif isinstance(error, ModuleNotFoundError):
             error.add_note("the sandbox has the standard library and what is granted, no more")
+        if os.getpid() == own:  # a child that it forked comes out here as well
+            _report(error)
         sys.excepthook(type(error), error, error.__traceback__)
         raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
+
+
+def _report(error: BaseException) -> None:
+    """Tells the host what the script ended with, as text: see `script_error`."""
+    import io
+
+    stderr, printed = sys.stderr, io.StringIO()
+    sys.stderr = printed
+    try:
+        sys.__excepthook__(type(error), error, error.__traceback__)
+        kind = type(error)
+        name = kind.__qualname__
+        if kind.__module__ not in ("builtins", "__main__"):
+            name = f"{kind.__module__}.{name}"
+        message = str(error)
+    except BaseException:
+        return  # an exception that cannot be shown: what is printed has to do
+    finally:
+        sys.stderr = stderr
+    parts = [
+        text.encode("utf-8", "backslashreplace")[:most]
+        for text, most in ((name, 256), (message, 4096), (printed.getvalue(), 32768))
+    ]
+    sizes = b"".join(len(part).to_bytes(4, "little") for part in parts)
+    try:
+        fd = os.open(_RAISED, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.write(fd, b"OBE1" + sizes + b"".join(parts))
+        os.close(fd)
+    except OSError:
+        pass  # the script has filled it
 
 
 def _provide_user() -> None:

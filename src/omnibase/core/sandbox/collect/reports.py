@@ -11,7 +11,7 @@ from omnibase.core.sandbox.monitor.attempts import Attempt, Granted
 from omnibase.core.sandbox.monitor.reads import ARTIFACTS
 from omnibase.core.sandbox.spec import Outlet, SandboxSpec
 
-__all__ = ["Collected", "Left", "own_files", "uncollected"]
+__all__ = ["Collected", "Left", "own_files", "resource_of", "uncollected"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +57,21 @@ def own_files(spec: SandboxSpec, artifacts: Iterable[str]) -> tuple[Granted, ...
     return (*inputs, *outlets)
 
 
+def resource_of(capability: str, name: str) -> str:
+    """Returns what a grant has to name for a file in an outlet to come out.
+
+    Args:
+        capability: The outlet's type.
+        name: The file's path below it.
+    """
+    return name.partition("/")[0] if capability == "REGISTRY_WRITE" else name
+
+
 def uncollected(left: Left, outlets: Iterable[Outlet]) -> Attempt:
     """Returns the attempt that a file is which was left under a name that no grant covers."""
     path = next(outlet.path for outlet in outlets if outlet.capability == left.capability)
     return Attempt(
-        capability=f"{left.capability}:{left.name}",
+        capability=f"{left.capability}:{resource_of(left.capability, left.name)}",
         operation="collect",
         resource=f"{path}/{left.name}",
         errno=errno.EACCES,

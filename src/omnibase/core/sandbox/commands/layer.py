@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,7 @@ from omnibase.errors import SandboxUnavailable
 __all__ = ["ensure_layer", "prune_layers"]
 
 _FORMAT: Final = 1  # raise it whenever what is built changes
+_UNUSED_SECONDS: Final = 30 * 24 * 3600.0
 _LOADER_CACHE: Final = "/etc/ld.so.cache"
 # Loaded by name while a program runs: for threads that end, and for look-ups of
 # names, where libc does not do those itself.
@@ -59,6 +61,7 @@ def ensure_layer(state_dir: Path, names: tuple[str, ...]) -> CommandLayer | None
     index = directory / f"{_key(names)}.json"
     layer = _read_index(index, found)
     if layer is not None:
+        os.utime(index)
         return layer
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(directory / ".lock"):
@@ -79,7 +82,7 @@ def ensure_layer(state_dir: Path, names: tuple[str, ...]) -> CommandLayer | None
 
 
 def prune_layers(state_dir: Path) -> list[Path]:
-    """Removes layers of programs and libraries that have changed, unless a run is under way.
+    """Removes layers that are out of date or were not used for long, unless a run is under way.
 
     Returns:
         What was removed.
@@ -88,12 +91,13 @@ def prune_layers(state_dir: Path) -> list[Path]:
     if not directory.is_dir():
         return []
     removed = []
+    oldest = time.time() - _UNUSED_SECONDS
     with locked(directory / ".lock"):
         if any((state_dir / "runs").iterdir()):
             return []
         kept = {".lock"}
         for index in directory.glob("*.json"):
-            layer = _current(index)
+            layer = _current(index) if index.stat().st_mtime > oldest else None
             if layer is not None and index.stem == _key(tuple(c.name for c in layer.commands)):
                 kept |= {index.name, layer.digest}
         for entry in sorted(directory.iterdir()):
@@ -194,22 +198,22 @@ def _copy_program(work: Path, found: Found, libraries: dict[str, str]) -> Comman
 
 
 def _copy_libraries(work: Path, libraries: dict[str, str], found: list[Found]) -> None:
-    try:
-        host_loader = Path(finding.HOST_LOADER).read_bytes()
-        _install(work / LOADER[1:], loader.guarded(host_loader, CACHE), 0o755)
-    except ValueError as error:
-        raise refused(
-            found[0].name,
-            f"`{finding.HOST_LOADER}` cannot be used: {error}",
-            "grant commands that are linked statically",
-        ) from error
     beside = Path(libraries["libc.so.6"]).parent if "libc.so.6" in libraries else None
     for soname in _LOADED_LATER:
         if beside is not None and soname not in libraries and (beside / soname).exists():
             libraries[soname] = str(beside / soname)
-    for soname, path in libraries.items():
-        data = Path(path).read_bytes()
-        _install(work / LIB[1:] / soname, elf.without_search_paths(data), 0o644)
+    path = finding.HOST_LOADER
+    try:
+        _install(work / LOADER[1:], loader.guarded(Path(path).read_bytes(), CACHE), 0o755)
+        for soname, path in libraries.items():
+            data = elf.without_search_paths(Path(path).read_bytes())
+            _install(work / LIB[1:] / soname, data, 0o644)
+    except ValueError as error:
+        raise refused(
+            found[0].name,
+            f"`{path}` cannot be used: {error}",
+            "grant commands that are linked statically",
+        ) from error
     (work / "ld.so.conf").write_text(f"{LIB}\n")
     _runsc.build_loader_cache(work, configuration="/ld.so.conf", cache=CACHE)
     os.chmod(work / CACHE[1:], 0o644)

@@ -25,6 +25,7 @@ REFUSED: Final = 126
 """Exit code of the copy when it is run as a program; a shell's for "cannot execute"."""
 
 _PAGE: Final = 4096
+_FAR: Final = 1 << 30  # so that a jump of 32 bits reaches
 _PT_LOAD, _PT_NOTE = 1, 4
 _PF_READ_EXECUTE: Final = 5
 _ENTRY_AT: Final = 24
@@ -80,6 +81,8 @@ def guarded(data: bytes, cache: str) -> bytes:
     (entry,) = struct.unpack_from("<Q", data, _ENTRY_AT)
     offset = _up(len(data))
     address = _up(max(h.address + h.memory for h in loaded)) + _PAGE
+    if max(entry, address) >= _FAR:
+        raise ValueError("the loader's addresses are out of range")
     stub = bytearray(_STUB)
     struct.pack_into("<i", stub, _JUMP - 4, entry - (address + _JUMP))
     size = len(stub)

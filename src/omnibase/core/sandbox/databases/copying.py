@@ -9,18 +9,22 @@ and the owner's rights bound what a file can be made to give.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from omnibase.core.sandbox import _runsc, _sys
 from omnibase.core.sandbox.databases import worker
 from omnibase.core.sandbox.resolving import StagedMount, walk
 from omnibase.core.sandbox.spec import DatabaseGrant
-from omnibase.errors import CapabilityError
+from omnibase.errors import CapabilityError, SandboxError
+
+if TYPE_CHECKING:
+    from omnibase.core.sandbox.runner import Cancel
 
 __all__ = ["MAX_DATABASE_BYTES", "DatabaseCopied", "check", "copies"]
 
@@ -74,16 +78,19 @@ def check(grant: DatabaseGrant) -> None:
 
 @contextlib.contextmanager
 def copies(
-    grants: tuple[DatabaseGrant, ...], directory: str
+    grants: tuple[DatabaseGrant, ...], directory: str, *, seconds: float, cancel: Cancel
 ) -> Iterator[tuple[tuple[StagedMount, DatabaseCopied], ...]]:
     """Makes a copy of each, in the current mount namespace; they stay in the directory.
 
     Args:
         grants: What was granted.
         directory: A directory of the run's own, to be made.
+        seconds: What the run may last: no copy takes longer, nor than 30 seconds.
+        cancel: Ends it early.
 
     Raises:
         CapabilityError: One cannot be copied as it stands.
+        SandboxError: The run was cancelled.
         OSError: The directory could not be used.
     """
     with contextlib.ExitStack() as stack:
@@ -92,7 +99,7 @@ def copies(
             os.mkdir(directory, 0o700)
         for number, grant in enumerate(grants):
             jail = f"{directory}/{number}"
-            copy = _copied(grant, jail)
+            copy = _copied(grant, jail, min(seconds, _SECONDS), cancel)
             fd = os.open(copy, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             stack.callback(os.close, fd)
             mount = StagedMount(
@@ -147,10 +154,11 @@ def _check(grant: DatabaseGrant, status: os.stat_result, log: int) -> None:
         )
 
 
-def _copied(grant: DatabaseGrant, jail: str) -> str:
+def _copied(grant: DatabaseGrant, jail: str, seconds: float, cancel: Cancel) -> str:
     """Has the worker make the copy; returns where it is."""
     for made in (jail, f"{jail}/src", f"{jail}/out"):
-        os.mkdir(made, 0o755)
+        os.mkdir(made)
+        os.chmod(made, 0o755)  # whatever the umask is: its owner works in it
     copy = f"{jail}/out/copy"
     with _opened(grant) as parent:
         owner = os.stat(os.path.basename(grant.path), dir_fd=parent, follow_symlinks=False)
@@ -166,14 +174,18 @@ def _copied(grant: DatabaseGrant, jail: str) -> str:
             [
                 sys.executable, "-I", "-S", "-B", worker.__file__, jail,
                 os.path.basename(grant.path), str(owner.st_uid), str(owner.st_gid),
-                str(MAX_DATABASE_BYTES), str(_SECONDS),
+                str(MAX_DATABASE_BYTES), str(math.ceil(seconds)),
             ],
-            seconds=_SECONDS,
+            seconds=seconds,
+            cancel=cancel.fileno(),
         )  # fmt: skip
     finally:
         _sys.unmount(f"{jail}/src")
     if answer is None:
-        raise _refused(grant, f"could not be copied within {_SECONDS} s", "try again, or copy it")
+        if cancel.is_set():
+            raise SandboxError("the run was cancelled")
+        hint = "another process may keep it locked: try again, or copy it"
+        raise _refused(grant, f"could not be copied within {seconds:g} s", hint)
     if answer != "ok":
         known = _REASONS.get(answer) or _REASONS.get("_".join(answer.split("_")[:2]))
         raise _refused(grant, *(known or (f"cannot be copied ({answer})", "check the file")))

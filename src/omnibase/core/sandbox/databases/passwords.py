@@ -28,7 +28,7 @@ def password_file(
         SecretAccessError: A password holds a line break or a NUL, which the file cannot.
     """
     values = {secret.name: secret.value for secret in secrets}
-    lines = []
+    lines, hidden = [], []
     for server in servers:
         password = values[server.secret].rstrip(b"\r\n")
         if any(byte in password for byte in (b"\n", b"\r", b"\0")):
@@ -39,7 +39,8 @@ def password_file(
         plain = (host, str(server.port), server.database, server.role)
         fields = [*(field.encode() for field in plain), password]
         lines.append(b":".join(map(_escaped, fields)) + b"\n")
-    return (Secret(name=name, value=b"".join(lines)),) if lines else ()
+        hidden.append(Secret(name=server.secret, value=_escaped(password)))
+    return (Secret(name=name, value=b"".join(lines), hidden=tuple(hidden)),) if lines else ()
 
 
 def _escaped(field: bytes) -> bytes:

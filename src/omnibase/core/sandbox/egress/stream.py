@@ -13,7 +13,7 @@ from typing import Final
 
 from omnibase.core.sandbox.egress import wire
 from omnibase.core.sandbox.egress.allowlist import Address, Target
-from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened, Reason
+from omnibase.core.sandbox.egress.reports import Closed, Failed, Limit, Opened, Reason
 from omnibase.core.sandbox.spec import EgressGrant
 
 __all__ = ["Sockets", "Stream"]
@@ -194,6 +194,11 @@ class Stream:
             reason=reason,
         )
 
-    def failed(self, reason: str) -> Failed:
-        """That it was never up, and why, for a person."""
-        return Failed(target=str(self.target), capability=self.grant.capability, reason=reason)
+    def failed(self, reason: str, limit: Limit | None = None) -> Failed:
+        """That it was never up, and why, for a person; and which limit it was, if one."""
+        return Failed(
+            target=str(self.target),
+            capability=self.grant.capability,
+            reason=reason,
+            limit=limit,
+        )

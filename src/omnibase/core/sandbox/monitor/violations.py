@@ -64,9 +64,16 @@ _SYMLINKS: Final = frozenset({88, 266})
 
 # libuuid keeps its clock there, and does without.
 _WRITE_PROBES: Final = frozenset({"/var/lib/libuuid/clock.txt"})
-# Commands that stock modules look for and do without: `platform`, `ctypes.util`, `uuid`.
+# Commands that stock modules look for and do without: `platform`, `ctypes.util`, `uuid`;
+# and matplotlib, for fonts.
 _COMMAND_PROBES: Final = frozenset(
-    {("uname", "-p"), ("/sbin/ldconfig", "-p"), ("/usr/sbin/ldconfig", "-p"), ("ld", "-t")}
+    {
+        ("uname", "-p"),
+        ("fc-list", "--help"),
+        ("/sbin/ldconfig", "-p"),
+        ("/usr/sbin/ldconfig", "-p"),
+        ("ld", "-t"),
+    }
 )
 
 
