@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from omnibase.backend import backend, compile_grants
-from omnibase.core import events
+from omnibase.core import audit, events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import compile, record
 from omnibase.core.sandbox.image import Image
@@ -119,6 +119,7 @@ class Options:
         self.bus = bus or events.default_bus()
         if self.bus.closed:
             raise ConfigurationError("the event bus is closed", hint="pass an open one")
+        audit.attach(self.bus)
 
     def with_context(self, context: ExecutionContext) -> Options:
         """Returns the same with another context."""

@@ -46,6 +46,9 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "policy import": ("policy", "make a file a component's policy"),
     "policy show": ("policy", "print a policy"),
     "policy history": ("policy", "list the versions of a component's policy"),
+    "audit verify": ("audit", "check that nothing in the log was changed, dropped or moved"),
+    "audit key": ("audit", "print the public key, make one, or follow it with a new one"),
+    "audit checkpoint": ("audit", "sign all that is recorded, now"),
     "doctor": ("doctor", "check whether this machine can run sandboxes, and clean up"),
 }
 _EXAMPLES: Final = """\

@@ -48,7 +48,7 @@ def execute(invocation: Invocation) -> int:
     from omnibase.cli import engine
 
     run = partial(api.run, script, **inputs.keywords())
-    with engine.events_to(options.events) as bus:
+    with engine.events_to(options) as bus:
         outcome = engine.perform(run, live=not options.json, bus=bus)
         engine.tell(outcome, inputs.context, json=options.json)
     return outcome.code

@@ -1,6 +1,16 @@
 """The audit log: events in a hash chain, and the tools that read it."""
 
-from omnibase.core.audit.log import AuditLog
-from omnibase.core.audit.places import configured, reserved
+from typing import Any
 
-__all__ = ["AuditLog", "configured", "reserved"]
+from omnibase.core.audit.places import attach, configured, reserved
+
+__all__ = ["AuditLog", "attach", "configured", "reserved"]
+
+
+def __getattr__(name: str) -> Any:
+    # Late: a process that keeps no log need not load what writes one.
+    if name == "AuditLog":
+        from omnibase.core.audit.log import AuditLog
+
+        return AuditLog
+    raise AttributeError(f"module `{__name__}` has no attribute `{name}`")

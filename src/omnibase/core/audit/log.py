@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from omnibase.core.audit.chain import Head
 from omnibase.core.audit.places import reserve
 from omnibase.core.audit.segments import LOCK
 from omnibase.core.audit.writing import Writer
@@ -107,6 +110,20 @@ class AuditLog:
                 elif self._timer is None:
                     self._start_timer()
 
+    @property
+    def head(self) -> Head:
+        """The record that this log wrote last."""
+        return self._writer.head
+
+    def key(self) -> str:
+        """Returns the public key that signs, and makes one if there is none.
+
+        Raises:
+            OSError, ValueError: It cannot be made or used.
+        """
+        with self._lock, self._locked():
+            return self._writer.key().id
+
     def checkpoint(self, *, rotate_key: bool = False) -> str | None:
         """Signs all that was recorded, now.
 
@@ -124,11 +141,8 @@ class AuditLog:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the audit log is closed")
-            lock(self._fd, self._lock_timeout, str(self.directory))
-            try:
+            with self._locked():
                 key = self._writer.checkpoint(rotate_key=rotate_key)
-            finally:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
             if self._fsync != "never":
                 self._sync()
         return key
@@ -168,13 +182,18 @@ class AuditLog:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY
         return os.open(self.directory / LOCK, flags, 0o600)
 
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock(self._fd, self._lock_timeout, str(self.directory))
+        try:
+            yield
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
     def _append(self, body: str) -> None:
         try:
-            lock(self._fd, self._lock_timeout, str(self.directory))
-            try:
+            with self._locked():
                 self._writer.append(body)
-            finally:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
         except Exception as error:
             self._writer.lose(1, f"{type(error).__name__}: {error}")
             raise

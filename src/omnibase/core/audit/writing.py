@@ -61,6 +61,11 @@ class Writer:
         self._reason = ""
         self._cannot_sign = False
 
+    @property
+    def head(self) -> Head:
+        """The last record, as far as known."""
+        return self._head
+
     def append(self, event: str) -> None:
         """Appends an event's JSON.
 
@@ -97,6 +102,26 @@ class Writer:
         new.save(self._directory, waiting=True)
         key = self._sign(new)
         SigningKey.promote(self._directory)
+        return key
+
+    def key(self, *, settled: bool = False) -> SigningKey:
+        """Returns the key that signs, and makes one if there is none.
+
+        Args:
+            settled: Nothing is to be done about a key that waits.
+
+        Raises:
+            OSError, ValueError: It cannot be made or used.
+        """
+        from omnibase.core.audit.keys import SigningKey
+
+        if not settled:
+            self._find_end()
+            self._finish_rotation()
+        key = SigningKey.load(self._directory)
+        if key is None:
+            key = SigningKey.new()
+            key.save(self._directory)
         return key
 
     def lose(self, events: int, reason: str) -> None:
@@ -249,17 +274,12 @@ class Writer:
         """Appends a checkpoint; makes a key if there is none."""
         if self._cannot_sign:
             return None
-        from omnibase.core.audit.keys import SigningKey, available
+        from omnibase.core.audit.keys import available
 
         if not available():
             self._cannot_sign = True
             return None
-        if successor is None:
-            self._finish_rotation()
-        key = SigningKey.load(self._directory)
-        if key is None:
-            key = SigningKey.new()
-            key.save(self._directory)
+        key = self.key(settled=successor is not None)
         self._tell()  # before the checkpoint: signed with the rest
         log, now = self._log_id(), utc()
         following = None if successor is None else successor.id
