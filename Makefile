@@ -16,17 +16,36 @@ CLOSING := ^=+ .* in [0-9.]+s.* =+$$
 DECIDING := $(wildcard \
   src/omnibase/core/audit/chain.py \
   src/omnibase/core/audit/checker.py \
+  src/omnibase/core/artifacts/kinds.py \
+  src/omnibase/core/packages/index.py \
+  src/omnibase/core/packages/lock.py \
+  src/omnibase/core/packages/requirements.py \
+  src/omnibase/core/packages/trouble.py \
   src/omnibase/core/secrets/*.py \
   src/omnibase/core/security/*.py \
+  src/omnibase/core/sandbox/collect/grants.py \
+  src/omnibase/core/sandbox/collect/reports.py \
+  src/omnibase/core/sandbox/collect/wire.py \
   src/omnibase/core/sandbox/compile.py \
+  src/omnibase/core/sandbox/databases/grants.py \
+  src/omnibase/core/sandbox/databases/passwords.py \
+  src/omnibase/core/sandbox/registry_grants.py \
+  src/omnibase/core/sandbox/script_error.py \
+  src/omnibase/core/registry/proposal.py \
   src/omnibase/core/sandbox/seccomp.py \
+  src/omnibase/core/sandbox/commands/granting.py \
+  src/omnibase/core/sandbox/commands/layout.py \
+  src/omnibase/core/sandbox/commands/loader.py \
   src/omnibase/core/sandbox/egress/allowlist.py \
   src/omnibase/core/sandbox/egress/layout.py \
   src/omnibase/core/sandbox/egress/wire.py \
+  src/omnibase/core/sandbox/monitor/databases.py \
+  src/omnibase/core/sandbox/monitor/executions.py \
   src/omnibase/core/sandbox/monitor/ledger.py \
   src/omnibase/core/sandbox/monitor/network.py \
   src/omnibase/core/sandbox/monitor/paths.py \
   src/omnibase/core/sandbox/monitor/reads.py \
+  src/omnibase/core/sandbox/monitor/registry.py \
   src/omnibase/core/sandbox/monitor/tally.py \
   src/omnibase/core/sandbox/monitor/violations.py \
   src/omnibase/core/sandbox/monitor/wire.py)
@@ -35,7 +54,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: help setup postgres demo test test-fast test-security check format bench docs lock clean
+.PHONY: help setup postgres redis commands demo test test-fast test-security check format bench fuzz docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -58,12 +77,20 @@ $(STAMP): requirements.lock pyproject.toml
 postgres:
 	@scripts/setup-postgres.sh >/dev/null
 
+# A network grant is tested with a real client against a real server.
+redis:
+	@scripts/setup-redis.sh >/dev/null
+
+# Commands that tests grant are those of this machine.
+commands:
+	@scripts/setup-commands.sh
+
 demo: setup ## the same script with and without permissions, on a real sandbox
 	@$(BIN)/python examples/demo.py
 
 # pytest's own closing line is printed again at the end: it is the last line of
 # the output, whatever coverage reports after it.
-test: setup postgres ## every test, coverage, and full branch coverage of the modules that decide
+test: setup postgres redis commands ## every test, coverage, and full branch coverage of the modules that decide
 	@$(BIN)/coverage erase
 	@$(BIN)/python -m pytest --color=no --cov --cov-report=term 2>&1 | tee $(OUTPUT)
 ifneq ($(DECIDING),)
@@ -74,7 +101,7 @@ endif
 test-fast: setup postgres ## unit, property and contract tests alone
 	@$(BIN)/python -m pytest tests/unit tests/property tests/contract
 
-test-security: setup ## hostile code on a real sandbox
+test-security: setup postgres redis commands ## hostile code on a real sandbox
 	@$(BIN)/python -m pytest tests/security
 
 check: setup ## lint, format, types, import rules and the rules of the house
@@ -91,6 +118,16 @@ format: setup ## apply the formatter and the lint's safe fixes
 bench: setup ## the benchmarks of docs/benchmarks.md
 	@$(BIN)/python -m benchmarks --output docs/benchmarks.md
 
+# A tool environment of its own: atheris is not for every interpreter that OmniBase is for.
+FUZZ_SECONDS ?= 60
+fuzz: ## coverage-guided fuzzing of what a hostile guest speaks to, FUZZ_SECONDS=60 each
+	@[ -x .venv-fuzz/bin/python ] || $(PYTHON) -m venv .venv-fuzz
+	@.venv-fuzz/bin/python -c 'import atheris, omnibase' 2>/dev/null || \
+	  .venv-fuzz/bin/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@for target in frames conversation queries; do \
+	  .venv-fuzz/bin/python scripts/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -max_len=800 \
+	    -print_final_stats=1 -verbosity=0 -artifact_prefix=.fuzz-; done
+
 docs: setup ## check that every relative link in the documentation resolves
 	@$(BIN)/python scripts/check_links.py
 
@@ -99,10 +136,10 @@ lock: ## requirements.lock, made anew from pyproject.toml
 	@[ -x .venv-lock/bin/pip-compile ] || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet pip-tools; }
 	CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/pip-compile --quiet --upgrade --allow-unsafe \
 	  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --extra audit --extra dev --extra keyring --extra sql --output-file requirements.lock pyproject.toml
+	  --extra artifacts --extra audit --extra dev --extra keyring --extra sql --output-file requirements.lock pyproject.toml
 	@! grep -nE '://|^-|file:' requirements.lock || { echo "make: requirements.lock names a place" >&2; exit 1; }
 
 clean: ## remove what the targets made, the virtual environment included
-	rm -rf $(VENV) .venv-lock build dist htmlcov .coverage .coverage.* coverage.xml $(OUTPUT)
+	rm -rf $(VENV) .venv-lock .venv-fuzz .fuzz-* build dist htmlcov .coverage .coverage.* coverage.xml $(OUTPUT)
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find src tests scripts benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

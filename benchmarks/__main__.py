@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def _machine() -> str:
-    runner = backend().runner
+    runner = backend().gvisor
     cpuinfo = Path("/proc/cpuinfo").read_text()
     model = next((x.split(":")[1].strip() for x in cpuinfo.splitlines() if "model name" in x), "?")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30

@@ -90,7 +90,7 @@ def _plain(command: list[str]) -> dict[str, float]:
 
 
 def _host_mode(script: Path, arguments: list[str], directory: str) -> list[str]:
-    runner = backend().runner
+    runner = backend().gvisor
     python = str(Path(sys.executable).resolve())
     config = {
         "ociVersion": "1.2.0",

@@ -19,7 +19,7 @@ class RawRunsc:
     """A prepared bundle; each call runs it once and returns its output."""
 
     def __init__(self, script: str, context: omnibase.ExecutionContext | None = None) -> None:
-        runner = backend().runner
+        runner = backend().gvisor
         plan = omnibase.plan(script.encode(), context=context)
         self._directory = Path(tempfile.mkdtemp(prefix="bench-", dir=runner.state))
         self._scratch = self._directory / "scratch"

@@ -8,6 +8,7 @@ __version__ = "0.5.0"
 
 if TYPE_CHECKING:
     from omnibase.api import Chunk, Sandbox, arun, plan, run
+    from omnibase.backend import drain
     from omnibase.call import Plan
     from omnibase.components import (
         ComponentPlan,
@@ -15,18 +16,23 @@ if TYPE_CHECKING:
         plan_component,
         run_component,
     )
+    from omnibase.core.artifacts.store import Artifact, Artifacts, ArtifactStore
     from omnibase.core.context import ExecutionContext
     from omnibase.core.events import EventBus, JsonlSink, default_bus
     from omnibase.core.sandbox.monitor.violations import Violation
-    from omnibase.core.sandbox.result import RunResult, Unreached, Usage
+    from omnibase.core.sandbox.result import NetworkLimit, RunResult, Unreached, Usage
     from omnibase.core.secrets import SecretStore
     from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
     from omnibase.core.security.capability_file import load_capabilities
     from omnibase.errors import (
+        ArtifactError,
         CapabilityDenied,
         CapabilityError,
+        CircuitOpenError,
         ConfigurationError,
+        ExternalCommandError,
         OmniBaseError,
+        PackageError,
         PolicyError,
         RegistryError,
         ResourceLimitExceeded,
@@ -37,11 +43,14 @@ if TYPE_CHECKING:
         SandboxViolationError,
         SecretAccessError,
     )
+    from omnibase.exchange import open_artifacts
+    from omnibase.packages import PackageLayer, install_packages
     from omnibase.registries import open_registry
 
 # Each name is imported when it is first used: `omnibase --version` needs none.
 _HOMES = {
     "omnibase.api": ("Chunk", "Sandbox", "arun", "plan", "run"),
+    "omnibase.backend": ("drain",),
     "omnibase.call": ("Plan",),
     "omnibase.components": (
         "ComponentPlan",
@@ -49,19 +58,27 @@ _HOMES = {
         "plan_component",
         "run_component",
     ),
+    "omnibase.packages": ("PackageLayer", "install_packages"),
+    "omnibase.exchange": ("open_artifacts",),
     "omnibase.registries": ("open_registry",),
+    "omnibase.core.artifacts.store": ("Artifact", "ArtifactStore", "Artifacts"),
     "omnibase.core.context": ("ExecutionContext",),
     "omnibase.core.events": ("EventBus", "JsonlSink", "default_bus"),
     "omnibase.core.sandbox.monitor.violations": ("Violation",),
-    "omnibase.core.sandbox.result": ("RunResult", "Unreached", "Usage"),
+    "omnibase.core.sandbox.result": ("NetworkLimit", "RunResult", "Unreached", "Usage"),
+    "omnibase.core.sandbox.script_error": ("ScriptError",),
     "omnibase.core.secrets": ("SecretStore",),
     "omnibase.core.security.capabilities": ("Capability", "CapabilitySet", "CapabilityType"),
     "omnibase.core.security.capability_file": ("load_capabilities",),
     "omnibase.errors": (
+        "ArtifactError",
         "CapabilityDenied",
         "CapabilityError",
+        "CircuitOpenError",
         "ConfigurationError",
+        "ExternalCommandError",
         "OmniBaseError",
+        "PackageError",
         "PolicyError",
         "RegistryError",
         "ResourceLimitExceeded",
@@ -76,18 +93,27 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Artifact",
+    "ArtifactError",
+    "ArtifactStore",
+    "Artifacts",
     "Capability",
     "CapabilityDenied",
     "CapabilityError",
     "CapabilitySet",
     "CapabilityType",
     "Chunk",
+    "CircuitOpenError",
     "ComponentPlan",
     "ConfigurationError",
     "EventBus",
     "ExecutionContext",
+    "ExternalCommandError",
     "JsonlSink",
+    "NetworkLimit",
     "OmniBaseError",
+    "PackageError",
+    "PackageLayer",
     "Plan",
     "PolicyError",
     "RegistryError",
@@ -99,6 +125,7 @@ __all__ = [
     "SandboxTimeout",
     "SandboxUnavailable",
     "SandboxViolationError",
+    "ScriptError",
     "SecretAccessError",
     "SecretStore",
     "Unreached",
@@ -108,7 +135,10 @@ __all__ = [
     "arun",
     "arun_component",
     "default_bus",
+    "drain",
+    "install_packages",
     "load_capabilities",
+    "open_artifacts",
     "open_registry",
     "plan",
     "plan_component",

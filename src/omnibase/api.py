@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,9 +11,21 @@ from typing import TYPE_CHECKING
 from omnibase.call import Call, OnOutput, Options, Plan, in_thread
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
+from omnibase.core.packages.lock import Layer
 from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.runner import Cancel
-from omnibase.inputs import Capabilities, Script, Secrets, capability_set, load_script, store_of
+from omnibase.core.security.capabilities import CapabilitySet
+from omnibase.inputs import (
+    ArtifactsAt,
+    Capabilities,
+    Packages,
+    Script,
+    Secrets,
+    Venv,
+    capability_set,
+    load_script,
+    store_of,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,6 +55,9 @@ def run(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    packages: Packages = None,
+    venv: Venv = None,
+    artifacts: ArtifactsAt = None,
     on_output: OnOutput | None = None,
     bus: events.EventBus | None = None,
 ) -> RunResult:
@@ -58,6 +74,14 @@ def run(
         secrets: Where the values of ``SECRET_ACCESS`` grants come from: ``env`` (the
             default: ``OMNIBASE_SECRET_<NAME>``), ``dir:/path``, ``keyring``, a mapping,
             or a `SecretStore`.
+        packages: What it may import: a requirements file, a list of requirements, or
+            what `omnibase.install_packages` returned. They are fetched and unpacked
+            first, in sandboxes of their own, unless they are there already.
+        venv: A virtual environment of this Python; it may import from it, and read
+            its site-packages.
+        artifacts: The store of artifacts: a directory, a URL such as
+            ``s3://bucket/prefix``, or an `ArtifactStore`; by default
+            ``$OMNIBASE_ARTIFACTS``, else ``artifacts`` in the state directory.
         on_output: Called with ``(stream, bytes)`` as output comes, in the caller's
             thread (a helper thread for `arun`); the run waits for it, but its
             deadline does not. An exception in it ends the run and is raised here.
@@ -72,18 +96,21 @@ def run(
         ResourceLimitExceeded: It reached a quota.
         SandboxTimeout: It took longer than ``context.wall_seconds``.
         CapabilityError: A grant is malformed or cannot be enforced.
+        ArtifactError: An artifact that is granted is missing or was tampered with, and
+            nothing was started; or one that the script left was not stored.
         SecretAccessError: A secret that is granted is missing; nothing was started.
         ConfigurationError: The script or an argument is unusable.
+        PackageError: Packages cannot be had, or are not what was locked.
         SandboxUnavailable: This machine cannot run sandboxes; the hint helps.
         SandboxStartError: The sandbox did not come up; nothing of the script ran.
     """
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
-        bus=bus,
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
+        on_output=on_output, bus=bus,
     )  # fmt: skip
-    call = Call(*load_script(script), capability_set(capabilities), options)
+    what = (load_script(script), capability_set(capabilities), options, packages, venv)
     with contextlib.closing(Cancel()) as cancel:
-        return call.execute(cancel)
+        return _execute(*what, cancel)
 
 
 async def arun(
@@ -95,16 +122,35 @@ async def arun(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    packages: Packages = None,
+    venv: Venv = None,
+    artifacts: ArtifactsAt = None,
     on_output: OnOutput | None = None,
     bus: events.EventBus | None = None,
 ) -> RunResult:
     """`run`, awaitable: cancelling it ends the run and cleans up before it returns."""
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
-        bus=bus,
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
+        on_output=on_output, bus=bus,
     )  # fmt: skip
-    call = Call(*load_script(script), capability_set(capabilities), options)
-    return await in_thread(call.execute)
+    what = (load_script(script), capability_set(capabilities), options, packages, venv)
+    return await in_thread(lambda cancel: _execute(*what, cancel))
+
+
+def _execute(
+    script: tuple[str, bytes],
+    grants: CapabilitySet,
+    options: Options,
+    packages: Packages,
+    venv: Venv,
+    cancel: Cancel,
+) -> RunResult:
+    if packages is None and venv is None:
+        return Call(*script, grants, options).execute(cancel)
+    from omnibase.packages import equipped
+
+    with equipped(packages, venv, grants, bus=options.bus, cancel=cancel) as (more, extras):
+        return Call(*script, more, options, extras=extras).execute(cancel)
 
 
 def plan(
@@ -116,14 +162,24 @@ def plan(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    packages: Packages = None,
+    venv: Venv = None,
+    artifacts: ArtifactsAt = None,
 ) -> Plan:
     """Returns what `run` would do, and starts nothing.
 
     Raises:
         CapabilityError, ConfigurationError, SandboxUnavailable: As `run`.
     """
-    options = Options(args=args, stdin=stdin, context=context, env=env, secrets=secrets)
-    return Call(*load_script(script), capability_set(capabilities), options).plan()
+    options = Options(
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts
+    )
+    grants, extras = capability_set(capabilities), None
+    if packages is not None or venv is not None:
+        from omnibase.packages import planned
+
+        grants, extras = planned(packages, venv, grants)
+    return Call(*load_script(script), grants, options, extras=extras).plan()
 
 
 class Sandbox:
@@ -140,12 +196,21 @@ class Sandbox:
         context: ExecutionContext | None = None,
         env: Mapping[str, str] | None = None,
         secrets: Secrets = None,
+        packages: Packages = None,
+        venv: Venv = None,
+        artifacts: ArtifactsAt = None,
         bus: events.EventBus | None = None,
     ) -> None:
         self.capabilities = capability_set(capabilities)
         self.context = context or ExecutionContext()
         self._env = dict(env or {})
         self._secrets = store_of(secrets)
+        # An iterator would be empty at the second run.
+        if packages is not None and not isinstance(packages, str | os.PathLike | Layer):
+            packages = list(packages)
+        self._packages = packages
+        self._venv = venv
+        self._artifacts = artifacts
         self._bus = bus
 
     def run_sync(
@@ -155,7 +220,8 @@ class Sandbox:
         """See `omnibase.run`."""
         return run(
             script, args=args, stdin=stdin, capabilities=self.capabilities, context=self.context,
-            env=self._env, secrets=self._secrets, on_output=on_output, bus=self._bus,
+            env=self._env, secrets=self._secrets, packages=self._packages, venv=self._venv,
+            artifacts=self._artifacts, on_output=on_output, bus=self._bus,
         )  # fmt: skip
 
     async def run(
@@ -165,7 +231,8 @@ class Sandbox:
         """See `omnibase.arun`."""
         return await arun(
             script, args=args, stdin=stdin, capabilities=self.capabilities, context=self.context,
-            env=self._env, secrets=self._secrets, on_output=on_output, bus=self._bus,
+            env=self._env, secrets=self._secrets, packages=self._packages, venv=self._venv,
+            artifacts=self._artifacts, on_output=on_output, bus=self._bus,
         )  # fmt: skip
 
     async def stream(

@@ -12,22 +12,26 @@ from typing import NamedTuple
 from omnibase.core import audit
 from omnibase.core.context import ExecutionContext
 from omnibase.core.locations import directory_of, holds_registry
+from omnibase.core.resilience import Guard
 from omnibase.core.sandbox import _runsc, compile, image, platforms, state
+from omnibase.core.sandbox.admission import Admission
 from omnibase.core.sandbox.cgroup import Hierarchy
-from omnibase.core.sandbox.runner import GVisorRunner
+from omnibase.core.sandbox.resilient import ResilientRunner
+from omnibase.core.sandbox.runner import GVisorRunner, SandboxRunner
 from omnibase.core.sandbox.spec import Mask, SandboxSpec
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import SandboxUnavailable
 from omnibase.inputs import registry_location
 
-__all__ = ["Backend", "backend", "compile_grants", "require_root"]
+__all__ = ["Backend", "backend", "compile_grants", "drain", "require_root"]
 
 
 class Backend(NamedTuple):
     """What runs need, found and built once per process and configuration."""
 
-    runner: GVisorRunner
+    runner: SandboxRunner
     image: image.Image
+    gvisor: GVisorRunner
 
 
 def compile_grants(
@@ -88,6 +92,10 @@ _lock = threading.Lock()
 # A child forked while another thread holds the lock would wait for it for ever.
 os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 _cache: dict[str, Backend] = {}
+# Nor do the parent's runs take places of the child's.
+_admissions: list[Admission] = []
+os.register_at_fork(after_in_child=_cache.clear)
+os.register_at_fork(after_in_child=_admissions.clear)
 
 
 def require_root() -> None:
@@ -102,6 +110,27 @@ def require_root() -> None:
             "granted files are mounts",
             hint="run as root, e.g. with `sudo`; no run gets fewer limits than stated",
         )
+
+
+def drain(timeout_seconds: float) -> bool:
+    """Lets this process start no more runs, and waits for those that run.
+
+    Args:
+        timeout_seconds: Longest wait.
+
+    Returns:
+        Whether all have ended. Further runs raise `SandboxUnavailable`.
+    """
+    with _lock:
+        admission = _places()
+    return admission.drain(timeout_seconds)
+
+
+def _places() -> Admission:
+    """The places for runs of this process, whatever their configuration."""
+    if not _admissions:
+        _admissions.append(Admission.from_environment())
+    return _admissions[0]
 
 
 def backend() -> Backend:
@@ -120,11 +149,14 @@ def backend() -> Backend:
             runtime = _runsc.find_runtime()
             hierarchy = Hierarchy.detect()
             state.sweep(directory)
-            runner = GVisorRunner(
+            gvisor = GVisorRunner(
                 runtime=runtime,
                 platform=platforms.choose_platform(runtime, directory),
                 state=directory,
                 hierarchy=hierarchy,
             )
-            _cache[key] = Backend(runner, image.ensure_image(directory))
+            runner = ResilientRunner(
+                inner=gvisor, guard=Guard(f"`{runtime.path}`"), admission=_places()
+            )
+            _cache[key] = Backend(runner, image.ensure_image(directory), gvisor)
         return _cache[key]

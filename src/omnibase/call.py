@@ -7,26 +7,59 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from omnibase.backend import backend, compile_grants
 from omnibase.core import audit, events
+from omnibase.core.artifacts.places import Place
 from omnibase.core.context import ExecutionContext
-from omnibase.core.sandbox import compile, record
+from omnibase.core.packages.lock import Lock
+from omnibase.core.sandbox import compile, record, state
+from omnibase.core.sandbox.commands import finding, layer
+from omnibase.core.sandbox.databases.grants import PASSWORDS
+from omnibase.core.sandbox.databases.passwords import password_file
 from omnibase.core.sandbox.image import Image
 from omnibase.core.sandbox.result import ComponentRun, RunResult
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
-from omnibase.core.sandbox.spec import Mask
+from omnibase.core.sandbox.spec import Attachment, Mask, SandboxSpec
 from omnibase.core.secrets import fetch
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import (
+    ArtifactError,
     CapabilityError,
     ConfigurationError,
+    ExternalCommandError,
     OmniBaseError,
+    RegistryError,
+    SandboxError,
+    SandboxViolationError,
     SecretAccessError,
 )
-from omnibase.inputs import Secrets, is_argument, store_of
+from omnibase.exchange import ArtifactExchange, covers, exchange_for, given, planned
+from omnibase.inputs import (
+    ArtifactsAt,
+    Secrets,
+    artifacts_at,
+    is_argument,
+    store_of,
+)
 
-__all__ = ["Authority", "Call", "OnOutput", "Options", "Plan", "in_thread", "perform"]
+if TYPE_CHECKING:
+    from omnibase.proposals import Proposals
+    from omnibase.registry_access import Registry, Shown
+
+__all__ = [
+    "Authority",
+    "Call",
+    "Extras",
+    "OnOutput",
+    "Options",
+    "Plan",
+    "in_thread",
+    "perform",
+    "tell_refused",
+]
 
 OnOutput = Callable[[str, bytes], None]
 
@@ -38,13 +71,48 @@ class Plan:
     Attributes:
         request: The script and the frozen spec.
         enforcement: ``capability → how it is enforced``.
-        problems: Why secrets that are granted cannot be had now, by capability. The
-            request has no values.
+        problems: Why secrets, commands or artifacts that are granted cannot be had now, by
+            capability. The request has neither values nor files.
     """
 
     request: RunRequest
     enforcement: Mapping[str, str]
     problems: Mapping[str, OmniBaseError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What a run comes with, besides what it is granted.
+
+    Attributes:
+        attached: Directories of OmniBase's own.
+        imports: Guest directories that the script may import from.
+        lock: What the attached packages are, if they are a layer.
+        probes: Paths that they look for, and may miss.
+    """
+
+    attached: tuple[Attachment, ...] = ()
+    imports: tuple[str, ...] = ()
+    lock: Lock | None = None
+    probes: frozenset[str] = frozenset()
+
+    def on(self, spec: SandboxSpec) -> SandboxSpec:
+        """Returns a spec with them."""
+        if self == Extras():
+            return spec
+        return replace(
+            spec,
+            attached=self.attached,
+            imports=self.imports,
+            layer=None if self.lock is None else self.lock.digest,
+            watch=replace(spec.watch, probes=spec.watch.probes | self.probes),
+        )
+
+    def started(self) -> tuple[events.Payload, ...]:
+        """Returns what the start of a run with them says."""
+        if self.lock is None:
+            return ()
+        return (events.LayerAttached(lock_digest=self.lock.digest, packages=self.lock.pins()),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +124,17 @@ class Authority:
         masks: What its policy takes out of granted trees.
         denied: Capabilities that were asked for and are not granted.
         registry: Directory of the registry that decided: no grant may write there.
+        idempotent: Running it again does no harm, says its record.
+        source: That registry, for what the script is shown of it; by default the
+            implied one.
     """
 
     component: ComponentRun | None = None
     masks: tuple[Mask, ...] = ()
     denied: tuple[str, ...] = ()
     registry: str | None = None
+    idempotent: bool = False
+    source: Registry = None
 
 
 class Options:
@@ -73,6 +146,7 @@ class Options:
         context: Quotas and what happens on a violation.
         env: Its environment variables.
         secrets: Where secrets are kept.
+        artifacts: Where artifacts are kept; ``None`` for `default_artifacts`.
         on_output: Called with ``(stream, bytes)`` as output comes.
         bus: Where events go.
 
@@ -88,6 +162,7 @@ class Options:
         context: ExecutionContext | None = None,
         env: Mapping[str, str] | None = None,
         secrets: Secrets = None,
+        artifacts: ArtifactsAt | Place = None,
         on_output: OnOutput | None = None,
         bus: events.EventBus | None = None,
     ) -> None:
@@ -113,6 +188,7 @@ class Options:
             raise ConfigurationError("`env` is no mapping", hint="pass e.g. `{'MODE': 'fast'}`")
         self.env = env
         self.secrets = store_of(secrets)
+        self.artifacts = artifacts if isinstance(artifacts, Place) else artifacts_at(artifacts)
         if on_output is not None and not callable(on_output):
             raise ConfigurationError("`on_output` is not callable", hint="pass a function")
         self.on_output = on_output
@@ -150,6 +226,7 @@ class Call:
         grants: CapabilitySet,
         options: Options,
         authority: Authority | None = None,
+        extras: Extras | None = None,
     ) -> None:
         check_argument(name)
         self._name = name
@@ -157,6 +234,7 @@ class Call:
         self._grants = grants
         self._options = options
         self._authority = authority or Authority()
+        self._extras = extras or Extras()
 
     def plan(self) -> Plan:
         """Returns what `execute` would do."""
@@ -167,43 +245,108 @@ class Call:
                 fetch(self._options.secrets, (name,))
             except OmniBaseError as error:
                 problems[f"SECRET_ACCESS:{name}"] = error
+        for name in request.spec.commands:
+            try:
+                finding.check(name)
+            except OmniBaseError as error:
+                problems[f"EXTERNAL_COMMAND:{name}"] = error
+        names, missing = planned(self._options.artifacts, request.spec.artifacts)
+        request, problems = replace(request, artifacts=names), {**problems, **missing}
+        try:
+            self._shown(request)
+        except OmniBaseError as error:
+            reading = [grant.capability for grant in request.spec.registry]
+            problems[str(error.details.get("capability", reading[0]))] = error
         return Plan(request=request, enforcement=self._enforcement(), problems=problems)
 
     def execute(self, cancel: Cancel, emitter: events.Emitter | None = None) -> RunResult:
         """Runs the script; raises what `omnibase.run` documents."""
         emitter = emitter or events.Emitter(self._options.bus, subject=self._name)
         try:
-            runner, root = backend()
+            runner, root, gvisor = backend()
             request = self._request(root)
             secrets = fetch(self._options.secrets, request.spec.secrets)
-            request = replace(request, run_id=emitter.runid, secrets=secrets)
+            secrets += password_file(PASSWORDS, request.spec.servers, secrets)
+            commands = layer.ensure_layer(state.state_dir(), request.spec.commands)
+            exchange = exchange_for(self._options.artifacts, request.spec, emitter)
+            proposals = self._proposals(request.spec, emitter)
+            shown = self._shown(request)
+            inputs = () if exchange is None else exchange.inputs
+            request = replace(
+                request,
+                run_id=emitter.runid,
+                secrets=secrets,
+                commands=commands,
+                registry=shown.files if shown else (),
+                artifacts=tuple(artifact.name for artifact in inputs),
+            )
             started = record.sandbox_start(
-                request, runner.platform, runner.runtime.version, self._enforcement()
+                request, gvisor.platform, gvisor.runtime.version, self._enforcement()
             )
+            started = (*self._extras.started(), *started)
+            started += given(inputs) + (shown.events if shown else ())
             return perform(
-                runner, request, started, self._options, emitter, cancel, self._authority
-            )
-        except (CapabilityError, SecretAccessError) as error:
+                runner, request, started, self._options, emitter, cancel, self._authority,
+                exchange=exchange, proposals=proposals,
+            )  # fmt: skip
+        except (
+            ArtifactError, CapabilityError, ExternalCommandError, RegistryError, SecretAccessError,
+        ) as error:  # fmt: skip
+            if isinstance(error, ArtifactError) and error.result is not None:
+                raise  # the run is over, and was not denied
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
+            raise
+        except (ConfigurationError, SandboxError) as error:
+            if isinstance(error, ConfigurationError) or error.result is None:
+                # With a result it ran, and its end is on record.
+                tell_refused(emitter, error)
             raise
 
     def _request(self, root: Image) -> RunRequest:
         options, authority = self._options, self._authority
         return RunRequest(
-            spec=compile_grants(
+            spec=self._extras.on(compile_grants(
                 self._grants, options.context, root, options.env,
                 masks=authority.masks, registry=authority.registry,
-                hidden=options.secrets.areas,
-            ),
+                hidden=options.secrets.areas
+                + (() if options.artifacts is None else options.artifacts.areas),
+            )),
+            covers=partial(covers, self._grants),
             script=self._source,
             name=self._name,
             argv=options.args,
             stdin=options.stdin,
+            idempotent=authority.idempotent,
         )  # fmt: skip
+
+    def _shown(self, request: RunRequest) -> Shown | None:
+        """Reads what the script is shown of the registry that decided, or the implied one."""
+        if not request.spec.registry:
+            return None
+        from omnibase.registry_access import opened, shown  # most runs need none of it
+
+        with opened(self._authority.source) as store:
+            return shown(store, request.spec.registry)
+
+    def _proposals(self, spec: SandboxSpec, emitter: events.Emitter) -> Proposals | None:
+        """Looks for the registry, if the run may propose something to it."""
+        if all(outlet.capability != "REGISTRY_WRITE" for outlet in spec.outlets):
+            return None
+        from omnibase.proposals import Proposals
+
+        component = self._authority.component
+        proposer = None if component is None else component.uuid
+        return Proposals(self._authority.source, proposer, emitter)
 
     def _enforcement(self) -> dict[str, str]:
         return {str(grant): compile.ENFORCEMENT[grant.type] for grant in self._grants}
+
+
+def tell_refused(emitter: events.Emitter, error: OmniBaseError) -> None:
+    """Puts on record that nothing was started, and why."""
+    file = error.details.get("file")
+    emitter.emit(events.RunRefused(code=error.code, reason=error.message, file=file))
 
 
 def perform(
@@ -215,6 +358,8 @@ def perform(
     cancel: Cancel,
     authority: Authority | None = None,
     check: Callable[[], None] = lambda: None,
+    exchange: ArtifactExchange | None = None,
+    proposals: Proposals | None = None,
 ) -> RunResult:
     """Runs a request and puts it on record.
 
@@ -227,27 +372,53 @@ def perform(
         cancel: Ends it early.
         authority: Whose run it is, for the result.
         check: Called once the start is on the bus; what it raises keeps it from starting.
+        exchange: Between the run and the store of artifacts.
+        proposals: From the run to the registry.
 
     Raises:
         SandboxViolationError, SandboxError: As `omnibase.run`.
     """
-    recorder = record.Recorder(emitter, request, started, on_output=options.on_output, check=check)
+    recorder = record.Recorder(
+        emitter, request, started, on_output=options.on_output, check=check,
+        exchanges=tuple(one for one in (exchange, proposals) if one is not None),
+    )  # fmt: skip
     try:
         ended = runner.run(request, recorder, cancel)
     except BaseException as cut_short:
         recorder.abandoned(cut_short)
         raise
     if authority is not None:
-        ended = _signed(ended, authority)
+        ended = _with(ended, denied=authority.denied, component=authority.component,
+                      layer=request.spec.layer)  # fmt: skip
+    if exchange is not None:
+        ended = _with(ended, artifacts=exchange.artifacts)
+    if proposals is not None:
+        ended = _with(ended, proposed=proposals.finish(ended))
     recorder.ended(ended)
     error = record.verdict(ended, options.context, record.spec_limits(request))
+    if isinstance(error, SandboxViolationError):
+        _tell_commands(error)
+    if error is None and exchange is not None and exchange.error is not None:
+        error = exchange.error
+        error.result = ended.result
     if error is not None:
         raise error
     return ended.result
 
 
-def _signed(ended: Ended, authority: Authority) -> Ended:
-    result = replace(ended.result, denied=authority.denied, component=authority.component)
+def _tell_commands(error: SandboxViolationError) -> None:
+    """Adds which commands were tried, and whether a grant could bring them in."""
+    tried = finding.attempted(error.violations)
+    if not tried:
+        return
+    error.details["commands"] = tried
+    name = next((name for name in tried if error.hint and f"`{name}`" in error.hint), None)
+    if name is not None and tried[name] is None:
+        error.hint = f"`{name}` cannot be granted: this machine has no such command"
+
+
+def _with(ended: Ended, **fields: Any) -> Ended:
+    result = replace(ended.result, **fields)
     if ended.fault is not None and ended.fault.result is not None:
         ended.fault.result = result
     return replace(ended, result=result)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from uuid import UUID
 
-from omnibase.call import Authority, Call, OnOutput, Options, Plan, in_thread
+from omnibase.call import Authority, Call, OnOutput, Options, Plan, in_thread, tell_refused
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.registry import Component, RegistryStore
@@ -31,8 +30,9 @@ from omnibase.errors import (
     SandboxStartError,
     SandboxUnavailable,
 )
-from omnibase.inputs import Capabilities, Secrets, capability_set, registry_location
+from omnibase.inputs import ArtifactsAt, Capabilities, Secrets, capability_set, registry_location
 from omnibase.registries import Loaded, load, open_registry
+from omnibase.registry_access import Registry
 
 __all__ = [
     "ComponentPlan",
@@ -40,8 +40,6 @@ __all__ = [
     "plan_component",
     "run_component",
 ]
-
-Registry = RegistryStore | str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +73,7 @@ def run_component(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    artifacts: ArtifactsAt = None,
     environment: str = "default",
     degrade: bool = False,
     unsandboxed: bool = False,
@@ -98,6 +97,9 @@ def run_component(
         secrets: Where the values of ``SECRET_ACCESS`` grants come from: ``env`` (the
             default: ``OMNIBASE_SECRET_<NAME>``), ``dir:/path``, ``keyring``, a mapping,
             or a `SecretStore`.
+        artifacts: The store of artifacts: a directory, a URL such as
+            ``s3://bucket/prefix``, or an `ArtifactStore`; by default
+            ``$OMNIBASE_ARTIFACTS``, else ``artifacts`` in the state directory.
         environment: Where the run happens, for conditions on
             ``context.environment``.
         degrade: Run without what is denied; ``result.denied`` lists it.
@@ -118,8 +120,8 @@ def run_component(
         OmniBaseError: Whatever `omnibase.run` raises.
     """
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
-        bus=bus,
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
+        on_output=on_output, bus=bus,
     )  # fmt: skip
     wanted = _Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
@@ -138,6 +140,7 @@ async def arun_component(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    artifacts: ArtifactsAt = None,
     environment: str = "default",
     degrade: bool = False,
     unsandboxed: bool = False,
@@ -146,8 +149,8 @@ async def arun_component(
 ) -> RunResult:
     """`run_component`, awaitable: cancelling it ends the run and cleans up first."""
     options = Options(
-        args=args, stdin=stdin, context=context, env=env, secrets=secrets, on_output=on_output,
-        bus=bus,
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
+        on_output=on_output, bus=bus,
     )  # fmt: skip
     wanted = _Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
@@ -165,6 +168,7 @@ def plan_component(
     context: ExecutionContext | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Secrets = None,
+    artifacts: ArtifactsAt = None,
     environment: str = "default",
     degrade: bool = False,
     unsandboxed: bool = False,
@@ -177,7 +181,9 @@ def plan_component(
         RegistryError, PolicyError, CapabilityError, ConfigurationError,
         SandboxUnavailable: As `run_component`.
     """
-    options = Options(args=args, stdin=stdin, context=context, env=env, secrets=secrets)
+    options = Options(
+        args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts
+    )
     wanted = _Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
     )
@@ -255,20 +261,20 @@ class _Wanted:
                 emitter.emit(events.CapabilityDenied(capability=capability, reason=reason))
             raise
         except OmniBaseError as error:
-            _tell_refused(emitter, error)
+            tell_refused(emitter, error)
             raise
-        try:
-            if self._unsandboxed:
-                from omnibase.unsandboxed import run_on_host
-
-                authority = self._authority(loaded, grants)
-                return run_on_host(
-                    loaded.name, loaded.script, permits, authority, grants.granted, options,
-                    emitter, cancel,
-                )  # fmt: skip
+        if not self._unsandboxed:
             return self._call(loaded, grants, options).execute(cancel, emitter)
+        from omnibase.unsandboxed import run_on_host
+
+        authority = self._authority(loaded, grants)
+        try:
+            return run_on_host(
+                loaded.name, loaded.script, permits, authority, grants.granted, options,
+                emitter, cancel,
+            )  # fmt: skip
         except (ConfigurationError, SandboxStartError, SandboxUnavailable) as error:
-            _tell_refused(emitter, error)
+            tell_refused(emitter, error)
             raise
 
     def _load(self, found: Callable[[Component], None] = lambda component: None) -> Loaded:
@@ -314,12 +320,9 @@ class _Wanted:
             masks=tuple(Mask(path=mask.path, reason=mask.reason) for mask in grants.masks),
             denied=tuple(str(one.capability) for one in grants.denied),
             registry=loaded.directory,
+            idempotent=loaded.component.idempotent,
+            source=self._registry,
         )
-
-
-def _tell_refused(emitter: events.Emitter, error: OmniBaseError) -> None:
-    file = error.details.get("file")
-    emitter.emit(events.RunRefused(code=error.code, reason=error.message, file=file))
 
 
 def _memory_is_asked_for(options: Options) -> tuple[Options, CapabilitySet]:

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from omnibase.core.sandbox.result import RunResult
 
 __all__ = [
+    "ArtifactError",
     "CapabilityDenied",
     "CapabilityError",
     "CircuitOpenError",
     "ConfigurationError",
     "ExternalCommandError",
     "OmniBaseError",
+    "PackageError",
     "PolicyError",
     "RegistryError",
     "ResourceLimitExceeded",
@@ -78,6 +80,39 @@ class RegistryError(OmniBaseError):
     """A component or its record in the registry is missing or invalid."""
 
     code = "registry_error"
+
+
+class PackageError(OmniBaseError):
+    """Packages for a run cannot be had, or are not what was locked; nothing was started.
+
+    Attributes:
+        reason: ``not_found``, ``no_wheel``, ``conflict``, ``source``, ``unreachable``,
+            ``hash``, ``hostile``, ``tampered`` or ``failed``.
+    """
+
+    code = "package_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        details: Mapping[str, Any] | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, details={"reason": reason, **(details or {})}, hint=hint)
+        self.reason = reason
+
+
+class ArtifactError(OmniBaseError):
+    """An artifact is missing, malformed, or not what its digest says.
+
+    Attributes:
+        result: The finished run, if what it left could not be stored.
+    """
+
+    code = "artifact_error"
+    result: RunResult | None = None
 
 
 class SecurityError(OmniBaseError):

@@ -8,16 +8,25 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from omnibase.core.artifacts.places import Place, place_of
+from omnibase.core.artifacts.store import ArtifactStore
 from omnibase.core.locations import check_location
+from omnibase.core.packages.lock import Layer
+from omnibase.core.sandbox import state
 from omnibase.core.secrets import EnvironmentSecrets, MappingSecrets, SecretStore, secret_store
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import ConfigurationError
 
 __all__ = [
+    "ArtifactsAt",
     "Capabilities",
+    "Packages",
     "Script",
     "Secrets",
+    "Venv",
+    "artifacts_at",
     "capability_set",
+    "default_artifacts",
     "is_argument",
     "load_script",
     "registry_location",
@@ -28,6 +37,9 @@ _MAX_SCRIPT_BYTES: Final = 64 << 20
 
 Script = str | bytes | os.PathLike[str]
 Capabilities = CapabilitySet | Iterable[Capability | str] | None
+Packages = Layer | str | os.PathLike[str] | Iterable[str] | None
+Venv = str | os.PathLike[str] | None
+ArtifactsAt = ArtifactStore | str | os.PathLike[str] | None
 Secrets = SecretStore | Mapping[str, str | bytes] | str | None
 
 
@@ -126,6 +138,28 @@ def store_of(secrets: Secrets) -> SecretStore:
             hint="pass `env`, `dir:/path`, `keyring`, a mapping, or a SecretStore",
         )
     return secrets
+
+
+def artifacts_at(artifacts: ArtifactsAt) -> Place | None:
+    """Returns where artifacts are: as said, else ``$OMNIBASE_ARTIFACTS``, else ``None``.
+
+    `default_artifacts` is the place then; nothing is made before it is needed.
+
+    Raises:
+        ConfigurationError: What is said is no place of a store.
+    """
+    if artifacts is None:
+        artifacts = os.environ.get("OMNIBASE_ARTIFACTS") or None
+    return None if artifacts is None else place_of(artifacts)
+
+
+def default_artifacts() -> Place:
+    """Returns the place of artifacts in the state directory, which no grant reaches.
+
+    Raises:
+        ConfigurationError: There can be no state directory.
+    """
+    return place_of(state.state_dir() / "artifacts")
 
 
 def registry_location(location: str | os.PathLike[str] | None = None) -> str:

@@ -15,6 +15,7 @@ import pytest
 from omnibase.core.context import MIB, ExecutionContext
 from omnibase.core.sandbox import _runsc, state
 from omnibase.core.sandbox.cgroup import Hierarchy
+from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
 from omnibase.core.sandbox.image import Image, ensure_image
 from omnibase.core.sandbox.monitor.attempts import Violation
@@ -34,6 +35,9 @@ class Observer:
         self.calls: list[tuple[str, Any]] = []
         self._actions = actions
 
+    def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
+        raise AssertionError("the runner itself never tries again")
+
     def on_started(self, run_id: str) -> None:
         self._note("started", run_id)
 
@@ -42,6 +46,9 @@ class Observer:
 
     def on_violation(self, violation: Violation) -> None:
         self._note("violation", violation)
+
+    def on_staged(self, told: DatabaseCopied) -> None:
+        self._note("staged", told)
 
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         self._note("egress", report)

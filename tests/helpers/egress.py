@@ -14,6 +14,8 @@ from omnibase.core.sandbox.egress.reports import Report
 from omnibase.core.sandbox.spec import EgressGrant, EgressLimits
 from omnibase.core.security.host_patterns import HostPattern
 
+Names = Callable[..., None]
+
 
 def grant(pattern: str) -> EgressGrant:
     """The grant of ``NETWORK_CONNECT:pattern``."""

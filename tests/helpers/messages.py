@@ -25,6 +25,11 @@ def executed(path: str, *argv: str, errno: int = errors.EACCES, **fields: Any) -
     return _message(MessageType.EXECVE, path=path, argv=argv, errno=errno, sysno=sysno, **fields)
 
 
+def run(path: str, **fields: Any) -> Message:
+    """What the kernel is about to execute, links followed."""
+    return _message(MessageType.EXEC, path=path, **{"thread_id": 2, **fields})
+
+
 def connected(address: bytes, errno: int = errors.ENETUNREACH, **fields: Any) -> Message:
     """``connect``."""
     return _message(MessageType.CONNECT, address=address, errno=errno, sysno=42, **fields)

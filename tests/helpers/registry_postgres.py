@@ -45,13 +45,16 @@ class PrivatePostgres:
     """A running server; each `database()` is new."""
 
     folder: Path
+    port: int | None = None
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def url(self, name: str) -> str:
         return f"postgresql+psycopg://omnibase@/{name}?host={self.folder}"
 
     def connect(self, name: str) -> psycopg.Connection:
-        return psycopg.connect(host=str(self.folder), user="omnibase", dbname=name, autocommit=True)
+        return psycopg.connect(
+            host=str(self.folder), port=self.port, user="omnibase", dbname=name, autocommit=True
+        )
 
     def database(self) -> str:
         """Makes an empty database and returns its URL."""
@@ -76,8 +79,13 @@ def _end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[PrivatePostgres]:
-    """Starts a server in a directory of its own, and removes both."""
+def running(port: int | None = None, tls: Path | None = None) -> Iterator[PrivatePostgres]:
+    """Starts a server in a directory of its own, and removes both.
+
+    Args:
+        port: Of the loopback, if it is to listen there too.
+        tls: A folder of `tls.certificate`, if it is to speak TLS.
+    """
     programs = binaries()
     # Short: a socket's path has a limit.
     folder = Path(tempfile.mkdtemp(prefix="ob-pg-", dir="/tmp"))
@@ -89,6 +97,16 @@ def running() -> Iterator[PrivatePostgres]:
         run_as["extra_groups"] = []
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(folder)}
     data = folder / "data"
+    listen = ["-c", f"listen_addresses={'127.0.0.1' if port else ''}"]
+    listen += ["-p", str(port)] if port else []
+    if tls is not None:
+        for name in ("server.pem", "server.key"):
+            copy = Path(shutil.copy(tls / name, folder))
+            copy.chmod(0o600)
+            if user is not None:
+                os.chown(copy, user, -1)
+        listen += ["-c", "ssl=on", "-c", f"ssl_cert_file={folder}/server.pem"]
+        listen += ["-c", f"ssl_key_file={folder}/server.key"]
     server = None
     log = folder / "server.log"
     try:
@@ -105,14 +123,14 @@ def running() -> Iterator[PrivatePostgres]:
         with log.open("wb") as output:
             server = subprocess.Popen(
                 [
-                    programs / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses=",
+                    programs / "postgres", "-D", data, "-k", folder, *listen,
                     "-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "max_connections=60",
                 ],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd="/",
                 preexec_fn=_end_with_parent,  # noqa: PLW1509 - one thread runs here
                 **run_as,
             )  # fmt: skip
-        postgres = PrivatePostgres(folder)
+        postgres = PrivatePostgres(folder, port)
         deadline = time.monotonic() + 60
         while True:
             try:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from omnibase.core.sandbox.state import state_dir
 from tests.helpers.audit import check, event, events, make
 from tests.helpers.cli import NO_RUNTIME, omnibase
 
+_NAMES = ["SandboxStart", "SandboxViolation", "SandboxExit"]
 HOSTILE = "\x1b]0;owned\x07\n\u202eprint(1)"
 
 
@@ -21,17 +24,21 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """A state directory of its own, on a short path, that shares the images."""
+    with tempfile.TemporaryDirectory(prefix="oba-") as name:
+        (Path(name) / "images").symlink_to(state_dir() / "images")
+        yield Path(name)
+
+
 class TestRealRuns:
     def test_are_kept_and_verify(self, tmp_path: Path, script: Path) -> None:
         log = tmp_path / "log"
         for flags, variables in ((["--audit", log], {}), ([], {"OMNIBASE_AUDIT": str(log)})):
             said = omnibase("sandbox", "run", script, *flags, **variables)
             assert said.code == 121, said.err
-        assert [e.name for e in events(log)] == [
-            "SandboxStart",
-            "SandboxViolation",
-            "SandboxExit",
-        ] * 2
+        assert [e.name for e in events(log)] == _NAMES * 2
         said = omnibase("audit", "verify", "--audit", log)
         assert said.code == 0, said.text
         assert "6 events" in said.text
@@ -39,12 +46,7 @@ class TestRealRuns:
         head = said.text.splitlines()[-1]
         assert omnibase("audit", "verify", "--audit", log, "--since", head).code == 0
 
-    def test_are_kept_by_default_and_not_if_it_is_off(self, tmp_path: Path, script: Path) -> None:
-        state = tmp_path / "state"
-        state.mkdir(mode=0o700)
-        (state / "images").symlink_to(
-            Path(os.environ.get("OMNIBASE_STATE_DIR", "/var/lib/omnibase")) / "images"
-        )
+    def test_are_kept_by_default_and_not_if_it_is_off(self, state: Path, script: Path) -> None:
         place = {"OMNIBASE_STATE_DIR": str(state), "OMNIBASE_AUDIT": ""}
         assert omnibase("sandbox", "run", script, "--audit", "off", **place).code == 121
         assert not (state / "audit").exists()

@@ -105,7 +105,7 @@ def test_explain_leaves_standard_input_alone(script: Path) -> None:
 def test_capabilities_check_says_what_would_be_enforced(tmp_path: Path, data: Path) -> None:
     caps = tmp_path / "caps.json"
     wanted = ["MEMORY:0128MiB", f"FILE_READ:{data}/a.csv", f"FILE_READ:{data}/none",
-              "DATABASE_READ:sales", "FILE_READ:/proc/cpuinfo"]  # fmt: skip
+              "DATABASE_WRITE:sqlite:/x.db", "FILE_READ:/proc/cpuinfo"]  # fmt: skip
     caps.write_text(json.dumps({"version": 1, "capabilities": wanted}))
     said = omnibase("capabilities", "check", caps, **NO_RUNTIME)
     assert (said.code, said.err) == (0, "")
@@ -115,7 +115,7 @@ def test_capabilities_check_says_what_would_be_enforced(tmp_path: Path, data: Pa
     said = omnibase("capabilities", "check", caps, "--json")
     rows = {row["capability"]: row for row in json.loads(said.out)["capabilities"]}
     assert rows["MEMORY:128MiB"]["enforced"] is True
-    assert rows["DATABASE_READ:sales"]["enforced"] is False
+    assert rows["DATABASE_WRITE:sqlite:/x.db"]["enforced"] is False
     assert rows[f"FILE_READ:{data}/none"]["problem"] == f"`{data}/none` does not exist"
     assert rows[f"FILE_READ:{data}/none"]["enforced"] is True
 
@@ -141,7 +141,7 @@ def test_doctor_finds_this_machine_fit() -> None:
     assert (said.code, said.err, report["ok"]) == (0, "", True)
     assert {"python", "kernel", "root", "runsc", "cgroup", "namespaces", "idmapped mounts",
             "platform systrap", "platform ptrace", "platform kvm", "state", "image",
-            "smoke run"} == set(checks)  # fmt: skip
+            "smoke run", "secrets", "network grants", "commands"} == set(checks)  # fmt: skip
     assert checks["smoke run"]["status"] == "ok"
     assert os.environ["OMNIBASE_STATE_DIR"] in checks["state"]["detail"]
     for check in report["checks"]:

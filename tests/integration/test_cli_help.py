@@ -35,6 +35,7 @@ _DOCUMENT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 _COMMANDS = (
     ("sandbox", "run"), ("sandbox", "explain"), ("sandbox", "learn"), ("doctor",),
     ("capabilities", "check"), ("capabilities", "schema"),
+    ("packages", "lock"), ("packages", "install"), ("packages", "list"),
 )  # fmt: skip
 
 

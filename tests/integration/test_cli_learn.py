@@ -229,6 +229,39 @@ def test_a_name_look_up_is_for_any_port_of_that_host() -> None:
     assert [str(c) for c in lesson.learnt] == ["NETWORK_CONNECT:example.com:*"]
 
 
+def test_a_look_up_without_a_port_is_told_and_not_written(tmp_path: Path) -> None:
+    script = _script(
+        tmp_path,
+        """
+import socket
+for look in (lambda: socket.gethostbyname("one.example"),
+             lambda: socket.getaddrinfo("two.example", 8443)):
+    try: look()
+    except OSError: pass
+""",
+    )
+    caps = tmp_path / "caps.json"
+    said = omnibase("sandbox", "learn", script, "-o", caps)
+    assert said.code == 0, said.err
+    assert list(_reasons(caps)) == ["NETWORK_CONNECT:two.example:8443"]
+    assert "port unknown  one.example  tried once: lookup by python" in said.err
+    assert "add `NETWORK_CONNECT:one.example:443`" in said.err
+    assert "never grantable" not in said.err
+    said = omnibase("sandbox", "learn", script, "-o", caps, "--force", "--json")
+    assert json.loads(said.out)["port_unknown"] == [
+        {"host": "one.example", "count": 1, "for_example": "NETWORK_CONNECT:one.example:443"}
+    ]
+    said = omnibase("sandbox", "run", script)
+    assert said.code == 121
+    assert "`--allow NETWORK_CONNECT:one.example:443`" in said.err
+    assert "one.example:*" in said.err  # as what was denied
+    assert "--allow NETWORK_CONNECT:one.example:*" not in said.err
+    said = omnibase("sandbox", "run", script, "--allow", "NETWORK_CONNECT:one.example:*")
+    assert said.code != 0
+    assert "has more than 256 ports" in said.err
+    assert "name the ports that are needed" in said.err
+
+
 def test_writing_makes_reading_needless() -> None:
     lesson = Lesson()
     study([_violation("FILE_READ:/d/x", count=3), _violation("FILE_WRITE:/d/x")],

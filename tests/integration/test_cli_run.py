@@ -513,7 +513,11 @@ def test_wrong_usage_says_what_to_type(arguments: tuple[str, ...], words: str) -
 
 
 def test_a_grant_that_cannot_be_enforced_is_refused(script: Script) -> None:
-    for grant in ("DATABASE_READ:sales", "FILE_READ:/proc/cpuinfo", "FILE_READ:/nonexistent/x"):
+    for grant in (
+        "DATABASE_WRITE:sqlite:/x.db",
+        "FILE_READ:/proc/cpuinfo",
+        "FILE_READ:/nonexistent/x",
+    ):
         said = omnibase("sandbox", "run", script("print('ran')"), "--allow", grant)
         assert (said.code, said.out) == (2, b"")
         assert "\nhint: " in said.err

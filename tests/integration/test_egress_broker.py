@@ -218,7 +218,8 @@ class TestLimits:
             assert guest.refused("127.0.0.1", port) == errno.EMFILE
             failed = guest.wait_for(Failed)
             assert isinstance(failed, Failed)
-            assert failed.reason == "the limit of 2 connections at once"
+            assert failed.reason == "the limit of 2 connections at once (`egress_connections`)"
+            assert failed.limit == "egress_connections"
             guest.send(wire.RESET, first)
             guest.opened("127.0.0.1", port)
 
@@ -456,6 +457,22 @@ class TestFlow:
                 reason="the run ended first",
             )
         ]
+
+    def test_what_sends_too_much_before_it_is_up_is_told_with_the_limit(self) -> None:
+        go_on = threading.Event()
+
+        def look_up(_name: str) -> list[str]:
+            go_on.wait(10)
+            return ["127.0.0.1"]
+
+        with broker("db.example:80", look_up=look_up, total_bytes=10) as guest:
+            stream = guest.open("db.example", 80)
+            guest.send(wire.DATA, stream, payload=bytes(11))
+            assert guest.receive() == wire.Frame(wire.RESET, stream)
+            failed = guest.wait_for(Failed)
+            go_on.set()
+        assert isinstance(failed, Failed)
+        assert (failed.reason, failed.limit) == ("the limit of bytes", "egress_bytes")
 
     def test_what_the_script_gives_up_is_told(self) -> None:
         go_on = threading.Event()

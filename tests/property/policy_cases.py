@@ -179,7 +179,31 @@ SIZES = Family(
     resource=lambda source: f"{source.randint(1, 14)}B",
 )
 
-FAMILIES = (FILES, NAMED, ENDPOINTS, SECRETS, SIZES)
+# --- databases -----------------------------------------------------------------------------
+
+DATABASES_NAMED = tuple(
+    [f"sqlite:/{path}" for path in ("a", "b", "a/b", "b/a", "a.db")]
+    + [f"postgres://{role}@{host}:5432/a" for role in "ab" for host in ("a", "b.a")]
+)
+
+
+def _database_test(source: random.Random) -> Test:
+    if source.random() < 0.3:
+        return Test("resource", "name", "==", source.choice(DATABASES_NAMED))
+    begin = source.choice(("sqlite:/", "sqlite:/a", "postgres://", "postgres://a@", "s"))
+    end: tuple[str, ...] = source.choice(((), (":5432/a",), ("b",)))
+    return Test("resource", "name", "like", (begin, None, *end))
+
+
+DATABASES = Family(
+    kinds=(CapabilityType.DATABASE_READ, CapabilityType.DATABASE_WRITE),
+    everything=Test("resource", "name", "like", (None,)),
+    universe=DATABASES_NAMED,
+    condition=_mixed(_database_test),
+    resource=lambda source: source.choice(DATABASES_NAMED),
+)
+
+FAMILIES = (FILES, NAMED, ENDPOINTS, SECRETS, SIZES, DATABASES)
 MIXED = (FILES, FILES, FILES, *FAMILIES)
 """Files, which alone have masks, come more often."""
 

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from omnibase.core.security import globs
 from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
 from omnibase.core.security.patterns import (
+    DatabasePattern,
     HostPattern,
     NamePattern,
     PathPattern,
     SizePattern,
     literal_pattern,
 )
+from omnibase.errors import CapabilityError
 
 FAST = settings(max_examples=250, deadline=None)
 
@@ -362,3 +364,39 @@ def test_sets_agree_with_enumeration(one: CapabilitySet, two: CapabilitySet) -> 
     for kind, path in USES[::7]:
         member = one.covering(CapabilityType(kind), path)
         assert (member is not None) is ((kind, path) in allowed(one))
+
+
+addresses = st.one_of(
+    st.text(max_size=40),
+    st.builds("sqlite:{}".format, st.text("ab/.*?: @", max_size=9)),
+    st.builds(
+        "postgres://{}{}{}:{}/{}".format,
+        st.text("aB:._-%", max_size=3),
+        st.sampled_from(("@", "", ":@", "@@")),
+        st.sampled_from(("a", "A.b", "*", "*.a", "[::1]", "[::FFFF:1.2.3.4]", "127.1", "é", "a,b")),
+        st.sampled_from(("1", "5432", "0", "01", "*", "1-2", "99999", "")),
+        st.text("aB/?._-%", max_size=3),
+    ),
+)
+
+
+@FAST
+@given(addresses, addresses)
+def test_an_address_is_one_database_or_refused(one: str, two: str) -> None:
+    try:
+        found = DatabasePattern.parse(one)
+    except CapabilityError as error:
+        assert error.hint and error.message.isprintable()
+        assert DatabasePattern.finder([])(one) is None
+        return
+    assert DatabasePattern.parse(found.text) == found and found.matches(one)
+    assert bool(found.path) != (found.endpoint is not None)
+    assert (found.path or "/").startswith("/") and "*" not in found.text and "?" not in found.text
+    assert found.matches(two) == (DatabasePattern.finder([(found, 1)])(two) == 1)
+    try:
+        other = DatabasePattern.parse(two)
+    except CapabilityError:
+        assert not found.matches(two)
+        return
+    assert found.matches(two) == found.contains(other) == found.intersects(other)
+    assert found.matches(two) == (found.text == other.text)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from omnibase.core.sandbox.egress import resolver
+from tests.helpers.egress import Names
 from tests.security import leaks
 from tests.security.harness import SandboxFixture
 
@@ -96,3 +99,18 @@ def canary() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMNIBASE_TEST_CANARY", "host-secret-7f3a")
         yield os.environ["OMNIBASE_TEST_CANARY"]
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    """Sets what the host's resolver answers."""
+    table: dict[str, Sequence[str]] = {}
+
+    def look_up(name: str) -> Sequence[str]:
+        try:
+            return table[name]
+        except KeyError:
+            raise socket.gaierror("no such name") from None
+
+    monkeypatch.setattr(resolver, "look_up", look_up)
+    return table.update

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,30 +24,13 @@ from omnibase.core.sandbox import bundle
 from omnibase.core.sandbox.egress import resolver, wire
 from omnibase.errors import SandboxError
 from tests.helpers import tls
-from tests.helpers.egress import echo, server, unused_port
+from tests.helpers.egress import Names, echo, server, unused_port
 from tests.security.harness import SandboxFixture
 
 FULL = os.environ.get("OMNIBASE_EGRESS_FULL") == "1"
 SEQUENTIAL, AT_ONCE, BULK = (10_000, 500, 1 << 30) if FULL else (1_000, 100, 64 << 20)
 # What one run needs that keeps many connections, or their remains, in the guest's kernel.
 ROOM = "MEMORY:200MiB"
-
-Names = Callable[..., None]
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    """Sets what the host's resolver answers."""
-    table: dict[str, Sequence[str]] = {}
-
-    def look_up(name: str) -> Sequence[str]:
-        try:
-            return table[name]
-        except KeyError:
-            raise socket.gaierror("no such name") from None
-
-    monkeypatch.setattr(resolver, "look_up", look_up)
-    return table.update
 
 
 @pytest.fixture

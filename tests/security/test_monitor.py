@@ -104,6 +104,33 @@ def test_great_arguments_hide_no_attempt(sandbox: SandboxFixture) -> None:
     assert sum(violation.count for violation in executions) >= 3
 
 
+def test_what_is_missing_behind_a_descriptor_is_no_secret(sandbox: SandboxFixture) -> None:
+    """Below `/proc` and `/dev` a missing file is the guest's own, but not behind its links."""
+    outcome = sandbox.source(b"""
+import os
+root, own = os.open("/", os.O_PATH), os.open("/tmp", os.O_RDONLY)
+os.dup2(root, 0)
+assert (root, own) == (3, 4)
+for path in ("/dev/fd/3/a/b", "/proc/self/fd/4/../a/c", "/dev/fd/../root/a/d", "/dev/stdin/a/e",
+             "/dev/fd/4/../../proc/../a/f", "/dev/fd/77", "/proc/self/fd/78"):
+    try:
+        os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        continue
+    raise SystemExit(path)
+os.close(os.open("/dev/fd/4", os.O_RDONLY))
+""")
+    outcome.assert_raised()
+    assert [violation.capability for violation in outcome.violations] == [
+        "FILE_READ:/proc/self/fd/3/a/b",
+        "FILE_READ:/proc/self/fd/4/a/c",
+        "FILE_READ:/a/d",
+        "FILE_READ:/proc/self/fd/0/a/e",
+        "FILE_READ:/proc/self/fd/4/a/f",
+    ]
+    assert outcome.finished.exit_code == 0
+
+
 def test_a_tight_loop_is_one_violation_with_a_count(sandbox: SandboxFixture) -> None:
     outcome = sandbox("flood", args=["200000", "same"], wall_seconds=120.0)
 

@@ -287,6 +287,18 @@ class TestHidden:
         outcome.assert_clean()
         assert {r.secret for r in outcome.reported(events.SecretRead)} <= {"TOKEN"}
 
+    def test_processes_that_hop_do_not_outlive_the_script(self) -> None:
+        """One that is just being forked is missed by the signal that ends all."""
+        outcome = run(
+            "import os, time\nif os.fork() == 0:\n    os.fork()\n    os.fork()\n"
+            "    while True:\n        if os.fork(): os._exit(0)\n"
+            "time.sleep(0.3)\n",
+            GRANT, "MEMORY:200MiB",
+        )  # fmt: skip
+
+        outcome.assert_clean()
+        assert outcome.finished.usage.wall_seconds < 20
+
     def test_what_was_not_told_when_it_was_ended_counts_as_read(self) -> None:
         outcome = run(
             "import time\nopen('/run/secrets/TOKEN').close()\ntime.sleep(60)",
@@ -392,6 +404,18 @@ class TestLeaks:
         )  # fmt: skip
 
         assert outcome.finished.stdout == b"***TOKEN***"
+
+    def test_the_output_tells_nothing_of_what_was_not_granted(self) -> None:
+        """Else a script's guesses would be answered by what is left of them, or how fast."""
+        outcome = run(f"print({STORE['OTHER']!r})", GRANT)
+        assert outcome.stdout == f"{STORE['OTHER']}\n"
+
+    def test_a_path_made_of_a_value_is_not_told(self) -> None:
+        value = "Zq7//k+t0ken/./Yw/"
+        code = "try: open('/data/' + open('/run/secrets/TOKEN').read())\nexcept OSError: pass"
+        outcome = run(code, GRANT, secrets={"TOKEN": value}, on_violation="record")
+        outcome.assert_violation("FILE_READ:/data/***TOKEN***")
+        assert [text for text in said(outcome) if "t0ken" in text] == []
 
     def test_scripts_without_secrets_are_not_scrubbed(self) -> None:
         outcome = run(f"print('{VALUE}')")

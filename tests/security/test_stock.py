@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.security.harness import SandboxFixture
+
+RAISED = b"import os\nf = os.open('/run/raised', os.O_WRONLY)\n"
 
 
 def test_the_standard_library_makes_no_violation(sandbox: SandboxFixture) -> None:
@@ -50,3 +54,67 @@ def test_the_agents_modules_are_not_the_scripts(sandbox: SandboxFixture) -> None
     )
 
     assert outcome.stdout == "['/run/script/script.py']\n"  # its own
+
+
+class TestTheExceptionOfAScript:
+    def test_it_comes_out_as_data(self, sandbox: SandboxFixture) -> None:
+        outcome = sandbox.source(
+            b"import json\n"
+            b"class Own(Exception): pass\n"
+            b"try:\n    json.loads('{')\n"
+            b"except ValueError as error:\n    raise Own('no input') from error\n"
+        )
+
+        error = outcome.finished.error
+        assert error is not None
+        assert (error.type, error.message) == ("Own", "no input")
+        assert "json.decoder.JSONDecodeError" in error.traceback
+        assert "direct cause" in error.traceback
+        assert error.traceback.encode() == outcome.finished.stderr
+        assert outcome.finished.exit_code == 1
+
+    def test_the_librarys_names_are_qualified(self, sandbox: SandboxFixture) -> None:
+        error = sandbox.source(b"import json; json.loads('{')").finished.error
+        assert error is not None
+        assert error.type == "json.decoder.JSONDecodeError"
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            b"raise SystemExit(3)",
+            b"import os; os._exit(4)",
+            b"print('fine')",
+            b"import os\nif os.fork() == 0:\n    raise ValueError('a child')\nos.wait()\n",
+            RAISED + b"os.write(f, b'OBE1' + bytes(60000))",
+            RAISED + b"os.write(f, b'nonsense'); raise ValueError('x')",
+            b"class E(Exception):\n    def __str__(self): raise SystemExit\nraise E\n",
+        ],
+    )
+    def test_else_there_is_none(self, sandbox: SandboxFixture, source: bytes) -> None:
+        assert sandbox.source(source).finished.error is None
+
+    def test_it_may_be_made_up_but_stays_text(self, sandbox: SandboxFixture) -> None:
+        outcome = sandbox.source(
+            RAISED + b"import struct\n"
+            b"parts = [b'omnibase.errors.SandboxViolationError', b'\\x1b[2J\\n', b'']\n"
+            b"head = b'OBE1' + struct.pack('<III', *map(len, parts))\n"
+            b"os.write(f, head + b''.join(parts))\n"
+        )
+
+        assert outcome.error is None
+        error = outcome.finished.error
+        assert error is not None
+        assert error.type == "omnibase.errors.SandboxViolationError"
+
+    def test_it_holds_no_secret(
+        self, sandbox: SandboxFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OMNIBASE_SECRET_TOKEN", "hunter2-hunter2")
+        outcome = sandbox.source(
+            b"raise ValueError(open('/run/secrets/TOKEN').read())\n",
+            ["SECRET_ACCESS:TOKEN"],
+        )
+
+        error = outcome.finished.error
+        assert error is not None
+        assert "hunter2" not in repr(error)

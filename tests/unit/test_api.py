@@ -535,7 +535,7 @@ class TestThisMachine:
             omnibase.run("print(1)", bus=bus)
         assert caught.value.hint is not None
         assert "sudo" in caught.value.hint
-        assert bus.names == []
+        assert bus.names == ["RunRefused"]
 
     def test_no_runsc(self, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RUNSC", "/nonexistent")
@@ -544,7 +544,7 @@ class TestThisMachine:
         assert caught.value.hint is not None
         assert "setup-runsc.sh" in caught.value.hint
         assert isinstance(caught.value, SandboxError)
-        assert bus.names == []
+        assert bus.names == ["RunRefused"]
 
     def test_no_platform(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fake = tmp_path / "runsc"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import syscalls
 from omnibase.core.sandbox.bundle import job_message, oci_config, to_bytes, trace_config
+from omnibase.core.sandbox.commands.layout import Command
 from omnibase.core.sandbox.seccomp import compile_filter
 from omnibase.core.sandbox.syscalls import SECCOMP
 from omnibase.core.secrets import Secret
@@ -111,13 +113,18 @@ def test_the_trace_session_watches_every_table() -> None:
 
 
 def test_a_job_is_read_back() -> None:
-    spec = compiled(context=ExecutionContext(cpus=1.5))
+    spec = compiled("ARTIFACT_WRITE:*", context=ExecutionContext(cpus=1.5, artifact_count=5))
+    spec = replace(spec, imports=("/venv/site",))
     script = b"print(1)\0\xff"
     message = job_message(
         spec, name="a b.py", script=script, argv=("", "ü", "\udcff", "-x"),
-        mounts=[("/grants/0", "/data", True, False), ("/grants/1", "/data/x", False, True)],
+        mounts=[
+            ("/grants/0", "/data", True, False), ("/grants/1", "/data/x", False, True),
+            ("/grants/2", "/artifacts", True, False),
+        ],
         masks=[("/data/secret", True), ("/data/file", False)], pinned=("/data/up",),
         secrets=(Secret(name="B", value=b"two\0two"), Secret(name="a.b", value=b"\xff" * 9)),
+        commands=(Command(name="x", path="/y", sha256="", places=("/usr/bin/x", "/bin/x")),),
     )  # fmt: skip
     size = int.from_bytes(message[:4], "little")
     assert PARSE(message[4 : 4 + size]) == {
@@ -125,12 +132,20 @@ def test_a_job_is_read_back() -> None:
         "size": len(script),
         "cpus": 2,
         "argv": ["", "ü", "\udcff", "-x"],
-        "granted": ["/data/", "/data/x"],
+        # Of all artifacts, the script has but those that are there.
+        "granted": ["/data/", "/data/x", "/artifacts/out/"],
         "pinned": ["/data/up"],
         "filter": compile_filter(SECCOMP),
         "egress": [],
+        "commands": ["/usr/bin/x", "/bin/x"],
+        "outlets": ["/artifacts/out", "5", "67108864"],
+        "imports": ["/venv/site"],
         "masks": [("/data/secret", True), ("/data/file", False)],
-        "mounts": [("/grants/0", "/data", True, False), ("/grants/1", "/data/x", False, True)],
+        "mounts": [
+            ("/grants/0", "/data", True, False),
+            ("/grants/1", "/data/x", False, True),
+            ("/grants/2", "/artifacts", True, False),
+        ],
         "secrets": [("B", 7), ("a.b", 9)],
     }
     assert message[4 + size :] == script + b"two\0two" + b"\xff" * 9
@@ -142,7 +157,7 @@ def test_a_job_with_nothing() -> None:
     assert (job["argv"], job["granted"], job["pinned"], job["masks"], job["mounts"]) == (
         [], [], [], [], [],
     )  # fmt: skip
-    assert (job["size"], job["cpus"], job["secrets"]) == (0, 1, [])
+    assert (job["size"], job["cpus"], job["secrets"], job["outlets"]) == (0, 1, [], [])
 
 
 class Filter:

@@ -28,7 +28,7 @@ ONE_OF_EACH = [
     "ARTIFACT_WRITE:models/m1",
     "REGISTRY_READ:*",
     "REGISTRY_WRITE:components/x",
-    "DATABASE_READ:postgresql://db.example.com:5432/sales",
+    "DATABASE_READ:postgres://reader@db.example.com:5432/sales",
     "DATABASE_WRITE:sqlite:/var/lib/app.db",
 ]
 
@@ -92,7 +92,7 @@ def test_refused(text: str, message: str, hint: str) -> None:
         ("FILE_WRITE:/data/x", "FILE_READ:/data/y", False),
         ("ARTIFACT_WRITE:x", "ARTIFACT_READ:x", False),
         ("REGISTRY_WRITE:x", "REGISTRY_READ:x", False),
-        ("DATABASE_WRITE:x", "DATABASE_READ:x", False),
+        ("DATABASE_WRITE:sqlite:/x", "DATABASE_READ:sqlite:/x", False),
         ("MEMORY:128MiB", "MEMORY:50MB", True),
         ("MEMORY:50MB", "MEMORY:128MiB", False),
         ("SECRET_ACCESS:T", "SECRET_ACCESS:T@a.com", True),

@@ -53,7 +53,7 @@ GOOD: list[Any] = [
     ["NETWORK_CONNECT:*:*", "NETWORK_CONNECT:10.0.0.1:5432"],
     ["SECRET_ACCESS:API_TOKEN", "SECRET_ACCESS:API_TOKEN@*.example.com"],
     ["EXTERNAL_COMMAND:/usr/bin/git", "ARTIFACT_READ:models/*", "ARTIFACT_WRITE:a b"],
-    ["REGISTRY_READ:*", "REGISTRY_WRITE:x", "DATABASE_READ:postgresql://db:5432/sales"],
+    ["REGISTRY_READ:*", "REGISTRY_WRITE:x", "DATABASE_READ:postgres://r@db:5432/sales"],
     ["DATABASE_WRITE:sqlite:/var/db.sqlite", "FILE_READ:/a/.hidden/..x/*?"],
     ["FILE_READ:/x", "FILE_READ:/x"],
     [f"FILE_READ:/data/{i}" for i in range(1000)],
@@ -103,6 +103,11 @@ BAD: list[tuple[Any, str]] = [
     (["EXTERNAL_COMMAND:"], "is empty"),
     (["EXTERNAL_COMMAND: git"], "begins or ends with a space"),
     (["ARTIFACT_READ:a/**"], "contains `**`"),
+    (["DATABASE_READ:sales"], "is no database"),
+    (["DATABASE_READ:sqlite:app.db"], "not an absolute path"),
+    (["DATABASE_READ:sqlite:/data/*.db"], "has a wildcard"),
+    (["DATABASE_WRITE:postgres://db:5432/x"], "names no role"),
+    (["DATABASE_WRITE:postgres://r@db/x"], "has no port"),
 ]
 
 

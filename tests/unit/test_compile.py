@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from omnibase.core.context import MIB, ExecutionContext
+from omnibase.core.sandbox import compile
 from omnibase.core.sandbox.compile import ENFORCEMENT
 from omnibase.core.sandbox.spec import FileGrant, Mask
 from omnibase.core.security.capabilities import CapabilityType
@@ -162,18 +163,112 @@ def test_memory_past_the_ceiling() -> None:
     assert caught.value.hint
 
 
-RESOURCES = {
-    "SECRET_ACCESS": "TOKEN",
-}
-
-
-@pytest.mark.parametrize("kind", sorted(set(CapabilityType) - set(ENFORCEMENT)))
-def test_what_cannot_be_enforced_is_refused(kind: CapabilityType) -> None:
-    capability = f"{kind}:{RESOURCES.get(kind, 'name')}"
+def test_what_cannot_be_enforced_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {CapabilityType.MEMORY: "how"}
+    monkeypatch.setattr(compile, "ENFORCEMENT", known)
+    assert compiled("MEMORY:64MiB")
     with pytest.raises(CapabilityError, match="cannot be enforced") as caught:
-        compiled(capability)
-    assert caught.value.details == {"capability": capability}
-    assert caught.value.hint == "enforced today: " + ", ".join(sorted(ENFORCEMENT))
+        compiled("FILE_READ:/data/a.txt")
+    assert caught.value.details == {"capability": "FILE_READ:/data/a.txt"}
+    assert caught.value.hint == "enforced today: MEMORY"
+
+
+def test_every_type_is_enforced_or_refused_for_a_reason_of_its_own() -> None:
+    assert set(ENFORCEMENT) == set(CapabilityType)
+
+
+class TestDatabases:
+    FILE, SERVER = "sqlite:/data/app.db", "postgres://reader@db.example.com:5432/sales"
+
+    def test_an_sqlite_database_is_copied(self) -> None:
+        spec = compiled(f"DATABASE_READ:{self.FILE}", "DATABASE_READ:sqlite:/a.db")
+        assert [grant.path for grant in spec.databases] == ["/a.db", "/data/app.db"]
+        assert spec.databases[1].capability == f"DATABASE_READ:{self.FILE}"
+        assert (spec.files, spec.egress, spec.secrets, spec.servers) == ((), (), (), ())
+        assert "PGPASSFILE" not in dict(spec.environment)
+
+    def test_a_role_is_a_server_and_a_password(self) -> None:
+        capability = f"DATABASE_WRITE:{self.SERVER}"
+        spec = compiled(capability, "SECRET_ACCESS:TOKEN")
+        (server,), (egress,) = spec.servers, spec.egress
+        assert (server.host, server.port, server.role, server.database) == (
+            "db.example.com", 5432, "reader", "sales",
+        )  # fmt: skip
+        assert (egress.host, egress.low, egress.high, egress.capability) == (
+            "db.example.com", 5432, 5432, capability,
+        )  # fmt: skip
+        assert spec.secrets == ("TOKEN", "pg_reader")
+        assert dict(spec.environment)["PGPASSFILE"] == "/run/secrets/pgpass"
+        own = compiled(capability, environment={"PGPASSFILE": "/tmp/x"})
+        assert dict(own.environment)["PGPASSFILE"] == "/tmp/x"
+
+    @pytest.mark.parametrize(
+        ("capability", "why"),
+        [
+            (f"DATABASE_WRITE:{FILE}", "would corrupt the file"),
+            (f"DATABASE_READ:{SERVER}", "the server's to decide"),
+        ],
+    )
+    def test_what_nobody_can_enforce_is_refused(self, capability: str, why: str) -> None:
+        with pytest.raises(CapabilityError, match="cannot be enforced") as caught:
+            compiled(capability)
+        assert why in caught.value.message
+        assert caught.value.details == {"capability": capability}
+        assert "grant `DATABASE_" in str(caught.value.hint)
+
+    @pytest.mark.parametrize(
+        "path", ["/proc/x", "/run/secrets/x", f"{STATE}/x.db", f"{POLICIES}/registry.db"]
+    )
+    def test_no_database_is_where_no_grant_reaches(self, path: str) -> None:
+        with pytest.raises(CapabilityError, match="which no grant may") as caught:
+            compiled(f"DATABASE_READ:sqlite:{path}", **AREAS)
+        assert caught.value.hint
+
+    def test_a_server_that_cannot_be_served(self) -> None:
+        with pytest.raises(CapabilityError, match="the script's own loopback"):
+            compiled("DATABASE_WRITE:postgres://r@localhost:5432/x")
+
+    @pytest.mark.parametrize("path", ["/data", "/data/app.db"])
+    def test_no_database_lies_in_a_mask(self, path: str) -> None:
+        capability = f"DATABASE_READ:{self.FILE}"
+        with pytest.raises(CapabilityError, match="is masked by") as caught:
+            compiled(capability, masks=(Mask(path=path, reason="closed"),))
+        assert caught.value.details == {"capability": capability, "mask": path}
+        assert compiled(capability, masks=(Mask(path="/data/app", reason="closed"),)).databases
+
+    def test_too_many(self) -> None:
+        grants = [f"DATABASE_READ:sqlite:/{n}.db" for n in range(9)]
+        assert len(compiled(*grants[:8]).databases) == 8
+        with pytest.raises(CapabilityError, match="more than 8 databases"):
+            compiled(*grants)
+
+    def test_the_name_of_the_password_file_is_taken(self) -> None:
+        assert compiled("SECRET_ACCESS:pgpass").secrets == ("pgpass",)
+        with pytest.raises(CapabilityError, match="passwords of databases are put"):
+            compiled("SECRET_ACCESS:pgpass", f"DATABASE_WRITE:{self.SERVER}")
+
+
+def test_components_are_shown_by_name() -> None:
+    spec = compiled("REGISTRY_READ:report", "REGISTRY_READ:data-*")
+    assert [grant.pattern for grant in spec.registry] == ["data-*", "report"]
+    assert spec.registry[1].capability == "REGISTRY_READ:report"
+    assert spec.files == ()
+
+
+def test_components_are_proposed_by_name() -> None:
+    spec = compiled("REGISTRY_WRITE:report", "REGISTRY_WRITE:data-*")
+    (outlet,) = spec.outlets
+    assert (outlet.path, outlet.capability) == ("/registry/out", "REGISTRY_WRITE")
+    assert spec.registry == ()
+    with pytest.raises(CapabilityError, match="names no component"):
+        compiled("REGISTRY_WRITE:a/b")
+
+
+@pytest.mark.parametrize("resource", ["Report", "a/b", "report@1.0.0", "a b", "x" * 65])
+def test_what_names_no_component_is_refused(resource: str) -> None:
+    with pytest.raises(CapabilityError, match="names no component") as caught:
+        compiled(f"REGISTRY_READ:{resource}")
+    assert caught.value.details == {"capability": f"REGISTRY_READ:{resource}"}
 
 
 def test_secrets_are_names() -> None:
@@ -199,7 +294,7 @@ def test_a_secret_for_a_host_alone_cannot_be_enforced(host: str) -> None:
     [
         "/proc/**", "/proc/cpuinfo", "/sys/**", "/dev/null", "/dev/**", "/proc/*/environ",
         "/guest/x", "/grants/**", "/opt/omnibase/**", "/opt/omnibase/lib/x.py", "/run/script/**",
-        "/run/secrets/**", "/run/secrets/TOKEN", "/run/secrets/*",
+        "/registry/x", "/registry/**", "/run/secrets/**", "/run/secrets/TOKEN", "/run/secrets/*",
         "/.lookup/x", STATE + "/**", STATE + "/runs/x", STATE + "/images/*",
     ],
 )  # fmt: skip
@@ -303,3 +398,30 @@ class TestEnvironment:
         with pytest.raises(ConfigurationError, match="larger than 131072 bytes") as caught:
             compiled(environment={"A": "x" * 131_073})
         assert caught.value.hint
+
+
+class TestArtifacts:
+    def test_grants_become_names_and_an_outlet(self) -> None:
+        spec = compiled(
+            "ARTIFACT_READ:b/*", "ARTIFACT_READ:a", "ARTIFACT_WRITE:c", "ARTIFACT_WRITE:d*",
+            context=ExecutionContext(artifact_count=3, artifact_bytes=5),
+        )  # fmt: skip
+        assert spec.artifacts == ("a", "b/*")
+        (outlet,) = spec.outlets
+        assert (outlet.path, outlet.capability) == ("/artifacts/out", "ARTIFACT_WRITE")
+        assert (outlet.max_files, outlet.max_bytes) == (3, 5)
+
+    def test_without_them_there_is_neither(self) -> None:
+        assert (compiled().artifacts, compiled().outlets) == ((), ())
+
+    @pytest.mark.parametrize("kind", ["ARTIFACT_READ", "ARTIFACT_WRITE"])
+    @pytest.mark.parametrize("name", ["out", "out/x", ".x", "a/.x", "a\\b", "x" * 201])
+    def test_a_name_that_no_artifact_has_is_refused(self, kind: str, name: str) -> None:
+        with pytest.raises(CapabilityError, match="names no artifact: the name ") as error:
+            compiled(f"{kind}:{name}")
+        assert error.value.details == {"capability": f"{kind}:{name}"}
+
+    def test_the_guests_own_place_is_none_for_files(self) -> None:
+        for grant in ("FILE_READ:/artifacts/**", "FILE_WRITE:/artifacts/out/x"):
+            with pytest.raises(CapabilityError, match="reaches `/artifacts`"):
+                compiled(grant)

@@ -32,6 +32,7 @@ NAMED = CapabilityType.ARTIFACT_READ
 CONNECT = CapabilityType.NETWORK_CONNECT
 SECRET = CapabilityType.SECRET_ACCESS
 MEMORY = CapabilityType.MEMORY
+DATABASE = CapabilityType.DATABASE_READ
 
 
 def like(*parts: str | None, attribute: str = "path") -> Test:
@@ -177,6 +178,36 @@ def test_sizes() -> None:
     )
 
 
+def test_databases() -> None:
+    one = "sqlite:/data/app.db"
+    assert search(f"DATABASE_READ:{one}", equal(one, "name")) == one
+    assert search(f"DATABASE_READ:{one}", like("postgres:", None, attribute="name")) is None
+    sqlite = like("sqlite:/data/", None, attribute="name")
+    server = like("postgres://", None, "@", None, ".example.com:5432/", None, attribute="name")
+    for condition, expected in (
+        (True, "sqlite:/a"),
+        (sqlite, "sqlite:/data/a"),
+        (negate(like("sqlite:", None, attribute="name")), "postgres://b@a:5432/b"),
+        (server, "postgres://b@a.example.com:5432/b"),
+        (all_of((server, like("postgres://r@", None, attribute="name"))),
+         "postgres://r@a.example.com:5432/b"),
+        (all_of((like("postgres:", None, attribute="name"),
+                 negate(like(None, ":5432/", None, attribute="name")))), "postgres://b@a:1/b"),
+        (equal("postgres://r@10.0.0.1:5432/x", "name"), "postgres://r@10.0.0.1:5432/x"),
+        (negate(like(None, attribute="name")), None),
+        (equal("mysql:", "name"), None),
+    ):  # fmt: skip
+        found = find(DATABASE, None, condition)
+        assert found == expected, condition
+        assert found is None or Capability(DATABASE, found).resource == found
+
+
+@pytest.mark.parametrize("text", ["sqlite:/a//b", "postgres://r@h:99999/x"])
+def test_what_names_no_database_is_undecided(text: str) -> None:
+    with pytest.raises(Undecided):
+        find(DATABASE, None, equal(text, "name"))
+
+
 def test_attributes_are_those_of_the_schema() -> None:
     for capability, expected in (
         ("FILE_READ:/a", {"path": "/a"}),
@@ -185,7 +216,7 @@ def test_attributes_are_those_of_the_schema() -> None:
         ("SECRET_ACCESS:T", {"name": "T", "host": ""}),
         ("SECRET_ACCESS:T@a", {"name": "T", "host": "a"}),
         ("MEMORY:1KiB", {"bytes": 1024}),
-        ("DATABASE_READ:d", {"name": "d"}),
+        ("DATABASE_READ:sqlite:/d", {"name": "sqlite:/d"}),
     ):
         found = Capability.parse(capability)
         assert attributes_of(found.type, found.resource) == expected

@@ -15,8 +15,10 @@ PARENTS = {
     "RegistryError": "OmniBaseError",
     "SecurityError": "OmniBaseError",
     "CapabilityError": "SecurityError",
+    "PackageError": "OmniBaseError",
     "PolicyError": "SecurityError",
     "CapabilityDenied": "SecurityError",
+    "ArtifactError": "OmniBaseError",
     "SecretAccessError": "SecurityError",
     "ExternalCommandError": "SecurityError",
     "SandboxViolationError": "SecurityError",
@@ -40,7 +42,7 @@ def test_codes_are_distinct() -> None:
     assert len(set(codes)) == len(codes)
 
 
-@pytest.mark.parametrize("name", sorted(set(PARENTS) - {"ResourceLimitExceeded"}))
+@pytest.mark.parametrize("name", sorted(set(PARENTS) - {"PackageError", "ResourceLimitExceeded"}))
 def test_every_error_carries_the_same(name: str) -> None:
     kind = getattr(errors, name)
     error = kind("`x` is wrong", details={"x": 1}, hint="try `y`")

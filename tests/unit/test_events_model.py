@@ -14,18 +14,30 @@ import pytest
 
 from omnibase.core.events import (
     PAYLOADS,
+    ArtifactRead,
+    ArtifactRefused,
+    ArtifactStored,
     CapabilityDenied,
     CapabilityGranted,
+    CommandStarted,
+    DatabaseCopied,
     EgressClosed,
     EgressFailed,
     EgressOpened,
     Event,
     FrozenMap,
+    LayerAttached,
+    LayerBuilt,
     MonitorGap,
+    PackagesResolved,
     Payload,
     PolicyDecided,
+    RegistryAdded,
+    RegistryRead,
+    RegistryRefused,
     ResourceLimitExceeded,
     RunRefused,
+    RunRetried,
     SandboxExit,
     SandboxStart,
     SandboxViolation,
@@ -63,6 +75,7 @@ SAMPLES: tuple[Payload, ...] = (
         policy_version=3,
     ),
     RunRefused(code="policy_error", reason="it is not what the registry wrote", file="policies/u"),
+    RunRetried(attempt=1, reason="runsc exited 128", delay_seconds=0.15),
     UnsandboxedStart(
         script="job.py", script_sha256="0" * 64, python="/usr/bin/python3", policies=("host",)
     ),
@@ -77,6 +90,28 @@ SAMPLES: tuple[Payload, ...] = (
         evidence="kernel",
     ),
     SecretRead(secret="API_TOKEN", operation="open", pid=2, process_name="python3"),
+    PackagesResolved(lock_digest="0" * 64, packages=(f"numpy==2.4.0 sha256:{'1' * 64}",)),
+    LayerBuilt(lock_digest="0" * 64, files=1200, layer_bytes=61_000_000, seconds=8.5),
+    LayerAttached(lock_digest="0" * 64, packages=(f"numpy==2.4.0 sha256:{'1' * 64}",)),
+    CommandStarted(command="git", count=3),
+    ArtifactRead(artifact="in.csv", version=3, digest=f"sha256:{'0' * 64}", size_bytes=8),
+    ArtifactStored(
+        artifact="plot.png",
+        version=1,
+        digest=f"sha256:{'0' * 64}",
+        size_bytes=20,
+        kind="image",
+        media_type="image/png",
+    ),
+    ArtifactRefused(artifact="link", reason="is not a regular file"),
+    DatabaseCopied(
+        capability="DATABASE_READ:sqlite:/data/app.db", database="/data/app.db", size_bytes=8192
+    ),
+    RegistryRead(
+        capability="REGISTRY_READ:report", component="u", reference="report@1.0.0", revision=2
+    ),
+    RegistryAdded(component="u", reference="report@1.0.0", script_sha256="0" * 64),
+    RegistryRefused(name="report", reason="it has no script"),
     EgressOpened(
         connection=1,
         target="a.example:443",

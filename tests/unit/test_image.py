@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from omnibase.core.sandbox import image, rootfs
+from omnibase.core.sandbox.addressed import manifest_digest
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image, ensure_image
 from omnibase.errors import SandboxUnavailable
 
@@ -50,7 +51,7 @@ def builder(state: Path) -> subprocess.Popen[str]:
 
 class TestContent:
     def test_its_name_is_its_content(self, built: Image, root: Path) -> None:
-        assert root.name == built.digest == image._manifest_digest(root)
+        assert root.name == built.digest == manifest_digest(root)
         assert built.python == f"{GUEST_PREFIX}/bin/{VERSION}"
 
     def test_no_file_can_be_executed_by_the_script(self, root: Path) -> None:
@@ -163,7 +164,7 @@ class TestBuilding:
         assert not list(images.glob("*.json"))
         (images / "stale.tmp").touch()
         built = ensure_image(tmp_path)
-        assert image._manifest_digest(Path(built.path)) == built.digest
+        assert manifest_digest(Path(built.path)) == built.digest
         assert {path.name for path in images.iterdir()} == {
             built.digest, f"{image._key()}.json", ".lock",
         }  # fmt: skip
@@ -227,11 +228,11 @@ class TestDigest:
         copy = tmp_path / "copy"
         shutil.copytree(tree, copy, symlinks=True)
         os.utime(copy / "a" / "file", (1, 1))
-        assert image._manifest_digest(copy) == image._manifest_digest(tree)
+        assert manifest_digest(copy) == manifest_digest(tree)
 
     @pytest.mark.parametrize("change", ["content", "mode", "name", "more", "less", "link"])
     def test_any_change_shows(self, tree: Path, change: str) -> None:
-        before = image._manifest_digest(tree)
+        before = manifest_digest(tree)
         file = tree / "a" / "file"
         if change == "content":
             file.write_text("y")
@@ -246,7 +247,7 @@ class TestDigest:
         else:
             (tree / "a" / "link").unlink()
             (tree / "a" / "link").symlink_to("elsewhere")
-        assert image._manifest_digest(tree) != before
+        assert manifest_digest(tree) != before
 
     def test_the_key_follows_the_interpreter_and_the_builder(
         self, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from omnibase.core.security import globs
 from omnibase.core.security.patterns import (
+    DatabasePattern,
     HostPattern,
     NamePattern,
     PathPattern,
@@ -397,6 +399,12 @@ def test_host_canonical(text: str, canonical: str) -> None:
     [
         ("", "has no port", "host:port"),
         ("example.com", "has no port", "host:port"),
+        ("10.0.0.0/8", "is a network", "each address"),
+        ("10.0.0.0/8:5432", "is a network", "each address"),
+        ("[2001:db8::/32]:443", "is a network", "each address"),
+        ("[2001:db8::]/32:443", "is a network", "each address"),
+        ("2001:db8::/32:443", "is a network", "each address"),
+        ("example.com/24:443", "is not a bare host", "host:port"),
         ("[::1]", "has no port", "host:port"),
         ("[::1", "has no port", "host:port"),
         ("[::1:443", "has no port", "host:port"),
@@ -406,6 +414,7 @@ def test_host_canonical(text: str, canonical: str) -> None:
         ("a..b:443", "empty label", "in full"),
         ("*.:443", "empty label", "in full"),
         ("example.com.:443", "ends with a dot", "without it"),
+        ("https://example.com/", "not a bare host", "without scheme"),
         ("https://example.com:443", "not a bare host", "without scheme"),
         ("example.com/x:443", "not a bare host", "without scheme"),
         ("user@example.com:443", "user in front", "host alone"),
@@ -586,6 +595,85 @@ def test_secret_literal() -> None:
     assert SecretPattern.literal("T@A.com") == "T@a.com"
     with pytest.raises(CapabilityError, match="not one use"):
         SecretPattern.literal("T@*.com")
+
+
+DATABASES = [
+    "sqlite:/data/app.db",
+    "sqlite:/data/Ä b:c@d.db",
+    "postgres://reader@db.example.com:5432/sales",
+    "postgres://reader@[::1]:5432/sales",
+    "postgres://a.b-c_1@10.0.0.1:1/x",
+]
+
+
+@pytest.mark.parametrize("one", DATABASES)
+@pytest.mark.parametrize("two", DATABASES)
+def test_database_comparisons_have_witnesses(one: str, two: str) -> None:
+    a, b = DatabasePattern.parse(one), DatabasePattern.parse(two)
+    check_comparisons(a, b)
+    assert a.is_literal and a.matches(one) and a.matches(two) is (one == two)
+    assert a.text == str(a) == one
+    assert DatabasePattern.finder([(a, 1), (a, 2)])(two) == (1 if one == two else None)
+
+
+def test_database_is_made_canonical_and_taken_apart() -> None:
+    found = DatabasePattern.parse("postgres://Reader@DB.Example.com:5432/Sales")
+    assert found.text == "postgres://Reader@db.example.com:5432/Sales"
+    assert DatabasePattern.literal("postgres://r@DB:1/x") == "postgres://r@db:1/x"
+    assert (found.role, str(found.endpoint), found.database, found.path) == (
+        "Reader", "db.example.com:5432", "Sales", "",
+    )  # fmt: skip
+    assert not found.matches("nothing")
+    assert DatabasePattern.finder([(found, 1)])("nothing") is None
+    assert DatabasePattern.parse("sqlite:/a/b.db").path == "/a/b.db"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is no database"),
+        ("sales", "is no database"),
+        ("mysql://r@h:3306/x", "is no database"),
+        ("SQLITE:/x", "is no database"),
+        ("postgresql://r@h:5432/x", "not the canonical form"),
+        ("postgresql+psycopg://r@h:5432/x", "not the canonical form"),
+        ("sqlite:app.db", "not an absolute path"),
+        ("sqlite:", "not an absolute path"),
+        ("sqlite:/", "names no file"),
+        ("sqlite:///app.db", "is a URL"),
+        ("sqlite:/a/../b", "segment `..`"),
+        ("sqlite:/a//b", "empty segment"),
+        ("sqlite:/a/", "ends with `/`"),
+        ("sqlite:/a*.db", "has a wildcard"),
+        ("sqlite:/a.db?mode=rw", "has a wildcard"),
+        ("sqlite:/a\nb", "contains the character"),
+        ("sqlite:/" + "x" * 256, "longer than 255 bytes"),
+        ("postgres://h:5432/x", "names no role"),
+        ("postgres://@h:5432/x", "has the role ``"),
+        ("postgres://r r@h:5432/x", "has the role"),
+        ("postgres://%72@h:5432/x", "has the role"),
+        ("postgres://r@h:5432", "has the database ``"),
+        ("postgres://r@h:5432/x?sslmode=disable", "has the database"),
+        ("postgres://r@h:5432/x/y", "has the database"),
+        ("postgres://r@h/x", "has no port"),
+        ("postgres://r@h:0/x", "has the port `0`"),
+        ("postgres://r@*.h:5432/x", "more than one server"),
+        ("postgres://r@h:5432-5433/x", "more than one server"),
+        ("postgres://r@h1,h2:5432/x", "is not a host name"),
+        ("postgres://r@0x7f.1:5432/x", "not the plain form of an IPv4 address"),
+        ("postgres://r@é.com:5432/x", "beyond ASCII"),
+    ],
+)
+def test_database_refused(text: str, message: str) -> None:
+    with pytest.raises(CapabilityError, match=re.escape(message)) as caught:
+        DatabasePattern.parse(text)
+    assert caught.value.hint
+
+
+def test_a_password_in_an_address_is_not_repeated() -> None:
+    with pytest.raises(CapabilityError, match="holds no password") as caught:
+        DatabasePattern.parse("postgres://r:hunter2@h:5432/x")
+    assert "hunter2" not in str(caught.value.to_dict())
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,15 @@ BODIES: list[tuple[str, Any, str, str, str]] = [
     ("NetworkConnect", like("host"), ".like.pattern", "no canonical host", "*.example.com"),
     ("SecretAccess", like("name", "Wildcard"), ".like", "cannot be compared with `like`", "`==`"),
     ("SecretAccess", equal("name", "TOKEN@a"), "['=='].right.Value", "has a host", "resource.host"),
+    ("DatabaseRead", equal("name", "sales"), "['=='].right.Value", "is no database", "sqlite:"),
+    (
+        "DatabaseWrite", equal("name", "postgres://r@DB:5432/x"), "['=='].right.Value",
+        "not the canonical form", "as a capability has it",
+    ),
+    (
+        "DatabaseWrite", equal("name", "postgres://r:p@db:5432/x"), "['=='].right.Value",
+        "holds a password", "secret",
+    ),
     ("SecretAccess", equal("name", "1x"), "['=='].right.Value", "not the name of a secret", "letters"),
     ("Memory", equal("bytes", 1 << 45, operator="<="), "['<='].right.Value", "found", str(1 << 44)),
     ("ArtifactRead", equal("name", "a/../b"), "['=='].right.Value", "nothing is equal", "`..`"),

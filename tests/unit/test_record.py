@@ -12,6 +12,7 @@ import pytest
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.events import CollectingSink, Emitter, EventBus
+from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.record import Recorder, sandbox_start, spec_limits, verdict
@@ -223,6 +224,16 @@ def test_readings_of_secrets_are_recorded() -> None:
     recorded.recorder.on_secret_read(reading)
     assert recorded.data[-1] == events.SecretRead(
         secret="TOKEN", operation="open", pid=2, process_name="python3"
+    )
+
+
+def test_copies_of_databases_are_recorded() -> None:
+    recorded = Recorded()
+    recorded.recorder.on_started("id")
+    grant = "DATABASE_READ:sqlite:/data/app.db"
+    recorded.recorder.on_staged(DatabaseCopied(capability=grant, path="/data/app.db", size=8192))
+    assert recorded.data[-1] == events.DatabaseCopied(
+        capability=grant, database="/data/app.db", size_bytes=8192
     )
 
 

@@ -165,3 +165,23 @@ def test_names_are_those_of_the_capability(name: str) -> None:
         valid = False
     assert (re.fullmatch(reads._NAME, name) is not None) is valid
     assert (capability_of("FILE_READ", f"/run/secrets/{name}") is not None) is valid
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "capability"),
+    [
+        ("FILE_READ", "/artifacts", "ARTIFACT_READ:*"),
+        ("FILE_READ", "/artifacts/in/a.csv", "ARTIFACT_READ:in/a.csv"),
+        ("FILE_READ", "/artifacts/out", "ARTIFACT_WRITE:*"),
+        ("FILE_READ", "/artifacts/out/x/y", "ARTIFACT_WRITE:x/y"),
+        ("FILE_WRITE", "/artifacts/out/x", "ARTIFACT_WRITE:x"),
+        ("FILE_READ", "/artifacts/outer", "ARTIFACT_READ:outer"),
+        ("FILE_WRITE", "/artifacts/in/a.csv", None),
+        ("FILE_WRITE", "/artifacts", None),
+        ("FILE_WRITE", "/artifacts2/x", "FILE_WRITE:/artifacts2/x"),
+    ],
+)
+def test_what_an_attempt_on_an_artifact_would_have_needed(
+    kind: str, path: str, capability: str | None
+) -> None:
+    assert capability_of(kind, path) == capability

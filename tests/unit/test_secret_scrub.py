@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -24,11 +25,14 @@ def scrubber(value: bytes = TOKEN, name: str = "TOKEN") -> Scrubber:
 ENCODED = {
     "exact": TOKEN,
     "stripped": CORE,
+    "as a host is told": CORE.lower(),
     "hex": CORE.hex().encode(),
     "HEX": CORE.hex().upper().encode(),
     "hex of all": TOKEN.hex().encode(),
     "repr of text": repr(TEXT)[1:-1].encode(),
     "repr of bytes": repr(CORE)[2:-1].encode(),
+    "repr of a text with quotes": repr(f'"{TEXT}"')[2:-2].encode(),
+    "repr of bytes with quotes": repr(b'"' + CORE + b'"')[3:-2].encode(),
     "json": json.dumps(TEXT).encode(),
     "json, not ascii": json.dumps(TEXT, ensure_ascii=False).encode(),
     "percent": quote(TEXT).encode(),
@@ -80,6 +84,47 @@ def test_what_is_not_a_secret_passes() -> None:
 def test_text_may_hold_bytes_that_are_not_utf8() -> None:
     assert scrubber().text(f"/data/\udcff{TEXT}/x") == "/data/\udcff***TOKEN***/x"
     assert scrubber(b"\xff\xfe\xfd\xfc").text("a\udcff\udcfe\udcfd\udcfcb") == "a***TOKEN***b"
+
+
+def test_a_field_of_a_password_file() -> None:
+    assert scrubber(rb"pass:wo\rd").data(rb"host:5432:db:me:pass\:wo\\rd") == (
+        b"host:5432:db:me:" + MARK
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [(b"ab//cd+e", "/data/ab/cd+e"), (b"abcdef/", "/data/abcdef"), (b"a/./bcd", "/data/a/bcd"),
+     (b"//abcd//", "/data/abcd")],
+)  # fmt: skip
+def test_a_path_is_told_without_its_empty_parts(value: bytes, path: str) -> None:
+    assert scrubber(value).text(path) == f"/data/{MARK.decode()}"
+
+
+def test_base64_in_lines() -> None:
+    value = bytes(range(200))
+    for text in (base64.encodebytes(value), base64.encodebytes(value + b"\n")):
+        shown = scrubber(value + b"\n").data(b"<" + text.strip() + b">")
+        assert shown == b"<" + MARK + b">"
+
+
+def test_a_name_of_a_process_may_be_cut_in_a_value() -> None:
+    one = scrubber(b"hunter22-hunter22")
+    assert one.text("hunter22-hunter") == MARK.decode()
+    assert one.text("worker-1 hunter") == f"worker-1 {MARK.decode()}"
+    assert one.text("worker-12 hunte") == f"worker-12 {MARK.decode()}"
+    assert one.text("worker-1234 hun") == "worker-1234 hun"  # less than a value may have
+    assert one.text("/data/x hunter2") == f"/data/x {MARK.decode()}"
+    assert one.text("/data/hunter2") == "/data/hunter2"
+
+
+def test_a_long_value_that_starts_as_the_output_goes_on_costs_no_copies() -> None:
+    value = b"-----BEGIN A KEY-----\n" + b"x" * 60_000
+    stream = scrubber(value).stream()
+    began = time.monotonic()
+    shown = b"".join(stream.feed(b"-" * 65536) for _ in range(100)) + stream.finish()
+    assert shown == b"-" * 6_553_600
+    assert time.monotonic() - began < 30  # 45 s and more if each place took a copy
 
 
 def test_a_value_that_is_not_text_has_the_forms_of_bytes() -> None:

@@ -111,18 +111,20 @@ def test_pipes_are_wired_the_right_way_round_and_close_once() -> None:
     pipes = Pipes()
     pipes.open()
     try:
-        stdin, stdout, stderr, control = pipes.guest
+        stdin, stdout, stderr, control, report = pipes.guest
         os.write(pipes.stdin, b"in")
         os.write(pipes.control, b"job")
         os.write(stdout, b"out")
         os.write(stderr, b"err")
+        os.write(report, b"error")
         assert os.read(stdin, 9) == b"in"
         assert os.read(control, 9) == b"job"
         assert os.read(pipes.stdout, 9) == b"out"
         assert os.read(pipes.stderr, 9) == b"err"
-        for host in (pipes.stdin, pipes.stdout, pipes.stderr, pipes.control):
+        assert os.read(pipes.report, 9) == b"error"
+        for host in (pipes.stdin, pipes.stdout, pipes.stderr, pipes.control, pipes.report):
             assert not os.get_blocking(host)
-        assert not any(map(os.get_inheritable, (stdin, stdout, stderr, control)))
+        assert not any(map(os.get_inheritable, (stdin, stdout, stderr, control, report)))
         pipes.close_guest()
         assert pipes.guest == []
         assert os.read(pipes.stdout, 9) == b""
@@ -131,5 +133,5 @@ def test_pipes_are_wired_the_right_way_round_and_close_once() -> None:
         assert pipes.stdout == -1
     finally:
         pipes.close_all()
-    assert (pipes.stdin, pipes.stdout, pipes.stderr, pipes.control) == (-1, -1, -1, -1)
+    assert {pipes.stdin, pipes.stdout, pipes.stderr, pipes.control, pipes.report} == {-1}
     pipes.close_all()

@@ -212,6 +212,14 @@ def test_a_sentry_that_is_gone_before_it_is_greeted(path: str) -> None:
         sentry.server.close()
 
 
+def test_signs_are_the_agents_alone(sentry: Sentry) -> None:
+    signs = ("/.disk-full", "/.agent-failed")
+    sentry.send(START, *(denied(sign) for sign in signs))
+    assert (sentry.server.disk_full, sentry.server.agent_failed) == (False, False)
+    sentry.send(*(denied(sign, group=1) for sign in signs))
+    assert (sentry.server.disk_full, sentry.server.agent_failed) == (True, True)
+
+
 def test_draining_without_a_connection_ends(path: str) -> None:
     server = TraceServer(path, Judge(RULES), print)
     server.drain()

@@ -24,6 +24,7 @@ from tests.helpers.messages import (
     opened,
     other,
     raw,
+    run,
     unix,
 )
 from tests.helpers.specs import compiled
@@ -136,6 +137,17 @@ OPENS = {
         opened("/proc/self/fd/3/etc/passwd", ABSENT),
         read("/proc/self/fd/3/etc/passwd"),
     ),
+    "below a descriptor, by the other name": (
+        opened("/dev/fd/3/etc/passwd", ABSENT),
+        read("/proc/self/fd/3/etc/passwd"),
+    ),
+    "below standard input": (opened("/dev/stdin/x", ABSENT), read("/proc/self/fd/0/x")),
+    "beside what a descriptor is": (
+        opened("/proc/self/fd/3/../../../home/x", ABSENT),
+        read("/proc/self/fd/3/home/x"),
+    ),
+    "beside the link to descriptors": (opened("/dev/fd/../root/home/x", ABSENT), read("/home/x")),
+    "no descriptor, by the other name": (opened("/dev/fd/99", ABSENT), None),
     "a descriptor that is not open": (opened("/proc/self/fd/99", ABSENT), None),
     # The script's own files may be closed to it as well: no one else has any there.
     "own file closed": (opened("/tmp/own", DENIED), None),
@@ -181,6 +193,8 @@ OPENS = {
         None,
     ),
     "loader": (opened("/lib/ld-musl-x86_64.so.1", ABSENT), None),
+    "a wheel's OpenSSL": (opened("/usr/lib/psycopg-openssl/openssl.cnf", ABSENT), None),
+    "a configuration": (opened("/etc/app/openssl.cnf", ABSENT), read("/etc/app/openssl.cnf")),
     "converter": (opened("/usr/lib/x86_64-linux-gnu/gconv/gconv-modules.cache", ABSENT), None),
     "no library": (opened("/usr/lib/secret.txt", ABSENT), read("/usr/lib/secret.txt")),
     "no library by its name": (
@@ -232,6 +246,45 @@ def test_a_link_that_leads_below_a_mask_is_an_attempt() -> None:
     attempt = subject.judge(opened("/srv/tree/link/key", ABSENT))
     assert attempt is not None and attempt.reason == "policy says so"
     assert subject.judge(opened("/srv/tree/absent", ABSENT)) is None
+
+
+class TestDatabases:
+    """Of a database that may be read: SQLite opens for writing first, and does without."""
+
+    PATH: Final = "/srv/data/app.db"
+    OWN: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+
+    def judge(self, path: str, flags: int) -> Attempt | None:
+        granted = Granted(path=self.PATH, tree=False, writable=False)
+        subject = Judge(RULES, (granted,), databases=(self.PATH,))
+        return subject.judge(opened(path, errors.EACCES, flags=flags))
+
+    def test_its_own_way_is_no_attempt(self) -> None:
+        assert self.judge(self.PATH, self.OWN) is None
+        assert self.judge(self.PATH, os.O_RDWR | os.O_NOFOLLOW) is None
+        assert self.judge(self.PATH, os.O_RDONLY) is None
+
+    @pytest.mark.parametrize(
+        ("end", "flags"),
+        [
+            ("", os.O_RDWR),
+            ("", OWN | os.O_TRUNC),
+            ("", OWN | os.O_APPEND),
+            ("", OWN | os.O_EXCL),
+            ("-journal", OWN),
+            ("-wal", OWN),
+            ("-shm", OWN),
+        ],
+    )
+    def test_another_is_one(self, end: str, flags: int) -> None:
+        attempt = self.judge(self.PATH + end, flags)
+        assert attempt is not None
+        assert attempt.capability == f"DATABASE_WRITE:sqlite:{self.PATH}"
+        assert attempt.resource == self.PATH + end
+
+    def test_what_is_beside_it_is_another_file(self) -> None:
+        attempt = self.judge("/srv/data/app.db2", self.OWN)
+        assert attempt is not None and attempt.capability == "FILE_WRITE:/srv/data/app.db2"
 
 
 class TestCovers:
@@ -334,11 +387,9 @@ EXECUTIONS = {
         executed("/opt/omnibase/bin/python3"),
         command("python3", "/opt/omnibase/bin/python3"),
     ),
-    "one that succeeds": (executed("/bin/sh", errno=0), command("sh", "/bin/sh")),
-    "one that succeeds like a probe": (
-        executed("/sbin/ldconfig", "x", "-p", errno=0),
-        command("ldconfig", "/sbin/ldconfig"),
-    ),
+    "one that succeeds: the kernel tells what it was": (executed("/bin/sh", errno=0), None),
+    "of which the kernel tells": (run("/bin/busybox"), command("busybox", "/bin/busybox")),
+    "in the jail": (run("/guest/tmp/x"), command("x", "/tmp/x")),
     "descriptor with a path": (executed("", fd_path="/guest/tmp/x"), command("x", "/tmp/x")),
     "relative to a descriptor": (executed("x", fd_path="/guest/tmp"), command("x", "/tmp/x")),
     "descriptor without a path": (executed(""), command("(a descriptor)", "(a descriptor)")),
@@ -632,6 +683,7 @@ STATELESS = {
     "open that works": (opened("/tmp/x", 0), True),
     "chdir": (changed_to("/root"), True),
     "execve": (executed("/tmp/x"), True),
+    "execution": (run("/tmp/x"), False),
     "raw": (raw(165), True),
     "symlink": (raw(88, 0), False),
     "symlinkat": (raw(266, 0), False),
@@ -661,12 +713,14 @@ class TestWithheldNames:
     def test_books_that_balance(self) -> None:
         assert self.withheld(
             opened("/x", ABSENT), raw(257, ABSENT), raw(42, UNREACHABLE),
-            connected(inet("203.0.113.5", 1)), executed("/x", errno=0), raw(59, 0),
+            connected(inet("203.0.113.5", 1)), executed("/x", errno=0), raw(59, 0), run("/x"),
         ) == []  # fmt: skip
 
     def test_a_missing_twin(self) -> None:
         assert self.withheld(raw(257, ABSENT), raw(257, ABSENT)) == [("open", ABSENT)]
         assert self.withheld(raw(59, DENIED)) == [("execve", DENIED)]
+        assert self.withheld(raw(59, 0), raw(322, 0), run("/x")) == [("execve", 0)]
+        assert self.withheld(executed("/x", errno=0)) == []
         assert self.withheld(raw(42, UNREACHABLE)) == [("connect", UNREACHABLE)]
         assert self.withheld(raw(117)) == [("setuid", errors.EPERM)]
 
@@ -718,6 +772,26 @@ class TestThreads:
 
     def test_an_end_without_a_call(self) -> None:
         assert self.killed(ended(0, 2), ended(0, 2, 3)) == []
+
+    def test_a_program_that_takes_the_place_of_threads(self) -> None:
+        ends = (ended(0, 2, 3), ended(0, 2, 4))
+        assert self.killed(run("/bin/x"), *ends, self.EXIT_GROUP, ended(0, 2)) == []
+        # A thread beside the first asks: the first one ends, and its number goes on.
+        beside = run("/bin/x", thread_id=4)
+        assert self.killed(beside, ended(0, 2), ended(0, 2, 3), self.EXIT_GROUP, ended(0, 2)) == []
+
+    def test_its_own_threads_count_again(self) -> None:
+        goes_on = opened("/lib/x", 0, process_name="x")
+        assert self.killed(run("/bin/x"), goes_on, ended(0, 2, 3)) == [2]
+        # Of the same name, it may still be the old one.
+        assert self.killed(run("/bin/x"), opened("/lib/x", 0), ended(0, 2, 3)) == []
+        assert self.killed(run("/bin/x"), self.EXIT_GROUP, ended(0, 2), ended(0, 5, 6)) == [5]
+
+    def test_programs_are_bounded(self) -> None:
+        subject = judge()
+        for group in range(10, 10_000):
+            subject.judge(run("/bin/x", group_id=group))
+        assert len(subject._tally._executing) == 4096
 
     def test_the_agent_is_not_counted(self) -> None:
         assert self.killed(ended(0, 1, 3), ended(0, 1)) == []
@@ -842,6 +916,16 @@ class TestNetworkGrants:
         assert judge.judge(connected(inet("127.0.0.1", 99), 0)) is None  # the script's own
         assert short(judge.judge(connected(inet("10.1.2.3", 53), 0))) == network("10.1.2.3:53")
         assert short(judge.judge(connected(inet("8.8.8.8", 53), 0))) == network("8.8.8.8:53")
+
+    def test_a_grant_for_any_host_serves_no_ipv6_address_and_none_of_no_host(self) -> None:
+        judge = self.judge("*:443", "[2600::1]:443")
+        for host in ("8.8.8.8", "223.255.255.255", "2600::1"):
+            assert judge.judge(connected(inet(host, 443), errors.EINPROGRESS)) is None
+        for host, shown in (("2600::2", "[2600::2]"), ("224.0.0.1", "224.0.0.1")):
+            unreachable = connected(inet(host, 443), errors.ENETUNREACH)
+            assert short(judge.judge(unreachable)) == network(f"{shown}:443")
+            done = connected(inet(host, 443), 0)
+            assert judge.judge(done) is None  # nobody has it: no such thing happens
 
     def test_names_of_the_pool_are_told_at_the_end(self) -> None:
         judge = self.judge("api.example:443", "*.wild.example:443", "*.other.example:80")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.cli import console, exits
 from omnibase.cli.options import add_secrets_option, secrets_of
+from omnibase.cli.outputs import add_store_option
 
 if TYPE_CHECKING:
     from omnibase.cli.commands import Invocation, Parser
@@ -34,6 +35,7 @@ def add_arguments(parser: Parser, name: str) -> None:
         return
     parser.add_argument("file", metavar="FILE", help="capability file (JSON)")
     add_secrets_option(parser)
+    add_store_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.epilog = _CHECK_EPILOG
 
@@ -52,7 +54,7 @@ def execute(invocation: Invocation) -> int:
 
     rows: list[dict[str, Any]] = []
     for capability in capabilities:
-        found = enforcement_of(capability, secrets=secrets)
+        found = enforcement_of(capability, secrets=secrets, artifacts=options.artifacts)
         rows.append(
             {
                 "capability": str(capability),

@@ -49,6 +49,14 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "audit verify": ("audit", "check that nothing in the log was changed, dropped or moved"),
     "audit key": ("audit", "print the public key, make one, or follow it with a new one"),
     "audit checkpoint": ("audit", "sign all that is recorded, now"),
+    "artifacts put": ("artifacts", "add a file to the store of artifacts"),
+    "artifacts list": ("artifacts", "list artifacts, or the versions of one"),
+    "artifacts get": ("artifacts", "write the bytes of an artifact"),
+    "artifacts verify": ("artifacts", "check every byte of the store"),
+    "artifacts remove": ("artifacts", "forget an artifact"),
+    "packages lock": ("packages", "resolve requirements, and write exactly what was found"),
+    "packages install": ("packages", "fetch packages that runs may import"),
+    "packages list": ("packages", "list packages that were installed"),
     "doctor": ("doctor", "check whether this machine can run sandboxes, and clean up"),
 }
 _EXAMPLES: Final = """\
@@ -58,7 +66,9 @@ examples:
   omnibase sandbox run script.py --allow FILE_READ:/data/input.csv -- --verbose
   omnibase sandbox learn script.py -o caps.json
   omnibase sandbox explain script.py --capabilities caps.json
+  omnibase packages lock requirements.txt -o requirements.lock
   omnibase registry add --name report --version 1.0.0 --owner data --script report.py
+  omnibase artifacts put input.csv data/input.csv
   omnibase policy explain report FILE_READ:/data/input.csv
   omnibase run report@^1.0 -- --verbose
 """

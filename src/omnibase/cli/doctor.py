@@ -9,7 +9,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,18 +25,11 @@ __all__ = ["Check", "add_arguments", "execute"]
 _PROBE_SECONDS: Final = 10.0
 _LEAST_STATE_BYTES: Final = 200_000_000  # an image and a scratch
 _KERNEL: Final = (5, 12)  # mount_setattr(2)
-_SMOKE: Final = b"""\
-print("ok", flush=True)
-try:
-    open("/etc/passwd")
-except PermissionError:
-    pass
-"""
-
 _EPILOG: Final = """\
 The exit code is 0 if a sandbox runs here, else 1. Each platform of gVisor gets up
 to 10 seconds. --clean removes what killed runs left behind (processes, control
-groups, files); the next run would do it, too.
+groups, files), which the next run would do, too, and what runs keep for the next
+one, once it is out of date: images, and copies of commands.
 
 examples:
   omnibase doctor
@@ -85,8 +77,12 @@ def execute(invocation: Invocation) -> int:
             checks.append(check)
             if not options.json:
                 _show(check)
+    from omnibase.cli import trials
+
     failed = [check.name for check in checks if check.status == "failed"]
-    smoke = _guarded(_smoke_run) if not failed else [_untried(failed)]
+    smoke = _guarded(trials.smoke_run) if not failed else [_untried(failed)]
+    if all(check.status == "ok" for check in smoke):
+        smoke += _guarded(trials.grants_run)
     checks += smoke
     fit = all(check.status != "failed" for check in checks)
     if options.json:
@@ -101,15 +97,20 @@ def execute(invocation: Invocation) -> int:
 
 
 def _clean(*, quiet: bool) -> list[str]:
+    from omnibase.core.packages.layer import prune
     from omnibase.core.sandbox import image, state
+    from omnibase.core.sandbox.commands import layer
 
     directory = state.state_dir()
     removed = [str(path) for path in state.sweep(directory)]
     removed += [str(path) for path in image.prune_images(directory)]
+    removed += [str(path) for path in prune(directory)]
+    removed += [str(path) for path in layer.prune_layers(directory)]
     if not quiet:
         for path in removed:
             console.out(f"removed {console.printable(path)}\n")
-        console.out(f"{len(removed)} leftovers of killed runs and old images removed\n\n")
+        what = "leftovers of killed runs, old images, copies of old commands and packages"
+        console.out(f"{len(removed)} {what} removed\n\n")
     return removed
 
 
@@ -330,26 +331,6 @@ def _indexes(directory: Path) -> list[Path]:
     with contextlib.suppress(OSError):
         return list((directory / "images").glob("*.json"))
     return []
-
-
-def _smoke_run() -> list[Check]:
-    from omnibase import api
-    from omnibase.core.context import ExecutionContext
-
-    began = time.monotonic()
-    result = api.run(_SMOKE, context=ExecutionContext(on_violation="record"))
-    seconds = time.monotonic() - began
-    name, fix = "smoke run", "report this with the output of `omnibase doctor --json`"
-    seen = [violation.capability for violation in result.violations]
-    if result.exit_code != 0 or result.stdout != b"ok\n":
-        detail = f"exit {result.exit_code}: {result.stderr.decode('utf-8', 'replace')[-200:]}"
-        return [Check(name=name, status="failed", detail=detail, fix=fix)]
-    if seen != ["FILE_READ:/etc/passwd"]:
-        detail = f"a denied file was not reported as such: {seen}"
-        return [Check(name=name, status="failed", detail=detail, fix=fix)]
-    peak = console.size(result.usage.peak_memory_bytes)
-    detail = f"a script ran in {seconds:.2f} s with {peak}, and a denied file was reported"
-    return [Check(name=name, status="ok", detail=detail)]
 
 
 def _untried(failed: list[str]) -> Check:

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 from omnibase.backend import compile_grants
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import compile, resolving
+from omnibase.core.sandbox.commands import finding
+from omnibase.core.sandbox.databases import copying
 from omnibase.core.sandbox.image import Image
 from omnibase.core.secrets import fetch
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import CapabilityDenied, CapabilityError, OmniBaseError
+from omnibase.exchange import granted_artifacts, open_artifacts
+from omnibase.inputs import artifacts_at
 
 if TYPE_CHECKING:
     from omnibase.core.sandbox.monitor.violations import Violation
     from omnibase.core.sandbox.spec import SandboxSpec
     from omnibase.core.secrets import SecretStore
 
-__all__ = ["Enforcement", "enforcement_of", "needed", "unresolved"]
+__all__ = ["Enforcement", "enforcement_of", "needed", "port_unknown", "unresolved"]
 
 _NO_IMAGE = Image(path="/", digest="", python="", probes=())
 
@@ -53,6 +57,7 @@ def enforcement_of(
     *,
     resolve: bool = True,
     secrets: SecretStore | None = None,
+    artifacts: str | None = None,
 ) -> Enforcement:
     """Says what a run would do with this grant, alone, on this machine.
 
@@ -61,12 +66,13 @@ def enforcement_of(
         context: Quotas, for the memory ceiling.
         resolve: Look at the file system too, as the run would.
         secrets: Look for secrets there, as the run would.
+        artifacts: The store of artifacts, if it is not the default one.
     """
     try:
         # As `run` compiles it, with the same areas out of reach.
         spec = compile_grants(
             CapabilitySet([capability]), context or ExecutionContext(), _NO_IMAGE, None,
-            hidden=() if secrets is None else secrets.areas,
+            hidden=(() if secrets is None else secrets.areas) + _areas(artifacts),
         )  # fmt: skip
     except CapabilityError as error:
         known = capability.type in compile.ENFORCEMENT
@@ -75,6 +81,13 @@ def enforcement_of(
     if resolve:
         for _, found in unresolved(spec):
             return Enforcement(known=True, how=how, problem=found.message, hint=found.hint)
+        try:
+            for name in spec.commands:
+                finding.check(name)
+            if spec.artifacts:
+                granted_artifacts(open_artifacts(artifacts), spec.artifacts)
+        except OmniBaseError as missing:
+            return Enforcement(known=True, how=how, problem=missing.message, hint=missing.hint)
     if secrets is not None:
         try:
             fetch(secrets, spec.secrets)
@@ -83,8 +96,13 @@ def enforcement_of(
     return Enforcement(known=True, how=how)
 
 
+def _areas(artifacts: str | None) -> tuple[str, ...]:
+    place = artifacts_at(artifacts)
+    return () if place is None else place.areas
+
+
 def unresolved(spec: SandboxSpec) -> list[tuple[str, CapabilityError]]:
-    """Returns the file grants that cannot be mounted as things stand, each with why."""
+    """Returns the grants whose files cannot be used as things stand, each with why."""
     problems = []
     for grant in spec.files:
         try:
@@ -92,6 +110,11 @@ def unresolved(spec: SandboxSpec) -> list[tuple[str, CapabilityError]]:
                 pass
         except CapabilityError as error:
             problems.append((grant.capability, error))
+    for database in spec.databases:
+        try:
+            copying.check(database)
+        except CapabilityError as error:
+            problems.append((database.capability, error))
     return problems
 
 
@@ -119,8 +142,21 @@ def needed(violation: Violation) -> Capability | None:
     return None
 
 
+def port_unknown(capability: Capability) -> str | None:
+    """Returns what to grant, for example, if a capability is for a host and no port is known.
+
+    A name look-up tells none, and a grant of every port would be refused.
+    """
+    host, _, port = capability.resource.rpartition(":")
+    if capability.type.value != "NETWORK_CONNECT" or port != "*" or "*" in host:
+        return None
+    return f"NETWORK_CONNECT:{host}:443"
+
+
 def ungrantable(violation: Violation) -> str:
     """Says why `needed` has no answer."""
+    if violation.operation == "lookup":
+        return "a grant names a host and a port, and it told no name"
     if violation.capability is None:
         return "no capability allows this"
     return "no capability names exactly this"

@@ -14,12 +14,24 @@ from omnibase.cli import console, exits
 from omnibase.errors import ConfigurationError, OmniBaseError, SandboxError
 
 if TYPE_CHECKING:
+    from omnibase.cli.options import Inputs
+    from omnibase.cli.outputs import Target
     from omnibase.cli.report import Asked
     from omnibase.core.context import ExecutionContext
     from omnibase.core.events import EventBus
     from omnibase.core.sandbox.result import RunResult
+    from omnibase.packages import PackageLayer
 
-__all__ = ["Outcome", "audit_directory", "await_image", "events_to", "perform", "tell"]
+__all__ = [
+    "Outcome",
+    "audit_directory",
+    "await_image",
+    "events_to",
+    "install",
+    "perform",
+    "tell",
+    "with_packages",
+]
 
 _PATIENCE_SECONDS = 0.5
 
@@ -50,7 +62,8 @@ class Outcome:
         if self.error is not None or result is None:
             return False
         found = (result.violations, result.limits, result.truncated, result.trace_dropped)
-        return not any((*found, result.denied, result.exit_code and result.unreached))
+        left = (result.artifacts, result.artifacts.left_out, result.proposed, result.network_limits)
+        return not any((*found, *left, result.denied, result.exit_code and result.unreached))
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -86,8 +99,46 @@ def perform(run: Callable[..., RunResult], *, live: bool, bus: EventBus | None) 
     return outcome
 
 
+def with_packages(run: Callable[..., RunResult], inputs: Inputs) -> Callable[..., RunResult]:
+    """Returns the same run, preceded by its packages, with a word on how far they are."""
+    if inputs.packages is None:
+        return run
+
+    def both(**more: Any) -> RunResult:
+        layer = install(inputs.packages, bus=more.get("bus"), require_hashes=inputs.require_hashes)
+        return run(**more, packages=layer)
+
+    return both
+
+
+def install(packages: Any, **options: Any) -> PackageLayer:
+    """Installs packages; whoever waits at a terminal is told how far it is."""
+    from omnibase.packages import install_packages
+
+    told = False
+
+    def show(text: str) -> None:
+        nonlocal told
+        told = True
+        line = console.colour("dim", f"omnibase: {console.printable(text, 100)} …")
+        with contextlib.suppress(console.Closed, console.Unwritable):
+            console.write(2, b"\r\x1b[K" + line.encode())
+
+    try:
+        return install_packages(packages, progress=show if os.isatty(2) else None, **options)
+    finally:
+        if told:
+            with contextlib.suppress(console.Closed, console.Unwritable):
+                console.write(2, b"\r\x1b[K")
+
+
 def tell(
-    outcome: Outcome, context: ExecutionContext, *, json: bool, asked: Asked | None = None
+    outcome: Outcome,
+    context: ExecutionContext,
+    *,
+    json: bool,
+    target: Target,
+    asked: Asked | None = None,
 ) -> None:
     """Prints what there is to say after a run; nothing, if all went well.
 
@@ -95,7 +146,11 @@ def tell(
         outcome: How it ended.
         context: Its quotas.
         json: Print the outcome as one JSON object.
+        target: Where its artifacts are to be written besides.
         asked: The component that ran, if one did.
+
+    Raises:
+        ArtifactError, ConfigurationError: They could not be written there.
     """
     if not json and outcome.plain:
         return
@@ -104,6 +159,8 @@ def tell(
     if json:
         report.print_json(outcome.to_dict())
     report.summarise(outcome, context, brief=json, asked=asked)
+    if outcome.result is not None:
+        target.write(outcome.result.artifacts)
 
 
 @contextlib.contextmanager
@@ -124,7 +181,7 @@ def events_to(options: Any) -> Iterator[EventBus]:
     try:
         if options.events is not None:
             _subscribe_file(bus, options.events)
-        directory = audit_directory(options.audit)
+        directory = audit_directory(getattr(options, "audit", None))
         if directory is None:
             places.decline(bus)
         else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from omnibase.errors import (
+    ArtifactError,
     CapabilityDenied,
     CapabilityError,
     ConfigurationError,
     ExternalCommandError,
     OmniBaseError,
+    PackageError,
     PolicyError,
     RegistryError,
     ResourceLimitExceeded,
@@ -37,12 +39,13 @@ TABLE: Final[tuple[tuple[str, str], ...]] = (
     (
         "1",
         "`doctor`: no sandbox can run on this machine; `policy lint`, `policy test`, "
-        "`policy diff`, `registry verify`, `audit verify`: something was found",
+        "`policy diff`, `registry verify`, `artifacts verify`, "
+        "`audit verify`: something was found",
     ),
     ("2", "usage, or a bad script, file, policy file, flag or capability; nothing was started"),
     (
         "120",
-        "before the start: a capability was denied, a secret is missing, "
+        "before the start: a capability was denied, a secret, a command or an artifact is missing, "
         "or a record or policy of the registry was tampered with or is not accepted",
     ),
     ("121", "violation: the script tried what it was not granted"),
@@ -67,18 +70,25 @@ _CODES: Final[tuple[tuple[type[OmniBaseError], int], ...]] = (
     (CapabilityError, USAGE),
     (ConfigurationError, USAGE),
     (RegistryError, USAGE),
+    (PackageError, USAGE),
+    (ArtifactError, USAGE),
 )
 
 
 _REASONS: Final = {
     "tampered": DENIED, "invalid": USAGE, "busy": FAILED, "unavailable": FAILED,
+    "hash": DENIED, "hostile": DENIED, "source": DENIED, "unreachable": FAILED, "failed": FAILED,
 }  # fmt: skip
 
 
 def for_error(error: OmniBaseError) -> int:
     """Returns the exit code of a command that ends with this error."""
-    if isinstance(error, RegistryError | PolicyError) and error.details.get("reason") in _REASONS:
-        return _REASONS[error.details["reason"]]
+    if isinstance(error, ArtifactError) and "capability" in error.details:
+        return DENIED
+    if isinstance(error, ArtifactError | RegistryError | PolicyError | PackageError):
+        reason = error.details.get("reason")
+        if reason in _REASONS:
+            return _REASONS[reason]
     return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
 
 

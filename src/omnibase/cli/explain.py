@@ -73,7 +73,9 @@ def describe(plan: Plan) -> dict[str, Any]:
 
     from omnibase.cli.enforce import unresolved
     from omnibase.core.sandbox import bundle, covers, resolving
-    from omnibase.core.sandbox.monitor.reads import SECRETS
+    from omnibase.core.sandbox.commands import finding, layout
+    from omnibase.core.sandbox.monitor.reads import ARTIFACTS, SECRETS
+    from omnibase.core.sandbox.monitor.registry import REGISTRY
     from omnibase.core.sandbox.syscalls import NATIVE
     from omnibase.errors import CapabilityError
 
@@ -95,11 +97,56 @@ def describe(plan: Plan) -> dict[str, Any]:
                 }
                 for mount in found
             ]
+            mounts += [
+                {
+                    "source": "a copy, made at the start",
+                    "target": database.path,
+                    "mode": "ro",
+                    "kind": "database",
+                    "capability": database.capability,
+                }
+                for database in spec.databases
+            ]
+            mounts += [
+                {
+                    "source": "a checked copy, made at the start",
+                    "target": f"{ARTIFACTS}/{name}",
+                    "mode": "ro",
+                    "kind": "artifact",
+                    "capability": "ARTIFACT_READ",
+                }
+                for name in request.artifacts
+            ]
+            mounts += [
+                {
+                    "source": "files made of the registry at the start",
+                    "target": f"{REGISTRY}/{grant.pattern}",
+                    "mode": "ro",
+                    "kind": "component",
+                    "capability": grant.capability,
+                }
+                for grant in spec.registry
+            ]
+            mounts += [
+                {
+                    "source": f"scratch, collected at the end: at most {outlet.max_files} files, "
+                    f"{console.size(outlet.max_bytes)}",
+                    "target": outlet.path,
+                    "mode": "rw",
+                    "kind": "outlet",
+                    "capability": outlet.capability,
+                }
+                for outlet in spec.outlets
+            ]
             covers.resolve_masks(sound, found)
     except CapabilityError as error:  # each can be mounted, but not all together
         problems.append({"capability": error.details.get("capability"), **error.to_dict()})
+    staged = spec.files or spec.databases or spec.artifacts or spec.registry
     oci = bundle.oci_config(
-        spec, scratch_dir="RUN/scratch", grants_dir="RUN/grants" if spec.files else None
+        spec,
+        scratch_dir="RUN/scratch",
+        commands_dir="STATE/commands/LAYER" if spec.commands else None,
+        grants_dir="RUN/grants" if staged else None,
     )
     filtered: dict[tuple[str, bool], list[str]] = {}
     for rule in spec.seccomp:
@@ -121,6 +168,10 @@ def describe(plan: Plan) -> dict[str, Any]:
         "mounts": mounts,
         "masks": [{"path": mask.path, "reason": mask.reason} for mask in spec.masks],
         "secrets": [f"{SECRETS}/{name}" for name in spec.secrets],
+        "commands": [
+            {"name": name, "file": finding.outlook(name), "target": f"{layout.BIN}/{name}"}
+            for name in spec.commands
+        ],
         "network": _network(spec),
         "syscalls": {
             "refused_by_kernel": sorted(NATIVE.values()),
@@ -186,6 +237,11 @@ def show(plan: dict[str, Any]) -> None:
     if plan["secrets"]:
         section("secrets (each a file for the script's user alone; kept out of its output)")
         rows(*(("ro file", path) for path in plan["secrets"]))
+    if plan["commands"]:
+        section("commands (file and target, with the libraries that it loads)")
+        for command in plan["commands"]:
+            file = command["file"] or "missing"
+            rows((command["name"], f"{file} -> {command['target']}"))
     section("network")
     kind, _, text = plan["network"].partition(": ")
     rows((kind, text))

@@ -259,13 +259,16 @@ def _conclude(
     rounds: int,
 ) -> int:
     from omnibase.cli import report
-    from omnibase.cli.enforce import enforcement_of
+    from omnibase.cli.enforce import enforcement_of, port_unknown
 
     lesson.learnt = smallest(lesson.learnt)
     found = {c: enforcement_of(c, inputs.context) for c in sorted(lesson.learnt)}
     # What no grant may reach, whatever it says, is not worth a line in the file.
-    refused = {c: e for c, e in found.items() if e.known and e.refusal is not None}
-    kept = [c for c, e in found.items() if c not in refused]
+    guessed = {c: example for c in found if (example := port_unknown(c))}
+    refused = {
+        c: e for c, e in found.items() if e.known and e.refusal is not None and c not in guessed
+    }
+    kept = [c for c in found if c not in refused and c not in guessed]
     if options.usable_only:
         kept = [c for c in kept if found[c].usable]
     items = [{"capability": str(c), "reason": "given"} for c in given]
@@ -281,7 +284,12 @@ def _conclude(
                 "rounds": rounds,
                 "complete": complete,
                 "given": [str(c) for c in given],
-                "learnt": [_row(lesson.learnt[c], found[c]) for c in found if c not in refused],
+                "learnt": [_row(lesson.learnt[c], found[c]) for c in found
+                           if c not in refused and c not in guessed],
+                "port_unknown": [
+                    {"host": c.resource[:-2], "count": lesson.learnt[c].count, "for_example": one}
+                    for c, one in guessed.items()
+                ],
                 "never_grantable": [
                     *({"operation": v.operation, "resource": console.printable(v.resource),
                        "count": v.count, "why": why} for v, why in lesson.never),
@@ -296,7 +304,7 @@ def _conclude(
             }
         )  # fmt: skip
     else:
-        _tell(options, given, lesson, found, kept, refused, proposed)
+        _tell(options, given, lesson, found, kept, refused, guessed, proposed)
     if not complete:
         console.note("omnibase: note: the trace has gaps: there may have been more attempts")
     report.summarise(outcome, inputs.context, brief=True)
@@ -320,6 +328,7 @@ def _tell(
     found: dict[Capability, Enforcement],
     kept: list[Capability],
     refused: dict[Capability, Enforcement],
+    guessed: dict[Capability, str],
     proposed: dict[Capability, list[Capability]],
 ) -> None:
     say = console.note
@@ -333,15 +342,20 @@ def _tell(
         if problem is not None:
             say(f"          {console.colour('yellow', 'but')} {console.printable(problem)}")
     for capability, state in found.items():
-        if capability not in kept and capability not in refused:
+        if capability not in kept and capability not in refused and capability not in guessed:
             problem = console.printable(state.refusal or state.problem or "")
             say(f"  left    {console.printable(str(capability))}  {problem}")
+    for capability, example in guessed.items():
+        name = console.printable(capability.resource[:-2])
+        say(f"  port unknown  {name}  {lesson.learnt[capability].reason}; if it is the usual one, "
+            f"add `{console.printable(example)}`")  # fmt: skip
     for violation, why in lesson.never:
         name = console.printable(f"{violation.operation} ({violation.resource})")
         say(f"  never grantable  {name}  {console.printable(why)}")
     for capability, state in refused.items():
         name = console.printable(str(capability))
-        say(f"  never grantable  {name}  {console.printable(state.refusal or '')}")
+        why = "; ".join(filter(None, (state.refusal, state.hint)))
+        say(f"  never grantable  {name}  {console.printable(why)}")
     for pattern, members in proposed.items():
         name = console.printable(str(pattern))
         say(f"  proposed  {name}  instead of {len(members)} of these; not in the file, since it "

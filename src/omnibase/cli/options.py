@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.cli import console
+from omnibase.cli.outputs import add_store_option, add_target_option
 from omnibase.core.context import ExecutionContext, parse_size
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import CapabilityError, ConfigurationError
@@ -39,8 +40,19 @@ _QUOTAS: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("--cpu-time", "cpu_seconds", "SECONDS", "CPU time of the sandbox (default: no bound)"),
     ("--pids", "pids", "N", "processes and threads at one time (default: 64)"),
     ("--output", "output_bytes", "SIZE", "standard output and error together (default: 16MiB)"),
-    ("--scratch", "scratch_bytes", "SIZE", "size of the writable /tmp (default: 64MiB)"),
+    ("--scratch", "scratch_bytes", "SIZE", "size of the writable /tmp, and of what is left in "
+     "/artifacts/out (default: 64MiB)"),
+    ("--artifact-bytes", "artifact_bytes", "SIZE",
+     "artifacts that it leaves, together (default: 64MiB)"),
+    ("--artifact-count", "artifact_count", "N", "how many artifacts it leaves (default: 64)"),
+    ("--egress-connections", "egress_connections", "N",
+     "connections of each network grant at one time (default: 512)"),
+    ("--egress-bytes", "egress_bytes", "SIZE",
+     "what each network grant may send and receive, together (default: 16GiB)"),
+    ("--egress-idle", "egress_idle_seconds", "SECONDS",
+     "a connection on which nothing moves for so long is ended (default: 60)"),
 )  # fmt: skip
+_WHOLE: Final = ("--pids", "--artifact-count", "--egress-connections")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +66,10 @@ class Inputs:
         context: Its quotas.
         env: Its environment variables.
         secrets: Where secrets are kept.
+        packages: A requirements file.
+        venv: A virtual environment.
+        require_hashes: Of the requirements.
+        artifacts: Where artifacts are kept; ``None`` for the default.
     """
 
     args: tuple[str, ...]
@@ -62,12 +78,19 @@ class Inputs:
     context: ExecutionContext
     env: dict[str, str]
     secrets: SecretStore
+    artifacts: str | None
+    packages: str | None = None
+    venv: str | None = None
+    require_hashes: bool = False
 
     def keywords(self) -> dict[str, Any]:
         """Returns what `omnibase.run` and `omnibase.run_component` both take."""
         return {
+            **({} if self.packages is None else {"packages": self.packages}),
+            **({} if self.venv is None else {"venv": self.venv}),
             "args": self.args, "stdin": self.stdin, "env": self.env,
             "capabilities": self.capabilities, "context": self.context, "secrets": self.secrets,
+            "artifacts": self.artifacts,
         }  # fmt: skip
 
 
@@ -113,8 +136,12 @@ def add_run_options(parser: Parser, *, component: bool = False) -> None:
         help="its standard input; - passes on ours (default: empty)",
     )  # fmt: skip
     add_secrets_option(inputs)
+    if not component:
+        add_package_options(parser)
+    add_store_option(inputs)
     outcome = parser.add_argument_group("what happens")
     if "learn" not in parser.prog:
+        add_target_option(outcome)
         outcome.add_argument(
             "--on-violation", action=Once, metavar="raise|kill|record",
             help="on an attempt beyond the grants: report it at the end with exit code 121, "
@@ -134,6 +161,29 @@ def add_run_options(parser: Parser, *, component: bool = False) -> None:
     )  # fmt: skip
     outcome.add_argument(
         "--json", action="store_true", help="one JSON object on standard output, nothing else"
+    )
+
+
+def add_package_options(parser: Parser) -> None:
+    """Adds what a script may import."""
+    from omnibase.cli.commands import Once
+
+    group = parser.add_argument_group("what the script may import")
+    group.add_argument(
+        "--packages", action=Once, metavar="FILE",
+        help="packages by a requirements file or a lock: fetched and unpacked first, in "
+        "sandboxes of their own, unless they are there",
+    )  # fmt: skip
+    group.add_argument(
+        "--require-hashes",
+        action="store_true",
+        help="refuse requirements that do not name each file's hash",
+    )
+    group.add_argument(
+        "--venv",
+        action=Once,
+        metavar="DIR",
+        help="a virtual environment of this Python: grants reading its site-packages",
     )
 
 
@@ -186,6 +236,7 @@ def read_inputs(options: Any, rest: tuple[str, ...], *, dry: bool = False) -> In
         from omnibase.core.audit.places import reserve
 
         reserve(options.audit)
+    packages = _packages(options)
     context = _context(options)
     capabilities = _capabilities(options)
     env = _environment(options.env)
@@ -199,7 +250,23 @@ def read_inputs(options: Any, rest: tuple[str, ...], *, dry: bool = False) -> In
         context=context,
         env=env,
         secrets=secrets_of(options),
+        **packages,
+        artifacts=options.artifacts,
     )
+
+
+def _packages(options: Any) -> dict[str, Any]:
+    names = ("packages", "venv", "require_hashes")
+    found = {name: getattr(options, name, None) for name in names}
+    for flag in ("packages", "venv"):
+        if found[flag] == "":
+            raise ConfigurationError(f"`--{flag}` is empty", hint="name a file or directory")
+    if found["require_hashes"] and found["packages"] is None:
+        raise ConfigurationError(
+            "`--require-hashes` is about `--packages`, which is not given",
+            hint="name a requirements file: `--packages FILE`",
+        )
+    return {**found, "require_hashes": bool(found["require_hashes"])}
 
 
 def read_script(options: Any) -> Path | bytes:
@@ -247,11 +314,11 @@ def _number(flag: str, text: str, metavar: str) -> int | float:
     try:
         if metavar == "SIZE":
             return parse_size(text)
-        return int(text) if flag == "--pids" else float(text)
+        return int(text) if flag in _WHOLE else float(text)
     except ConfigurationError as error:
         raise ConfigurationError(f"`{flag} {text[:80]}` is not a size", hint=error.hint) from None
     except ValueError:
-        what = "a whole number" if flag == "--pids" else "a number"
+        what = "a whole number" if flag in _WHOLE else "a number"
         raise ConfigurationError(
             f"`{flag} {text[:80]}` is not {what}",
             hint="write seconds, e.g. `2.5`" if metavar == "SECONDS" else "write e.g. `2`",

@@ -38,6 +38,18 @@ _LIMITS: Final[dict[str, tuple[str, str, str]]] = {
     "time": ("wall_seconds", "time", "allow more with `--timeout SECONDS`"),
     "disk": ("scratch_bytes", "disk", "allow more with `--scratch SIZE`"),
 }  # fmt: skip
+_NETWORK_LIMITS: Final[dict[str, tuple[str, str]]] = {
+    # kind: (how the figure reads, what to type)
+    "egress_connections": (
+        " connections at one time", "allow each grant more with `--egress-connections N`"
+    ),
+    "egress_bytes": (
+        " in both directions together", "allow each grant more with `--egress-bytes SIZE`"
+    ),
+    "egress_idle_seconds": (
+        " s without a byte", "allow each connection more with `--egress-idle SECONDS`"
+    ),
+}  # fmt: skip
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -122,6 +134,14 @@ def summarise(
         return
     if violations:
         _list(violations, asked)
+    if result is not None and (result.artifacts or result.artifacts.left_out):
+        from omnibase.cli import outputs
+
+        outputs.tell(result.artifacts)
+    if result is not None and result.proposed:
+        from omnibase.cli import outputs
+
+        outputs.tell_proposed(result.proposed)
     if result is not None and result.denied and asked is not None:
         what = ", ".join(result.denied)
         _note(
@@ -151,6 +171,12 @@ def list_denied(denied: Iterable[Mapping[str, Any]]) -> None:
 def _rest(result: RunResult, context: ExecutionContext, error: object) -> None:
     for one in result.unreached[:_SHOWN] if result.exit_code or error else ():
         _note(f"{one.target} is granted, but was not reached, {times(one.count)}: {one.reason}")
+    for reached in result.network_limits[:_SHOWN]:
+        name, hint = _NETWORK_LIMITS[reached.limit]
+        shown = f"{getattr(context, reached.limit):g}"
+        if reached.limit == "egress_bytes":
+            shown = console.size(context.egress_bytes)
+        _note(f"{reached.capability} reached its limit of {shown}{name}", hint)
     told = getattr(error, "kind", "time" if isinstance(error, SandboxTimeout) else None)
     for kind in result.limits:
         if kind != told and not (kind == "output" and result.truncated):
@@ -183,7 +209,8 @@ def _note(text: str, hint: str | None = None) -> None:
 
 
 def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
-    from omnibase.cli.enforce import enforcement_of, needed
+    from omnibase.cli.enforce import enforcement_of, needed, port_unknown
+    from omnibase.core.sandbox.commands.finding import outlook
 
     rows: dict[str, list[Violation]] = {}
     for violation in violations:
@@ -192,8 +219,10 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
     shown = list(rows.items())[:_SHOWN]
     width = min(60, max(len(console.printable(name, 200)) for name, _ in shown))
     allow: list[str] = []
-    never: list[str] = []
+    never: dict[str | None, list[str]] = {}
     kept_back: list[str] = []
+    absent: list[str] = []
+    guessed: list[str] = []
     for name, group in shown:
         text = console.printable(name, 200)
         console.note(f"  {console.colour('red', 'denied')}  {text:<{width}}  {_how(group)}")
@@ -202,10 +231,16 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
             continue
         if group[0].reason is not None:
             kept_back.append(str(capability))
-        elif enforcement_of(capability, resolve=False).usable:
-            allow.append(str(capability))
+        elif capability.type.value == "EXTERNAL_COMMAND" and outlook(capability.resource) is None:
+            absent.append(capability.resource)
+        elif example := port_unknown(capability):
+            guessed.append(example)
         else:
-            never.append(str(capability))
+            found = enforcement_of(capability, resolve=False)
+            if found.usable:
+                allow.append(str(capability))
+            else:
+                never.setdefault(found.hint, []).append(str(capability))
     if len(rows) > len(shown):
         console.note(f"  … and {len(rows) - len(shown)} more; `--json` lists all")
     hint = console.colour("bold", "hint:")
@@ -221,17 +256,27 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
         console.note(
             f"{hint} what should be allowed, it must require, and its policy permit: `{command}`"
         )
-    if never:
+    if absent:
+        names = console.printable(", ".join(absent), 1000)
+        console.note(f"{hint} no command of this machine, and so not to be granted: {names}")
+    if guessed:
+        flag = "--allow" if asked is None else "--require"
+        words = " ".join(f"{flag} {one}" for one in guessed)
         console.note(
-            f"{hint} this sandbox cannot grant {console.printable(', '.join(never), 1000)}"
+            f"{hint} the look-up of a name tells no port; if it is the usual one: "
+            f"`{console.printable(words, 4000)}`"
         )
+    for advice, refused in never.items():
+        text = f"this sandbox cannot grant {', '.join(refused)}" + f"; {advice}" * bool(advice)
+        console.note(f"{hint} {console.printable(text, 1000)}")
 
 
 def _how(group: list[Violation]) -> str:
     from omnibase.cli.enforce import needed, ungrantable
 
     first = group[0]
-    names = ", ".join(dict.fromkeys(filter(None, (v.errno_name for v in group)))) or "ended"
+    ended = "no such name" if first.operation == "lookup" else "ended"
+    names = ", ".join(dict.fromkeys(filter(None, (v.errno_name for v in group)))) or ended
     who = console.printable(first.process_name, 40)
     text = f"{times(sum(v.count for v in group))}: {first.operation}"
     text += f" by {who}" if who else ""

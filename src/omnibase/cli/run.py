@@ -63,15 +63,16 @@ def execute(invocation: Invocation) -> int:
     if options.dry_run:
         return _dry_run(options, inputs)
     from omnibase import components
-    from omnibase.cli import engine
+    from omnibase.cli import engine, outputs
 
+    target = outputs.Target(options.artifacts_out)
     run = partial(
         components.run_component, options.component, **_terms(options), **inputs.keywords()
     )
     with engine.events_to(options) as bus:
         with _warned(bus, options.unsandboxed):
             outcome = engine.perform(run, live=not options.json, bus=bus)
-        engine.tell(outcome, inputs.context, json=options.json, asked=asked(options))
+        engine.tell(outcome, inputs.context, json=options.json, asked=asked(options), target=target)
     return outcome.code
 
 

@@ -19,6 +19,9 @@ in it are shown as escapes such as \\x1b; into a pipe or a file it goes unchange
 examples:
   omnibase sandbox run script.py
   omnibase sandbox run script.py --allow FILE_READ:/data/input.csv -- --verbose input.csv
+  omnibase sandbox run script.py --packages requirements.txt --memory 128MiB
+  omnibase sandbox run script.py --allow SECRET_ACCESS:API_TOKEN \\
+    --allow NETWORK_CONNECT:api.example.com:443
   omnibase sandbox run script.py --capabilities caps.json --memory 128MiB --timeout 5
   echo 'print(6 * 7)' | omnibase sandbox run -
   omnibase sandbox run script.py --stdin - --env MODE=fast < data.txt
@@ -45,10 +48,11 @@ def execute(invocation: Invocation) -> int:
     inputs = read_inputs(options, invocation.rest)
     script = read_script(options)
     from omnibase import api
-    from omnibase.cli import engine
+    from omnibase.cli import engine, outputs
 
-    run = partial(api.run, script, **inputs.keywords())
+    target = outputs.Target(options.artifacts_out)
+    run = engine.with_packages(partial(api.run, script, **inputs.keywords()), inputs)
     with engine.events_to(options) as bus:
         outcome = engine.perform(run, live=not options.json, bus=bus)
-        engine.tell(outcome, inputs.context, json=options.json)
+        engine.tell(outcome, inputs.context, json=options.json, target=target)
     return outcome.code

@@ -55,7 +55,10 @@ class ExecutionContext:
         cpu_seconds: CPU time of the whole sandbox, or ``None`` for no bound of
             its own (wall time × CPUs bounds it anyway).
         output_bytes: Standard output and standard error together.
-        scratch_bytes: Size of the writable ``/tmp``.
+        scratch_bytes: Size of the writable ``/tmp``, and of what the script leaves
+            to be collected.
+        artifact_count: Most artifacts that the script may leave.
+        artifact_bytes: Most bytes of them, in all.
         egress_connections: Connections that each network grant may have at one time.
         egress_bytes: What each network grant may send and receive, together, in all.
         egress_idle_seconds: A connection on which nothing moves for so long is ended.
@@ -72,6 +75,8 @@ class ExecutionContext:
     cpu_seconds: float | None = None
     output_bytes: int = 16 * MIB
     scratch_bytes: int = 64 * MIB
+    artifact_count: int = 64
+    artifact_bytes: int = 64 * MIB
     egress_connections: int = 512
     egress_bytes: int = 16 * GIB
     egress_idle_seconds: float = 60.0
@@ -90,6 +95,8 @@ class ExecutionContext:
             ("cpu_seconds", self.cpu_seconds, 0.001, 7 * 86400),
             ("output_bytes", self.output_bytes, 0, 1 << 40),
             ("scratch_bytes", self.scratch_bytes, 64 * KIB, 1 << 40),
+            ("artifact_count", self.artifact_count, 0, 4096),
+            ("artifact_bytes", self.artifact_bytes, 0, 1 << 40),
             ("egress_connections", self.egress_connections, 1, 4096),
             ("egress_bytes", self.egress_bytes, 0, 1 << 50),
             ("egress_idle_seconds", self.egress_idle_seconds, 0.001, 7 * 86400),
@@ -97,7 +104,9 @@ class ExecutionContext:
         for name, value, low, high in ranges:
             if value is None and name == "cpu_seconds":
                 continue
-            whole = name in ("pids", "egress_connections") or name.endswith("_bytes")
+            whole = name in ("pids", "artifact_count", "egress_connections") or name.endswith(
+                "_bytes"
+            )
             kind = int if whole else int | float
             if isinstance(value, bool) or not isinstance(value, kind):
                 raise ConfigurationError(

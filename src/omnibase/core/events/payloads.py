@@ -68,6 +68,8 @@ class SandboxStart(Payload):
         platform: gVisor platform, e.g. ``systrap``.
         runtime_version: Version of ``runsc``.
         image_digest: Digest of the guest's root file system.
+        commands: Commands that were brought in: file on the host by name.
+        commands_sha256: Digest of each of those files, by name.
     """
 
     type: ClassVar[str] = "dev.omnibase.sandbox.start.v1"
@@ -78,6 +80,8 @@ class SandboxStart(Payload):
     platform: str
     runtime_version: str
     image_digest: str | None = None
+    commands: Mapping[str, Scalar] = field(default_factory=FrozenMap)
+    commands_sha256: Mapping[str, Scalar] = field(default_factory=FrozenMap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,8 +173,24 @@ class PolicyDecided(Payload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunRetried(Payload):
+    """The sandbox failed, not the script: the run is tried again.
+
+    Attributes:
+        attempt: The try that failed, from 1.
+        reason: Why, for a person.
+        delay_seconds: Until the next.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.run.retried.v1"
+    attempt: Count
+    reason: str
+    delay_seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRefused(Payload):
-    """A component was to run, and nothing of it was started.
+    """A script or component was to run, and nothing of it was started.
 
     Attributes:
         code: The error's code, e.g. ``policy_error``.
@@ -255,6 +275,187 @@ class SecretRead(Payload):
     operation: str
     pid: int | None = None
     process_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackagesResolved(Payload):
+    """Requirements were resolved to files of the index, and those were fetched.
+
+    Attributes:
+        lock_digest: SHA-256 of the lock.
+        packages: Each ``name==version sha256:…``.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.packages.resolved.v1"
+    lock_digest: Sha256
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerBuilt(Payload):
+    """A layer of packages was unpacked, and is kept.
+
+    Attributes:
+        lock_digest: SHA-256 of its lock.
+        files: How many it has.
+        layer_bytes: Of all of them.
+        seconds: From the first step to the last.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.packages.built.v1"
+    lock_digest: Sha256
+    files: Count
+    layer_bytes: Count
+    seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerAttached(Payload):
+    """The run that starts next may import from a layer of packages.
+
+    Attributes:
+        lock_digest: SHA-256 of its lock.
+        packages: Each ``name==version sha256:…``.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.packages.attached.v1"
+    lock_digest: Sha256
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandStarted(Payload):
+    """The guest's kernel has executed a command that was granted.
+
+    Once for the first start of each command, and once more at the end if there
+    were others.
+
+    Attributes:
+        command: Its name.
+        count: How often it was started until now.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.command.started.v1"
+    command: str
+    count: Count = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRead(Payload):
+    """The script was given an artifact, as a file that it can read.
+
+    Attributes:
+        artifact: Its name.
+        version: Of the name.
+        digest: ``sha256:`` and the digest of its bytes, which were checked.
+        size_bytes: How many.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.artifact.read.v1"
+    artifact: str
+    version: Count
+    digest: str
+    size_bytes: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactStored(Payload):
+    """A file that the script left is in the store.
+
+    Attributes:
+        artifact: Its name.
+        version: Of the name.
+        digest: ``sha256:`` and the digest of its bytes.
+        size_bytes: How many.
+        kind: ``image``, ``table``, ``text``, ``json`` or ``binary``, by its content.
+        media_type: E.g. ``image/png``, by its content.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.artifact.stored.v1"
+    artifact: str
+    version: Count
+    digest: str
+    size_bytes: Count
+    kind: str
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRefused(Payload):
+    """A file that the script left became no artifact, though a grant covers its name.
+
+    Attributes:
+        artifact: As the script named it.
+        reason: Why, as the rest of a sentence about it.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.artifact.refused.v1"
+    artifact: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseCopied(Payload):
+    """A copy of a database was made, for the script to read.
+
+    Attributes:
+        capability: The grant.
+        database: Path of its file, on the host and in the sandbox.
+        size_bytes: Of the copy.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.database.copied.v1"
+    capability: str
+    database: str
+    size_bytes: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryRead(Payload):
+    """The script is shown a component of the registry.
+
+    Attributes:
+        capability: The grant.
+        component: Its UUID.
+        reference: ``name@version``.
+        revision: Of its record.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.registry.read.v1"
+    capability: str
+    component: str
+    reference: str
+    revision: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAdded(Payload):
+    """A component that the script proposed is an untrusted draft in the registry now.
+
+    Attributes:
+        component: Its UUID.
+        reference: ``name@version``.
+        script_sha256: Of its script, in hexadecimal.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.registry.added.v1"
+    component: str
+    reference: str
+    script_sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryRefused(Payload):
+    """A component that the script proposed was not added to the registry.
+
+    Attributes:
+        name: What it was called: the script's choice.
+        reason: Why, for a person.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.registry.refused.v1"
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,9 +559,21 @@ PAYLOADS: tuple[type[Payload], ...] = (
     CapabilityDenied,
     PolicyDecided,
     RunRefused,
+    RunRetried,
     UnsandboxedStart,
     SandboxViolation,
     SecretRead,
+    PackagesResolved,
+    LayerBuilt,
+    LayerAttached,
+    CommandStarted,
+    ArtifactRead,
+    ArtifactStored,
+    ArtifactRefused,
+    DatabaseCopied,
+    RegistryRead,
+    RegistryAdded,
+    RegistryRefused,
     EgressOpened,
     EgressClosed,
     EgressFailed,

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import resource
+import select
 import shutil
 import subprocess
 import threading
@@ -27,6 +28,8 @@ __all__ = [
     "find_runtime",
     "hold_user_namespace",
     "in_new_thread",
+    "loader_listing",
+    "run_helper",
     "shared_libraries",
     "start_isolated",
     "try_platform",
@@ -250,20 +253,76 @@ def shared_libraries(files: Sequence[Path]) -> Mapping[str, str]:
     return found
 
 
-def build_loader_cache(root: Path) -> None:
-    """Writes the image's ``ld.so.cache``."""
+def loader_listing(file: Path) -> Mapping[str, str | None] | None:
+    """Returns ``soname → path`` of all that the file loads; ``None`` for what is missing.
+
+    Of a library without a name of its own, both are its path. The loader itself
+    tells, as for ldd(1), and runs nothing of the file. The whole is ``None`` if it does
+    not load.
+    """
+    try:
+        done = subprocess.run(
+            ["/lib64/ld-linux-x86-64.so.2", str(file)],
+            capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL,
+            env={**_ENVIRONMENT, "LD_TRACE_LOADED_OBJECTS": "1"},
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found: dict[str, str | None] = {}
+    for line in done.stdout.splitlines():
+        name, arrow, rest = line.strip().partition(" => ")
+        path = (rest if arrow else name).rpartition(" (")[0] or None
+        name = name if arrow else name.rpartition(" (")[0]
+        if arrow or name.startswith("/"):
+            found[name] = path if path is None or path.startswith("/") else None
+    return found if done.returncode == 0 or None in found.values() else None
+
+
+def build_loader_cache(
+    root: Path, *, configuration: str = "/etc/ld.so.conf", cache: str = "/etc/ld.so.cache"
+) -> None:
+    """Writes a library cache for a tree; both paths are as seen from its top."""
     ldconfig = shutil.which("ldconfig", path="/usr/sbin:/sbin:/usr/bin:/bin")
     if ldconfig is None:
         raise SandboxUnavailable("no `ldconfig` found", hint="install libc-bin")
-    command = [ldconfig, "-r", str(root), "-X", "-f", "/etc/ld.so.conf", "-C", "/etc/ld.so.cache"]
+    command = [ldconfig, "-r", str(root), "-X", "-f", configuration, "-C", cache]
     try:
         subprocess.run(
             command, check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise SandboxUnavailable(
-            f"the image's loader cache cannot be built: {error}", hint="see `omnibase doctor`"
+            f"the library cache cannot be built: {error}", hint="see `omnibase doctor`"
         ) from error
+
+
+def run_helper(arguments: Sequence[str], *, seconds: float, cancel: int) -> str | None:
+    """Runs a helper of ours to its end; returns the one short line that it prints.
+
+    It gets no environment and no descriptor, and is believed no further than that.
+
+    Args:
+        arguments: What to run.
+        seconds: How long to wait for it.
+        cancel: A descriptor that is readable once nobody wants the answer any more.
+
+    Returns:
+        The line, ``exit <code>`` if there is none, or ``None`` if it was ended.
+    """
+    with subprocess.Popen(
+        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        cwd="/", env=_ENVIRONMENT,
+    ) as process:  # fmt: skip
+        output = process.stdout
+        if output is None:  # never: it is a pipe
+            raise OSError("no pipe")
+        ready, _, _ = select.select([output.fileno(), cancel], [], [], seconds)
+        if output.fileno() not in ready:
+            process.kill()
+            return None
+        line = output.read(80).decode("ascii", "replace").strip()
+        process.kill()  # what it had to say is said
+    return line if line.replace("_", "").isalnum() else f"exit {process.returncode}"
 
 
 def hold_user_namespace(uid_map: str, gid_map: str) -> int:

@@ -10,7 +10,7 @@ __all__ = [
     "CLONE_NEWNS", "CLONE_NEWPID", "MOUNT_ATTR_IDMAP", "MOUNT_ATTR_NODEV",
     "MOUNT_ATTR_NOSUID", "MOUNT_ATTR_RDONLY", "MS_BIND", "MS_NODEV", "MS_NOEXEC", "MS_NOSUID",
     "MS_PRIVATE", "MS_RDONLY", "MS_REC", "MS_REMOUNT", "MS_SLAVE",
-    "mount", "mount_setattr", "move_mount", "open_tree_clone", "unshare",
+    "mount", "mount_setattr", "move_mount", "open_tree_clone", "unmount", "unshare",
 ]  # fmt: skip
 
 CLONE_NEWNS: Final = 0x0002_0000
@@ -32,6 +32,7 @@ MOUNT_ATTR_IDMAP: Final = 0x10_0000
 # Numbers are the same on every architecture that has the generic table (x86-64, arm64).
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _AT_EMPTY_PATH, _AT_RECURSIVE, _AT_FDCWD = 0x1000, 0x8000, -100
+_MNT_DETACH = 2
 _OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH = 1, 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -70,6 +71,11 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, data: s
         ),
         f"mount {target}",
     )
+
+
+def unmount(target: str) -> None:
+    """umount2(2), lazily: what has it open keeps it."""
+    _checked(_libc.umount2(_bytes(target), _MNT_DETACH), f"unmount {target}")
 
 
 def open_tree_clone(fd: int) -> int:

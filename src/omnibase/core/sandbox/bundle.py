@@ -11,7 +11,10 @@ import math
 import os
 from typing import Any, Final
 
+from omnibase.core.sandbox.commands.layout import DIRECTORY as COMMANDS
+from omnibase.core.sandbox.commands.layout import Command
 from omnibase.core.sandbox.egress.layout import agent_rows
+from omnibase.core.sandbox.monitor.reads import ARTIFACTS
 from omnibase.core.sandbox.seccomp import compile_filter
 from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.sandbox.syscalls import (
@@ -44,13 +47,16 @@ _SHM_BYTES: Final = 16 << 20
 _SAFE: Final = ("nosuid", "nodev", "noexec")
 
 
-def oci_config(spec: SandboxSpec, *, scratch_dir: str, grants_dir: str | None) -> dict[str, Any]:
+def oci_config(
+    spec: SandboxSpec, *, scratch_dir: str, grants_dir: str | None, commands_dir: str | None = None
+) -> dict[str, Any]:
     """Returns the content of ``config.json``.
 
     Args:
         spec: The run.
         scratch_dir: Empty host directory that backs ``/tmp`` with disk, not memory.
         grants_dir: Host directory with the staged mounts, if there are file grants.
+        commands_dir: Host directory with the layer of the commands, if any are granted.
     """
     mounts: list[dict[str, Any]] = [
         _mount("/proc", "proc"),
@@ -63,6 +69,10 @@ def oci_config(spec: SandboxSpec, *, scratch_dir: str, grants_dir: str | None) -
     if grants_dir is not None:
         mounts.append(
             {**_mount("/grants", "bind", "rw", "rbind", "rslave", *_SAFE), "source": grants_dir}
+        )
+    if commands_dir is not None:  # the one mount without noexec
+        mounts.append(
+            {**_mount(COMMANDS, "bind", "ro", "rbind", "nosuid", "nodev"), "source": commands_dir}
         )
     # The script's first process is not counted: it was forked before it became nobody.
     # With egress, the agent needs more files and gives the script its own limit.
@@ -128,6 +138,13 @@ def trace_config(endpoint: str) -> dict[str, Any]:
         # No strings: what decides must not be lost to a name that is not UTF-8.
         {"name": "sentry/task_exit", "context_fields": ["group_id", "thread_id"]},
     ]
+    # What the kernel is about to run, links followed: what it was asked for may be anything.
+    points.append(
+        {
+            "name": "sentry/execve",
+            "context_fields": ["group_id", "thread_id", "process_name"],
+        }
+    )
     for name in ("open", "creat", "execve", "connect", "bind", "socket", "clone", "chroot",
                  "chdir", "setuid", "setgid", "setresuid", "setresgid"):  # fmt: skip
         points.append({"name": f"syscall/{name}/exit", "context_fields": context})
@@ -160,6 +177,7 @@ def job_message(
     masks: list[tuple[str, bool]] | None = None,
     pinned: tuple[str, ...] = (),
     secrets: tuple[Secret, ...] = (),
+    commands: tuple[Command, ...] = (),
 ) -> bytes:
     """Returns what the agent reads first: a length, NUL-separated fields, script, secrets.
 
@@ -172,11 +190,22 @@ def job_message(
         masks: ``(guest path, is directory)`` to cover.
         pinned: Directories above a mask, which must not be renamed away from it.
         secrets: Their values follow the script, one after the other.
+        commands: Their paths on the host lead to them in the guest as well.
     """
-    granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts]
+    granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts if mount[1] != ARTIFACTS]
+    granted += [outlet.path + "/" for outlet in spec.outlets]
     fields = [f"{SCRIPT_DIRECTORY}/{name}", str(len(script)), str(max(1, math.ceil(spec.cpus)))]
+    outlets = [
+        text
+        for outlet in spec.outlets
+        for text in (outlet.path, str(outlet.max_files), str(outlet.max_bytes))
+    ]
     filter_program = [compile_filter(spec.seccomp).hex()]
-    for group in (list(argv), granted, list(pinned), filter_program, agent_rows(spec.egress)):
+    places = [place for command in commands for place in command.places]
+    for group in (
+        list(argv), granted, list(pinned), filter_program, agent_rows(spec.egress), places,
+        outlets, list(spec.imports),
+    ):  # fmt: skip
         fields += [str(len(group)), *group]
     fields.append(str(len(masks or [])))
     for target, is_directory in masks or []:

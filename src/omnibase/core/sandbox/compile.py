@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from omnibase.core.context import ExecutionContext, parse_size
+from omnibase.core.sandbox.collect.grants import artifact_name, outlet
+from omnibase.core.sandbox.commands import layout as commands_layout
+from omnibase.core.sandbox.commands.granting import COMMAND_PROBES, command_name, commands_of
+from omnibase.core.sandbox.databases.grants import KINDS, PASSWORDS, Databases
 from omnibase.core.sandbox.egress import layout
 from omnibase.core.sandbox.image import GUEST_PREFIX, Image
+from omnibase.core.sandbox.monitor.reads import ARTIFACTS, OUTLET
+from omnibase.core.sandbox.monitor.registry import PROPOSALS, REGISTRY
+from omnibase.core.sandbox.registry_grants import proposals, registry_grant
 from omnibase.core.sandbox.spec import (
     EgressGrant,
     EgressLimits,
     FileGrant,
     Mask,
+    Outlet,
+    RegistryGrant,
     SandboxSpec,
+    ServerGrant,
     WatchRules,
 )
 from omnibase.core.sandbox.syscalls import SECCOMP
@@ -33,8 +44,20 @@ ENFORCEMENT: Final[Mapping[CapabilityType, str]] = {
     CapabilityType.FILE_WRITE: "read-write bind mount of exactly what is named",
     CapabilityType.NETWORK_CONNECT: "the guest has no network; each TCP connection is decided and "
     "made by the run's broker on the host",
+    CapabilityType.EXTERNAL_COMMAND: "the program and its libraries are in the guest, read-only, "
+    "and nothing else can be executed; it reaches what the script does",
     CapabilityType.MEMORY: "memory limit of the run's cgroup",
+    CapabilityType.ARTIFACT_READ: "read-only copy of exactly what is named, its digest checked",
+    CapabilityType.ARTIFACT_WRITE: "what is left in `/artifacts/out` is collected once the script "
+    "has ended, name by name",
     CapabilityType.SECRET_ACCESS: "file in a tmpfs of the guest, for the script's user alone",
+    CapabilityType.DATABASE_READ: "read-only mount of a consistent copy, made at the start",
+    CapabilityType.DATABASE_WRITE: "connections to that server alone, and the role's password; the "
+    "server decides what the role may do",
+    CapabilityType.REGISTRY_WRITE: "what is left in /registry/out under such a name is checked on "
+    "the host and added as an untrusted draft, if the run was a clean one",
+    CapabilityType.REGISTRY_READ: "read-only mount of exactly those components, verified at the "
+    "start, without their policies",
 }
 """How each capability type is enforced; a type that is not here is refused."""
 
@@ -43,8 +66,15 @@ _FORBIDDEN: Final = ("/proc", "/sys", "/dev")
 # The guest's own world: a tree mounted over one of these would break the guest.
 _GUEST_OWN: Final = ("/etc", "/opt", "/run", "/tmp", "/lib64")
 _GUEST_INTERNAL: Final = (
-    "/guest", "/grants", GUEST_PREFIX, "/run/script", "/run/secrets", "/.lookup",
+    "/guest", "/grants", commands_layout.DIRECTORY, GUEST_PREFIX,
+    "/run/raised", "/run/script", "/run/secrets",
+    "/.lookup", ARTIFACTS, REGISTRY,
 )  # fmt: skip
+
+_INSTEAD: Final = {
+    "/run/secrets": "grant `SECRET_ACCESS:NAME`",
+    REGISTRY: "grant `REGISTRY_READ:NAME`",
+}
 
 _OWNED: Final = (f"{GUEST_PREFIX}/", "/dev/", "/proc/", "/run/script/",
                  "/sys/", "/tmp/")  # fmt: skip
@@ -66,7 +96,6 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _BASE_ENVIRONMENT: Final = {
     "HOME": "/tmp",
     "LOGNAME": "nobody",
-    "PATH": f"{GUEST_PREFIX}/bin",
     "TMPDIR": "/tmp",
     "TZ": "UTC",
     "USER": "nobody",
@@ -107,9 +136,14 @@ def compile_spec(
     """
     files: list[FileGrant] = []
     secrets: set[str] = set()
+    commands: set[str] = set()
+    artifacts: set[str] = set()
+    outlets: dict[str, Outlet] = {}
     covered = list(masks)
     memory = 0
     egress: list[EgressGrant] = []
+    databases = Databases()
+    registry: list[RegistryGrant] = []
     for grant in grants:
         if grant.type not in ENFORCEMENT:
             raise CapabilityError(
@@ -123,6 +157,31 @@ def compile_spec(
         if grant.type is CapabilityType.SECRET_ACCESS:
             secrets.add(_secret(grant))
             continue
+        if grant.type is CapabilityType.EXTERNAL_COMMAND:
+            commands.add(command_name(grant))
+            continue
+        if grant.type is CapabilityType.REGISTRY_READ:
+            registry.append(registry_grant(grant))
+            continue
+        if grant.type is CapabilityType.REGISTRY_WRITE:
+            outlets[PROPOSALS] = proposals(grant)
+            continue
+        if grant.type is CapabilityType.ARTIFACT_READ:
+            artifacts.add(artifact_name(grant))
+            continue
+        if grant.type is CapabilityType.ARTIFACT_WRITE:
+            artifact_name(grant)
+            outlets[OUTLET] = outlet(grant.type, OUTLET, context)
+            continue
+        if grant.type in KINDS:
+            database = databases.add(grant)
+            if isinstance(database, ServerGrant):
+                endpoint = Capability.parse(f"NETWORK_CONNECT:{database.host}:{database.port}")
+                egress.append(replace(_egress_grant(endpoint), capability=str(grant)))
+            else:
+                # Not to be read either: what a registry is asked for goes through a view of it.
+                _check_areas(database.file, (*refused_areas, *read_only_areas))
+            continue
         if grant.type is CapabilityType.NETWORK_CONNECT:
             egress.append(_egress_grant(grant))
             continue
@@ -133,13 +192,20 @@ def compile_spec(
         files.append(file)
     # A grant raises the default; it never lowers it.
     memory = max(memory, min(context.default_memory_bytes, context.memory_bytes))
+    directory = commands_layout.BIN if commands else f"{GUEST_PREFIX}/bin"
     files.sort(key=lambda grant: (grant.path.count("/"), grant.path, grant.writable))
     return SandboxSpec(
         image_path=image.path,
         image_digest=image.digest,
         python=image.python,
         files=tuple(files),
-        secrets=tuple(sorted(secrets)),
+        commands=commands_of(commands),
+        artifacts=tuple(sorted(artifacts)),
+        outlets=tuple(outlets.values()),
+        secrets=tuple(sorted(secrets | databases.secrets(secrets))),
+        databases=databases.copied(masks),
+        servers=tuple(databases.servers),
+        registry=tuple(registry),
         egress=_bounded(egress),
         egress_limits=EgressLimits(
             at_once=context.egress_connections,
@@ -148,7 +214,7 @@ def compile_spec(
             connection_seconds=context.wall_seconds,
         ),
         masks=tuple(sorted(set(covered), key=lambda mask: mask.path)),
-        environment=_environment(environment or {}, image),
+        environment=_environment(environment or {}, image, directory, databases),
         memory_bytes=memory,
         cpus=context.cpus,
         pids=context.pids,
@@ -160,9 +226,9 @@ def compile_spec(
         kill_on_violation=context.on_violation == "kill",
         seccomp=SECCOMP,
         watch=WatchRules(
-            owned=_OWNED,
-            probes=_PROBES | frozenset(image.probes),
-            command_directory=f"{GUEST_PREFIX}/bin",
+            owned=_OWNED + (f"{commands_layout.DIRECTORY}/",) * bool(commands),
+            probes=_PROBES.union(image.probes, COMMAND_PROBES if commands else ()),
+            command_directory=directory,
             nameserver=layout.NAMESERVER,
         ),
         grants=tuple(str(grant) for grant in grants),
@@ -251,9 +317,8 @@ def _check_areas(grant: FileGrant, refused: tuple[str, ...]) -> list[Mask]:
             raise CapabilityError(
                 f"`{grant.capability}` reaches `{area}`, which no grant may",
                 details={"capability": grant.capability, "area": area},
-                hint="grant `SECRET_ACCESS:NAME`" if area == "/run/secrets"
-                else "copy what is needed elsewhere and grant that",
-            )  # fmt: skip
+                hint=_INSTEAD.get(area, "copy what is needed elsewhere and grant that"),
+            )
     if grant.kind != "tree":
         return []
     if grant.path == "/" or grant.path in _GUEST_OWN:
@@ -283,7 +348,9 @@ def _literal_prefix(path: str) -> str:
     return "/".join(kept) or "/"
 
 
-def _environment(extra: Mapping[str, str], image: Image) -> tuple[tuple[str, str], ...]:
+def _environment(
+    extra: Mapping[str, str], image: Image, command_directory: str, databases: Databases
+) -> tuple[tuple[str, str], ...]:
     for name, value in extra.items():
         if not _NAME.fullmatch(str(name)) or type(name) is not str:
             raise ConfigurationError(
@@ -306,7 +373,10 @@ def _environment(extra: Mapping[str, str], image: Image) -> tuple[tuple[str, str
                 f"the value of `{name}` is not valid Unicode",
                 hint="pass bytes on standard input or through a granted file",
             ) from error
-    merged = _BASE_ENVIRONMENT | dict(image.environment) | dict(extra)
+    own = {"PATH": command_directory} | dict(image.environment)
+    merged = _BASE_ENVIRONMENT | own | dict(extra)
+    if databases.servers:
+        merged = {"PGPASSFILE": f"/run/secrets/{PASSWORDS}"} | merged
     if sum(len(name) + len(value) for name, value in merged.items()) > _MAX_ENVIRONMENT:
         raise ConfigurationError(
             f"the environment is larger than {_MAX_ENVIRONMENT} bytes",

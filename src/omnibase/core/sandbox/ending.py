@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from omnibase.core.sandbox.cgroup import CgroupStats
 from omnibase.core.sandbox.monitor.server import TraceServer
-from omnibase.core.sandbox.result import LimitKind, RunResult, Unreached, Usage
+from omnibase.core.sandbox.result import LimitKind, NetworkLimit, RunResult, Unreached, Usage
 from omnibase.core.sandbox.runner import Ended
+from omnibase.core.sandbox.script_error import ScriptError
 from omnibase.core.sandbox.streams import Output
 from omnibase.errors import SandboxError, SandboxStartError
 
@@ -30,6 +31,8 @@ def conclude(
     wall_seconds: float,
     scratch_bytes: int,
     unreached: Mapping[tuple[str, str], int],
+    network_limits: Iterable[NetworkLimit],
+    error: ScriptError | None,
 ) -> Ended:
     """Returns how the run ended.
 
@@ -46,6 +49,8 @@ def conclude(
         wall_seconds: From its start.
         scratch_bytes: Highest use of ``/tmp``.
         unreached: How often what granted target was not reached, and why.
+        network_limits: What limits network grants have reached.
+        error: What the script ended with, as it told.
     """
     if stats.oom_kills and cause == "exit" and trace.agent_status is None:
         cause = "memory"
@@ -63,6 +68,8 @@ def conclude(
             Unreached(target=target, reason=reason, count=count)
             for (target, reason), count in unreached.items()
         ),
+        network_limits=tuple(network_limits),
+        error=error,
         usage=Usage(
             cpu_seconds=stats.cpu_seconds,
             peak_memory_bytes=stats.peak_memory_bytes,
@@ -77,7 +84,7 @@ def conclude(
     if fault is not None and complaint is not None:
         fault = SandboxStartError(fault.message, hint="run `omnibase doctor`")
     if fault is None and cause == "exit":
-        fault = _diagnose(trace, result, complaint or b"") or egress_fault()
+        fault = _diagnose(trace, result, complaint or b"") or egress_fault() or _failed(trace)
     if fault is not None and trace.started:
         fault.result = result  # what was seen until then is not lost
     return Ended(result=result, cause=cause, fault=fault)
@@ -116,3 +123,13 @@ def _diagnose(trace: TraceServer, result: RunResult, complaint: bytes) -> Sandbo
             hint="something outside ended it, or the Sentry crashed",
         )
     return None
+
+
+def _failed(trace: TraceServer) -> SandboxError | None:
+    """Tells a failure of the agent, whose own reasons come first, from an exit of the script."""
+    if not trace.agent_failed:
+        return None
+    return SandboxError(
+        "the sandbox's agent failed before the script had ended",
+        hint="its reason is in the result's stderr",
+    )

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -24,21 +23,17 @@ import secrets
 import shutil
 import sys
 import sysconfig
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from omnibase.core.sandbox import elf, rootfs
+from omnibase.core.sandbox.addressed import locked, manifest_digest, stamps_of
 from omnibase.core.sandbox.rootfs import GUEST_PREFIX
 from omnibase.errors import SandboxUnavailable
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 __all__ = ["GUEST_PREFIX", "Image", "ensure_image", "prune_images"]
 
-_FORMAT = 8  # raise it whenever what is built changes
+_FORMAT = 9  # raise it whenever what is built changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +67,7 @@ def ensure_image(state_dir: Path) -> Image:
     if found is not None:
         return found
     images.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(images / ".lock"):
+    with locked(images / ".lock"):
         found = _read_index(index)
         if found is not None:
             return found
@@ -107,7 +102,7 @@ def prune_images(state_dir: Path) -> list[Path]:
     if not images.is_dir():
         return []
     removed = []
-    with _locked(images / ".lock"):
+    with locked(images / ".lock"):
         if any((state_dir / "runs").iterdir()):
             return []
         index = images / f"{_key()}.json"
@@ -131,17 +126,8 @@ def _key() -> str:
     facts: list[object] = [_FORMAT, sys.version, executable]
     stdlib = sysconfig.get_path("stdlib")
     builder = [__file__, rootfs.__file__, elf.__file__, *map(str, rootfs.agent_files())]
-    facts += _stamps([executable, stdlib, *builder])
+    facts += stamps_of([executable, stdlib, *builder])
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
-
-
-def _stamps(paths: list[str]) -> list[tuple[str, int, int]]:
-    """What tells that a file has changed: its size and its time."""
-    stamps = []
-    for path in paths:
-        status = os.stat(path)
-        stamps.append((path, status.st_size, status.st_mtime_ns))
-    return stamps
 
 
 def _read_index(index: Path) -> Image | None:
@@ -155,18 +141,11 @@ def _read_index(index: Path) -> Image | None:
             environment=tuple((str(k), str(v)) for k, v in record["environment"]),
         )
         libraries = [tuple(stamp) for stamp in record["libraries"]]
-        if _stamps([path for path, _, _ in libraries]) != libraries:
+        if stamps_of([path for path, _, _ in libraries]) != libraries:
             return None  # a library was updated: so is the image
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return image if os.path.isdir(image.path) else None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path, "ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _build(images: Path, index: Path) -> Image:
@@ -174,8 +153,8 @@ def _build(images: Path, index: Path) -> Image:
     try:
         python, libraries = rootfs.populate(work)
         # Taken before the copy could be outdated: a later change is seen as one.
-        stamps = _stamps(libraries)
-        digest = _manifest_digest(work)
+        stamps = stamps_of(libraries)
+        digest = manifest_digest(work)
         final = images / digest
         if not final.exists():
             work.rename(final)
@@ -198,23 +177,3 @@ def _build(images: Path, index: Path) -> Image:
     draft.write_text(json.dumps(record))
     draft.replace(index)
     return image
-
-
-def _manifest_digest(root: Path) -> str:
-    digest = hashlib.sha256()
-    for directory, subdirs, files in os.walk(root):
-        subdirs.sort()
-        for name in subdirs:
-            path = os.path.join(directory, name)
-            digest.update(repr((os.path.relpath(path, root), os.lstat(path).st_mode)).encode())
-        for name in sorted(files):
-            path = os.path.join(directory, name)
-            status = os.lstat(path)
-            relative = os.path.relpath(path, root)
-            if os.path.islink(path):
-                content = os.readlink(path).encode()
-            else:
-                with open(path, "rb") as file:
-                    content = hashlib.file_digest(file, "sha256").digest()
-            digest.update(repr((relative, status.st_mode, content)).encode())
-    return digest.hexdigest()

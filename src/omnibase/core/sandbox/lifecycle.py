@@ -19,19 +19,23 @@ from typing import TYPE_CHECKING, Final
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup
-from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed, Report
+from omnibase.core.sandbox.databases.copying import DatabaseCopied
+from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed, Opened, Report
 from omnibase.core.sandbox.ending import conclude
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.preparing import prepare, start
+from omnibase.core.sandbox.result import NetworkLimit
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest
 from omnibase.core.sandbox.scratch import ScratchMeter
+from omnibase.core.sandbox.script_error import MAX_REPORT_BYTES, ScriptError, parse_report
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Output, Pipes
 from omnibase.core.secrets import Scrubber
 from omnibase.errors import SandboxError, SandboxStartError
 
 if TYPE_CHECKING:
+    from omnibase.core.sandbox.collect.collection import Collection
     from omnibase.core.sandbox.egress.broker import Broker
 
 __all__ = ["Run"]
@@ -72,9 +76,12 @@ class Run:
         self._next_cpu_check = 0.0
         self._unwatched_since: float | None = None
         self._sent = False
+        self._staged: tuple[DatabaseCopied, ...] = ()
         self._process: _runsc.Process | None = None
         self._broker: Broker | None = None
+        self._left: Collection | None = None
         self._unreached: dict[tuple[str, str], int] = {}
+        self._network_limits: dict[NetworkLimit, None] = {}  # in order, each once
         self._complaint = b""
 
     def expire(self) -> None:
@@ -115,12 +122,13 @@ class Run:
         )
         path = directory.path
         try:
-            prepared = prepare(self._request, path)
+            prepared = prepare(self._request, path, self._observer.on_staging, self._cancel)
         except OSError as error:
             raise SandboxStartError(
                 f"the run could not be set up in `{path}`: {error}", hint=storage_hint(error)
             ) from error
         self._pending["control"] = memoryview(prepared.job)
+        self._staged = prepared.staged
         pipes = Pipes()
         with contextlib.ExitStack() as stack:
             stack.callback(pipes.close_all)
@@ -130,10 +138,17 @@ class Run:
                     prepared.judge,
                     self._on_violation,
                     on_secret_read=self._observer.on_secret_read,
+                    on_command=self._observer.on_command,
                     scrub=self._scrubber.text,
                 )
                 stack.callback(trace.close)
                 pipes.open()
+                if self._spec.outlets:
+                    from omnibase.core.sandbox.collect.collection import Collection
+
+                    place = path / "collected"
+                    self._left = Collection(self._request, place, self._scrubber)
+                    stack.callback(self._left.close)
             except OSError as error:
                 raise SandboxStartError(
                     f"the run has no descriptors: {error.strerror}", hint="`ulimit -n 1024`"
@@ -150,6 +165,9 @@ class Run:
             trace.drain()
             if self._broker is not None:
                 self._report(self._broker.finish(), trace)
+            if self._left is not None and self._cause == "exit" and self._fault is None:
+                self._left.finish(trace, self._observer)
+                self._fault = self._left.fault
             trace.finish()
             ended = trace.script_status
             self._output.finish(cut=self._cause != "exit" or ended is None or ended & 0x7F != 0)
@@ -166,18 +184,31 @@ class Run:
                 wall_seconds=time.monotonic() - self._began,
                 scratch_bytes=self._scratch.peak_bytes,
                 unreached=self._unreached,
+                network_limits=self._network_limits,
+                error=self._script_error(pipes),
             )
 
+    def _script_error(self, pipes: Pipes) -> ScriptError | None:
+        if self._cause != "exit":
+            return None  # what ended it was not its exception
+        with contextlib.suppress(BlockingIOError):
+            return parse_report(os.read(pipes.report, MAX_REPORT_BYTES + 1), self._scrubber.text)
+        return None
+
     def _start(self, path: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
-        passed = {3: pipes.guest[3]}
+        passed = {3: pipes.guest[3], 6: pipes.guest[4]}
         if self._broker is not None:
             passed[4] = self._broker.guest_fd
+        if self._left is not None:
+            passed[5] = self._left.guest_fd
         try:
             return start(self._runner, path, cgroup, pipes.guest[:3], passed)
         finally:
             pipes.close_guest()
             if self._broker is not None:
                 self._broker.release_guest()
+            if self._left is not None:
+                self._left.release_guest()
 
     def _watch(
         self,
@@ -200,6 +231,8 @@ class Run:
                     selector.register(getattr(pipes, name), selectors.EVENT_READ, name)
                 if self._broker is not None:
                     selector.register(self._broker, selectors.EVENT_READ, "egress")
+                if self._left is not None:
+                    selector.register(self._left, selectors.EVENT_READ, "collect")
                 while self._cause == "exit" and self._fault is None:
                     timeout = (
                         min(deadline, deadline if self._sent else start_deadline) - time.monotonic()
@@ -213,6 +246,8 @@ class Run:
                             self._serve_trace(selector, trace)
                         elif key.data == "egress":
                             self._serve_egress(selector, trace)
+                        elif key.data == "collect":
+                            self._take_left(selector)
                         elif key.data == "end":
                             ended = True
                         elif key.data == "cancel":
@@ -233,6 +268,8 @@ class Run:
                         for name in ("control", "stdin"):
                             selector.register(getattr(pipes, name), selectors.EVENT_WRITE, name)
                         self._observer.on_started(scratch.parent.name)
+                        for told in self._staged:
+                            self._observer.on_staged(told)
                     self._check_limits(cgroup, deadline, None if self._sent else start_deadline)
         finally:
             os.close(pidfd)
@@ -277,7 +314,15 @@ class Run:
                     key = target, report.reason
                     if key in self._unreached or len(self._unreached) < _MAX_UNREACHED:
                         self._unreached[key] = self._unreached.get(key, 0) + 1
+                if not isinstance(report, Opened) and report.limit is not None:
+                    reached = NetworkLimit(capability=report.capability, limit=report.limit)
+                    self._network_limits[reached] = None
                 self._observer.on_egress(replace(report, target=target))
+
+    def _take_left(self, selector: selectors.BaseSelector) -> None:
+        if self._left is not None and not self._left.on_readable():
+            selector.unregister(self._left)
+            self._fault = self._left.fault
 
     def _egress_fault(self) -> SandboxError | None:
         """Returns what is wrong with the run's network, if anything is."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from omnibase.core.sandbox import _runsc, bundle, covers, resolving, staging
 from omnibase.core.sandbox.cgroup import Cgroup
+from omnibase.core.sandbox.collect.inputs import staged_artifacts
+from omnibase.core.sandbox.collect.reports import own_files
+from omnibase.core.sandbox.databases import copying
 from omnibase.core.sandbox.egress.layout import Layout
-from omnibase.core.sandbox.monitor.reads import SECRETS
+from omnibase.core.sandbox.monitor.reads import ARTIFACTS, SECRETS
+from omnibase.core.sandbox.monitor.registry import REGISTRY
 from omnibase.core.sandbox.monitor.violations import Granted, Judge
-from omnibase.core.sandbox.runner import GVisorRunner, RunRequest
+from omnibase.core.sandbox.registry_files import registry_granted, staged_registry
+from omnibase.core.sandbox.runner import Cancel, GVisorRunner, RunRequest
 from omnibase.errors import SandboxStartError
 
 __all__ = ["Prepared", "prepare", "start"]
@@ -25,36 +30,58 @@ class Prepared(NamedTuple):
         job: What the agent reads first.
         judge: Knows what was granted.
         endpoint: Path of the socket for the Sentry's trace.
+        staged: What was made for the script to read.
     """
 
     job: bytes
     judge: Judge
     endpoint: str
+    staged: tuple[copying.DatabaseCopied, ...]
 
 
-def prepare(request: RunRequest, path: Path) -> Prepared:
+def prepare(
+    request: RunRequest, path: Path, fill: Callable[[Path], None], cancel: Cancel
+) -> Prepared:
     """Enters namespaces of the calling thread, stages the grants, and writes the bundle.
 
     Args:
         request: The run.
         path: Its directory.
+        fill: Puts the artifacts that it may read below a directory.
+        cancel: Ends it early.
 
     Raises:
-        CapabilityError: A granted path cannot be mounted as it stands.
+        SandboxStartError: The commands that are granted were not brought in.
+        CapabilityError: What is granted cannot be mounted or copied as it stands.
         OSError: The directory cannot be written.
     """
-    spec = request.spec
+    spec, layer = request.spec, request.commands
+    commands = () if layer is None else layer.commands
+    if spec.commands != tuple(command.name for command in commands):
+        raise SandboxStartError("the commands that are granted were not brought in")
     for name in ("scratch", "grants", "root"):
         (path / name).mkdir(mode=0o700)
     _runsc.enter_mount_namespace()
-    with resolving.resolve_grants(spec) as mounts:
+    with (
+        resolving.resolve_grants(spec) as mounts,
+        copying.copies(
+            spec.databases, str(path / "databases"), seconds=spec.wall_seconds, cancel=cancel
+        ) as copies,
+        staged_registry(request.registry, spec.outlets, str(path / "registry")) as shown,
+        staged_artifacts(spec, path / "artifacts", fill) as inputs,
+    ):
         masked = covers.resolve_masks(spec, mounts)
-        rows = staging.stage(mounts, str(path / "grants"), masked.left_out)
+        copied = tuple(mount for mount, _ in copies)
+        rows = staging.stage(
+            mounts + copied + shown + inputs, str(path / "grants"), masked.left_out
+        )
+        staged = tuple(told for _, told in copies)
     _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
     config = bundle.oci_config(
         spec,
         scratch_dir=str(path / "scratch"),
         grants_dir=str(path / "grants") if rows else None,
+        commands_dir=None if layer is None else layer.path,
     )
     endpoint = str(path / "trace")
     (path / "config.json").write_bytes(bundle.to_bytes(config))
@@ -68,21 +95,24 @@ def prepare(request: RunRequest, path: Path) -> Prepared:
         masks=list(masked.covered),
         pinned=masked.pinned,
         secrets=request.secrets,
+        commands=commands,
     )
-    return Prepared(job, _judge(request, rows, masked), endpoint)
+    return Prepared(job, _judge(request, rows, masked), endpoint, staged)
 
 
 def _judge(
     request: RunRequest, rows: list[tuple[str, str, bool, bool]], masked: covers.Covers
 ) -> Judge:
     spec = request.spec
+    secrets = tuple(secret.name for secret in request.secrets)
     granted = [
         Granted(path=target, tree=is_directory, writable=writable)
         for _, target, is_directory, writable in rows
+        if target not in (ARTIFACTS, REGISTRY)
     ]
-    granted += [
-        Granted(path=f"{SECRETS}/{name}", tree=False, writable=False) for name in spec.secrets
-    ]
+    granted += registry_granted(request.registry)
+    granted += own_files(spec, request.artifacts)
+    granted += [Granted(path=f"{SECRETS}/{name}", tree=False, writable=False) for name in secrets]
     return Judge(
         spec.watch,
         tuple(granted),
@@ -90,8 +120,10 @@ def _judge(
         on_host=os.path.lexists,
         covered=dict(masked.covered),
         resolve=_resolve,
-        secrets=spec.secrets,
+        secrets=secrets,
         network=Layout(spec.egress),
+        commands=spec.commands,
+        databases=tuple(grant.path for grant in spec.databases),
     )
 
 

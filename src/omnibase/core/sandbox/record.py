@@ -5,10 +5,15 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
 
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
+from omnibase.core.sandbox.collect.reports import Collected, Left
+from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
+from omnibase.core.sandbox.monitor.executions import CommandStart
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.result import LimitKind
@@ -21,7 +26,7 @@ from omnibase.errors import (
     SandboxViolationError,
 )
 
-__all__ = ["Recorder", "sandbox_start", "spec_limits", "verdict"]
+__all__ = ["Exchange", "Recorder", "sandbox_start", "spec_limits", "verdict"]
 
 _UNITS = {
     "memory": "bytes", "cpu": "seconds", "pids": "processes", "output": "bytes",
@@ -48,6 +53,7 @@ def sandbox_start(
         enforcement: ``capability → how it is enforced``.
     """
     spec = request.spec
+    commands = request.commands.commands if request.commands is not None else ()
     granted = [
         events.CapabilityGranted(capability=grant, enforcement=how)
         for grant, how in enforcement.items()
@@ -67,8 +73,20 @@ def sandbox_start(
         platform=platform,
         runtime_version=runtime_version,
         image_digest=spec.image_digest,
+        commands={command.name: command.path for command in commands},
+        commands_sha256={command.name: command.sha256 for command in commands},
     )
     return (*granted, start)
+
+
+class Exchange(Protocol):
+    """Gives a run files and takes those that it leaves, in the thread of its caller."""
+
+    def stage(self, directory: Path) -> None:
+        """Puts what the script may read below a directory, which is the guest's ``/artifacts``."""
+
+    def take(self, collected: tuple[Collected, ...], left: tuple[Left, ...]) -> None:
+        """Takes what the script left, of the types of capabilities that are its own."""
 
 
 class Recorder:
@@ -80,6 +98,7 @@ class Recorder:
         started: The events that its start makes.
         on_output: Called with output as it comes.
         check: Called once its start is on the bus; what it raises ends the run.
+        exchanges: What gives it files, and takes those that it leaves.
     """
 
     def __init__(
@@ -90,13 +109,26 @@ class Recorder:
         *,
         on_output: Callable[[str, bytes], None] | None = None,
         check: Callable[[], None] = lambda: None,
+        exchanges: tuple[Exchange, ...] = (),
     ) -> None:
         self._emitter = emitter
+        self._exchanges = exchanges
         self._check = check
         self._request = request
         self._start = started
         self._on_output = on_output
         self._started: float | None = None
+
+    def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
+        """See `runner.Observer`."""
+        self._emitter.emit(
+            events.RunRetried(attempt=attempt, reason=reason, delay_seconds=delay_seconds)
+        )
+
+    def on_staging(self, directory: Path) -> None:
+        """See `runner.Observer`."""
+        for exchange in self._exchanges:
+            exchange.stage(directory)
 
     def on_started(self, run_id: str) -> None:
         """See `runner.Observer`."""
@@ -104,6 +136,14 @@ class Recorder:
         for payload in self._start:
             self._emitter.emit(payload)
         self._check()
+
+    def on_staged(self, told: DatabaseCopied) -> None:
+        """See `runner.Observer`."""
+        self._emitter.emit(
+            events.DatabaseCopied(
+                capability=told.capability, database=told.path, size_bytes=told.size
+            )
+        )
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         """See `runner.Observer`."""
@@ -125,9 +165,18 @@ class Recorder:
             )
         )
 
+    def on_command(self, start: CommandStart) -> None:
+        """See `runner.Observer`."""
+        self._emitter.emit(events.CommandStarted(command=start.command, count=start.count))
+
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         """See `runner.Observer`."""
         self._emitter.emit(_egress_event(report))
+
+    def on_collected(self, collected: tuple[Collected, ...], left: tuple[Left, ...]) -> None:
+        """See `runner.Observer`."""
+        for exchange in self._exchanges:
+            exchange.take(collected, left)
 
     def abandoned(self, error: BaseException) -> None:
         """Reports the end of a run that gave no account of itself, if it had started."""

@@ -43,7 +43,8 @@ class StagedMount:
 
     Attributes:
         fd: ``O_PATH`` descriptor; whoever holds this closes it.
-        path: Where it appears in the guest (the same path as on the host).
+        path: Where it appears in the guest: the same path as on the host, but for what
+            is attached.
         is_directory: A tree rather than one file.
         writable: Mounted read-write.
         capability: The grant it stems from.
@@ -81,6 +82,18 @@ def resolve_grants(spec: SandboxSpec) -> Iterator[tuple[StagedMount, ...]]:
                 )
                 if mount.writable and mount.is_directory:
                     _check_tree(mount, grant)
+        for attached in spec.attached:
+            own = FileGrant(
+                path=attached.source, kind="tree", writable=attached.writable,
+                capability=attached.target,
+            )  # fmt: skip
+            mounts[attached.target] = StagedMount(
+                fd=_open_checked(attached.source, own, stack),
+                path=attached.target,
+                is_directory=True,
+                writable=attached.writable,
+                capability=attached.target,
+            )
         _check_filesystems(mounts.values())
         # A tree that grants as much already shows what lies in it; a second mount
         # there would take the right to write away.

@@ -5,10 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from omnibase.core.artifacts.store import Artifacts
+from omnibase.core.sandbox.script_error import ScriptError
+
 if TYPE_CHECKING:
+    from omnibase.core.sandbox.egress.reports import Limit
     from omnibase.core.sandbox.monitor.violations import Violation
 
-__all__ = ["ComponentRun", "LimitKind", "RunResult", "Usage"]
+__all__ = [
+    "ComponentRun",
+    "LimitKind",
+    "NetworkLimit",
+    "Proposed",
+    "RunResult",
+    "Unreached",
+    "Usage",
+]
 
 LimitKind = Literal["memory", "cpu", "pids", "output", "time", "disk"]
 
@@ -74,12 +86,52 @@ class Unreached:
     Attributes:
         target: ``host:port``, as it asked for it.
         reason: Why, for a person: the target's answer, a limit, or that the run ended first.
-        count: How often.
+        count: How often; a limit that stood against it counts once.
     """
 
     target: str
     reason: str
     count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkLimit:
+    """A limit that a network grant has reached.
+
+    Attributes:
+        capability: The grant.
+        limit: ``egress_connections``, ``egress_bytes`` or ``egress_idle_seconds``, of the
+            `ExecutionContext`.
+    """
+
+    capability: str
+    limit: Limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """A component that the script proposed to the registry.
+
+    Attributes:
+        name: What it is called: untrusted text if it was refused.
+        reference: ``name@version``, if it is a draft in the registry now.
+        uuid: Its UUID, likewise.
+        reason: Why it was refused, if it was.
+    """
+
+    name: str
+    reference: str | None = None
+    uuid: str | None = None
+    reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns JSON-ready data."""
+        return {
+            "name": self.name,
+            "reference": self.reference,
+            "uuid": self.uuid,
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +147,8 @@ class RunResult:
         violations: Distinct attempts beyond the grants, in order of first sight.
         unreached: Granted connections that were not made, at most 100 kinds; the
             script sees a connection that is reset.
+        network_limits: Limits that network grants have reached, each once: connections
+            were refused or ended because of them.
         usage: What the run consumed.
         limits: Quotas that were reached, e.g. ``("pids",)``.
         truncated: Output went past its cap and was cut.
@@ -102,6 +156,11 @@ class RunResult:
         denied: Requested capabilities that were not granted (``--degrade``).
         sandboxed: False for a trusted component that opted out.
         component: What ran, if it came from a registry.
+        layer: Digest of the lock of the packages that it could import.
+        artifacts: What it left in ``/artifacts/out``, by name; ``artifacts.left_out`` is
+            what of that was not stored. Empty if the script did not end by itself.
+        error: The exception that it did not catch, as data: untrusted text.
+        proposed: What it left in ``/registry/out``, added or refused.
     """
 
     run_id: str
@@ -111,6 +170,7 @@ class RunResult:
     stderr: bytes = b""
     violations: tuple[Violation, ...] = ()
     unreached: tuple[Unreached, ...] = ()
+    network_limits: tuple[NetworkLimit, ...] = ()
     usage: Usage = field(default_factory=Usage)
     limits: tuple[LimitKind, ...] = ()
     truncated: bool = False
@@ -118,11 +178,22 @@ class RunResult:
     denied: tuple[str, ...] = ()
     sandboxed: bool = True
     component: ComponentRun | None = None
+    layer: str | None = None
+    artifacts: Artifacts = field(default_factory=Artifacts)
+    error: ScriptError | None = None
+    proposed: tuple[Proposed, ...] = ()
+
+    @property
+    def registered(self) -> tuple[Proposed, ...]:
+        """The components that are drafts in the registry now."""
+        return tuple(one for one in self.proposed if one.reason is None)
 
     @property
     def ok(self) -> bool:
-        """Whether the script exited 0, tried nothing beyond its grants, and met no limit."""
-        return self.exit_code == 0 and not self.violations and not self.limits
+        """Whether it exited 0, tried nothing beyond its grants, met no limit, and lost nothing."""
+        met = self.violations or self.limits or self.network_limits or self.artifacts.left_out
+        refused = len(self.registered) != len(self.proposed)
+        return self.exit_code == 0 and not met and not refused
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON-ready data; output is decoded as UTF-8 with replacement."""
@@ -138,6 +209,9 @@ class RunResult:
                 {"target": one.target, "reason": one.reason, "count": one.count}
                 for one in self.unreached
             ],
+            "network_limits": [
+                {"capability": one.capability, "limit": one.limit} for one in self.network_limits
+            ],
             "usage": {
                 "cpu_seconds": round(usage.cpu_seconds, 6),
                 "peak_memory_bytes": usage.peak_memory_bytes,
@@ -150,5 +224,10 @@ class RunResult:
             "trace_dropped": self.trace_dropped,
             "denied": list(self.denied),
             "sandboxed": self.sandboxed,
+            "layer": self.layer,
             "component": self.component and self.component.to_dict(),
+            "error": self.error and self.error.to_dict(),
+            "artifacts": [artifact.to_dict() for artifact in self.artifacts.values()],
+            "proposed": [one.to_dict() for one in self.proposed],
+            "artifacts_left_out": [left.to_dict() for left in self.artifacts.left_out],
         }

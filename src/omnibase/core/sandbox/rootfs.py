@@ -46,7 +46,7 @@ _CLOSED = (
     "usr",
     "var",
 )
-_MOUNT_POINTS = ("dev", "grants", "guest", "proc", "run", "sys", "tmp")
+_MOUNT_POINTS = ("commands", "dev", "grants", "guest", "proc", "run", "sys", "tmp")
 # Names below /etc that attackers know: refused (EACCES) rather than absent, so that
 # an attempt through a symbolic link shows as well.
 _ETC_CLOSED = (
@@ -59,7 +59,7 @@ _ETC_CLOSED_DIRECTORIES = (
 )  # fmt: skip
 _ETC = {
     "group": "nogroup:x:65534:\n",
-    "hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "hosts": "127.0.0.1 localhost\n127.0.1.1 sandbox\n::1 localhost\n",
     "host.conf": "multi on\n",
     "gai.conf": "",
     # `dns` answers no passwd question, so that user look-ups open no file; see ADR 2.

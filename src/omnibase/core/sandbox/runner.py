@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +17,14 @@ from typing import Final, Protocol
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
+from omnibase.core.sandbox.collect.reports import Collected, Left
+from omnibase.core.sandbox.commands.layout import CommandLayer
+from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
+from omnibase.core.sandbox.monitor.executions import CommandStart
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
+from omnibase.core.sandbox.registry_files import RegistryFile
 from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
@@ -52,7 +58,13 @@ class RunRequest:
         argv: Arguments after the script's name.
         stdin: Bytes on standard input.
         run_id: 32 hexadecimal digits, unguessable; made if empty.
-        secrets: Values of what ``spec.secrets`` names.
+        commands: What ``spec.commands`` names, brought in.
+        registry: What it is shown of the registry.
+        secrets: Values of what ``spec.secrets`` names, and what is made of them.
+        artifacts: Names of what `Observer.on_staging` puts there.
+        covers: Says whether a grant covers ``(type, name)``: the name of a file that the
+            script left in the outlet for that type.
+        idempotent: Running it again does no harm.
     """
 
     spec: SandboxSpec
@@ -62,6 +74,11 @@ class RunRequest:
     stdin: bytes = b""
     run_id: str = ""
     secrets: tuple[Secret, ...] = ()
+    commands: CommandLayer | None = None
+    idempotent: bool = False
+    registry: tuple[RegistryFile, ...] = ()
+    artifacts: tuple[str, ...] = ()
+    covers: Callable[[str, str], bool] = lambda _kind, _name: False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +100,17 @@ class Ended:
 class Observer(Protocol):
     """Told what happens while it happens, in the caller's thread; the run waits for it."""
 
+    def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
+        """An attempt failed, and after the delay there is another."""
+
+    def on_staging(self, directory: Path) -> None:
+        """The run has artifacts to read: it wants them below this directory, by name."""
+
     def on_started(self, run_id: str) -> None:
         """The trace is alive and the script has been sent."""
+
+    def on_staged(self, told: DatabaseCopied) -> None:
+        """Something was made for the script to read; told once it has started."""
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         """Bytes came out of ``stdout`` or ``stderr``."""
@@ -95,8 +121,17 @@ class Observer(Protocol):
     def on_secret_read(self, reading: SecretReading) -> None:
         """The script opened a secret, or may have, for the first time."""
 
+    def on_command(self, start: CommandStart) -> None:
+        """A granted command was started for the first time; at the end, how often it was."""
+
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         """A granted connection came up, ended, or did not come up."""
+
+    def on_collected(self, collected: tuple[Collected, ...], left: tuple[Left, ...]) -> None:
+        """The script has ended by itself, and left files in its outlets.
+
+        Their paths are gone once the run is.
+        """
 
 
 class Cancel:
@@ -109,6 +144,10 @@ class Cancel:
         """Asks the run to end; it cleans up as always."""
         with contextlib.suppress(OSError):
             os.write(self._writer, b"x")
+
+    def is_set(self) -> bool:
+        """Whether it was asked for."""
+        return bool(select.select([self._reader], [], [], 0)[0])
 
     def fileno(self) -> int:
         """Readable once `set`."""
@@ -226,8 +265,17 @@ class _Relay:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
+    def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
+        self._hand_over(lambda: self._observer.on_retry(attempt, reason, delay_seconds))
+
+    def on_staging(self, directory: Path) -> None:
+        self._hand_over(lambda: self._observer.on_staging(directory))
+
     def on_started(self, run_id: str) -> None:
         self._hand_over(lambda: self._observer.on_started(run_id))
+
+    def on_staged(self, told: DatabaseCopied) -> None:
+        self._hand_over(lambda: self._observer.on_staged(told))
 
     def on_output(self, stream: str, chunk: bytes) -> None:
         self._hand_over(lambda: self._observer.on_output(stream, chunk))
@@ -238,8 +286,14 @@ class _Relay:
     def on_secret_read(self, reading: SecretReading) -> None:
         self._hand_over(lambda: self._observer.on_secret_read(reading))
 
+    def on_command(self, start: CommandStart) -> None:
+        self._hand_over(lambda: self._observer.on_command(start))
+
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         self._hand_over(lambda: self._observer.on_egress(report))
+
+    def on_collected(self, collected: tuple[Collected, ...], left: tuple[Left, ...]) -> None:
+        self._hand_over(lambda: self._observer.on_collected(collected, left))
 
     def _hand_over(self, call: Callable[[], None]) -> None:
         self._calls.put(call)

@@ -10,7 +10,19 @@ from typing import Literal
 
 from omnibase.core.sandbox.syscalls import SeccompRule
 
-__all__ = ["EgressGrant", "EgressLimits", "FileGrant", "Mask", "SandboxSpec", "WatchRules"]
+__all__ = [
+    "Attachment",
+    "DatabaseGrant",
+    "EgressGrant",
+    "EgressLimits",
+    "FileGrant",
+    "Mask",
+    "Outlet",
+    "RegistryGrant",
+    "SandboxSpec",
+    "ServerGrant",
+    "WatchRules",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +42,39 @@ class FileGrant:
     kind: Literal["file", "tree", "glob"]
     writable: bool
     capability: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A host directory of OmniBase's own that a run is given, beside its grants.
+
+    Attributes:
+        source: The host directory.
+        target: Where it appears in the guest.
+        writable: Read-write, else read-only.
+    """
+
+    source: str
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseGrant:
+    """One SQLite database, of which the script gets a copy to read.
+
+    Attributes:
+        path: The database's file, and where the copy appears.
+        capability: The grant's text, for messages.
+    """
+
+    path: str
+    capability: str
+
+    @property
+    def file(self) -> FileGrant:
+        """The database's file, as what checks files takes it."""
+        return FileGrant(path=self.path, kind="file", writable=False, capability=self.capability)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +130,60 @@ class EgressLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outlet:
+    """A directory of the guest whose files come out once the script has ended.
+
+    Attributes:
+        path: Where it is in the guest; the script may write there.
+        capability: Type of the capability that a file's name is decided by.
+        max_files: Most files that come out.
+        max_bytes: Most bytes of them, in all.
+    """
+
+    path: str
+    capability: str
+    max_files: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryGrant:
+    """Components of the registry that the script is shown, in all their versions.
+
+    Attributes:
+        pattern: Their name, perhaps with ``*`` and ``?``.
+        capability: The grant's text, for messages.
+    """
+
+    pattern: str
+    capability: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerGrant:
+    """One role on a PostgreSQL server; the connection to it is an `EgressGrant`.
+
+    Attributes:
+        host: In canonical form.
+        port: Its port.
+        role: Who connects.
+        database: To which database.
+        capability: The grant's text, for messages.
+    """
+
+    host: str
+    port: int
+    role: str
+    database: str
+    capability: str
+
+    @property
+    def secret(self) -> str:
+        """Name of the secret that is the role's password."""
+        return f"pg_{self.role}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchRules:
     """What the monitor needs to tell an attempt from a harmless probe.
 
@@ -110,9 +209,18 @@ class SandboxSpec:
         image_digest: SHA-256 of the image's manifest.
         python: The interpreter's path in the guest.
         files: File grants, shallow paths first.
+        databases: Databases that are copied for it.
+        registry: Components that it is shown.
+        servers: Roles on database servers that it may use.
         secrets: Names of the secrets that it gets, sorted; their values are elsewhere.
+        commands: Names of the commands that it may start, sorted.
         egress: Network grants.
         egress_limits: For each of them.
+        attached: Directories that come with the run: packages.
+        imports: Guest directories that the script may import from, last in its path.
+        layer: Digest of the packages' lock, if they are a layer.
+        artifacts: Names, or patterns of them, that the script may read; sorted.
+        outlets: Where the script may leave files that are to come out.
         masks: Covered subtrees.
         environment: ``(name, value)`` pairs; the script sees no others.
         memory_bytes: Hard limit of the whole sandbox.
@@ -136,8 +244,17 @@ class SandboxSpec:
     python: str
     files: tuple[FileGrant, ...]
     secrets: tuple[str, ...]
+    commands: tuple[str, ...] = ()
+    databases: tuple[DatabaseGrant, ...] = ()
+    registry: tuple[RegistryGrant, ...] = ()
+    servers: tuple[ServerGrant, ...] = ()
     egress: tuple[EgressGrant, ...] = ()
     egress_limits: EgressLimits = EgressLimits()
+    attached: tuple[Attachment, ...] = ()
+    imports: tuple[str, ...] = ()
+    layer: str | None = None
+    artifacts: tuple[str, ...] = ()
+    outlets: tuple[Outlet, ...] = ()
     masks: tuple[Mask, ...]
     environment: tuple[tuple[str, str], ...]
     memory_bytes: int

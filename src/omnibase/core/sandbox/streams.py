@@ -76,12 +76,14 @@ class Pipes:
     stdout: int = -1
     stderr: int = -1
     control: int = -1
+    report: int = -1
     guest: list[int] = field(default_factory=list)
 
     def open(self) -> None:
-        """Makes all four; `close_all` closes whatever was made, also after an error."""
+        """Makes all five; `close_all` closes whatever was made, also after an error."""
         for name, host_reads in (
             ("stdin", False), ("stdout", True), ("stderr", True), ("control", False),
+            ("report", True),
         ):  # fmt: skip
             reader, writer = os.pipe2(os.O_CLOEXEC)
             host, guest = (reader, writer) if host_reads else (writer, reader)
@@ -101,5 +103,5 @@ class Pipes:
 
     def close_all(self) -> None:
         self.close_guest()
-        for name in ("stdin", "stdout", "stderr", "control"):
+        for name in ("stdin", "stdout", "stderr", "control", "report"):
             self.close(name)

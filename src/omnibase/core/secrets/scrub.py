@@ -17,6 +17,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable
+from itertools import chain
 from typing import Final
 from urllib.parse import quote_from_bytes
 
@@ -27,6 +28,8 @@ __all__ = ["ScrubbedStream", "Scrubber", "forms"]
 # What encoders leave as it is, besides letters, digits and `_.-~`: nothing, a path's
 # slashes (Python's default), and what JavaScript's encodeURIComponent does.
 _SAFE: Final = ("", "/", "!*'()")
+_PROCESS_NAME_BYTES: Final = 15  # TASK_COMM_LEN, less its NUL: prctl(2)
+_KEY_BYTES: Final = 64
 _ESCAPE: Final = re.compile(rb"%[0-9A-F]{2}")
 
 
@@ -39,10 +42,15 @@ class Scrubber:
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         found: dict[bytes, str] = {}
-        for secret in secrets:
+        hidden = [(s,) if s.hidden is None else s.hidden for s in secrets]
+        for secret in chain.from_iterable(hidden):
             for form in forms(secret.value):
                 found.setdefault(form, secret.name)
         self._forms = tuple((form, b"***%s***" % name.encode()) for form, name in found.items())
+
+    def __bool__(self) -> bool:
+        """Whether it knows any."""
+        return bool(self._forms)
 
     def stream(self) -> ScrubbedStream:
         """Returns a stream that starts here."""
@@ -54,10 +62,15 @@ class Scrubber:
         return stream.feed(data) + stream.finish()
 
     def text(self, text: str) -> str:
-        """Scrubs text in which surrogates stand for bytes that are not UTF-8."""
+        """Scrubs text in which surrogates stand for bytes that are not UTF-8.
+
+        Text as long as a process's name can be may be one that was cut.
+        """
         if not self._forms:
             return text
-        return self.data(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+        data, stream = text.encode("utf-8", "surrogateescape"), self.stream()
+        shown = stream.feed(data) + stream.finish(cut=len(data) == _PROCESS_NAME_BYTES)
+        return shown.decode("utf-8", "surrogateescape")
 
 
 class ScrubbedStream:
@@ -121,7 +134,17 @@ def forms(value: bytes) -> tuple[bytes, ...]:
     the characters that the value alone decides.
     """
     core = value.strip()
-    found = [core, core.hex().encode(), core.hex().upper().encode(), repr(core)[2:-1].encode()]
+    # Hosts are told in small letters, and paths without their empty parts.
+    found = [
+        core,
+        core.lower(),
+        b"/".join(part for part in core.split(b"/") if part not in (b"", b".")),
+        core.hex().encode(),
+        core.hex().upper().encode(),
+        repr(core)[2:-1].encode(),
+        _in_a_text_with_quotes(core)[2:].encode(),
+        core.replace(b"\\", rb"\\").replace(b":", rb"\:"),  # libpq's password file
+    ]
     try:
         text = core.decode()
     except UnicodeDecodeError:
@@ -129,6 +152,7 @@ def forms(value: bytes) -> tuple[bytes, ...]:
     else:
         found += (
             repr(text)[1:-1].encode(),
+            _in_a_text_with_quotes(text)[1:].encode(),
             json.dumps(text)[1:-1].encode(),
             json.dumps(text, ensure_ascii=False)[1:-1].encode(),
         )
@@ -141,7 +165,14 @@ def forms(value: bytes) -> tuple[bytes, ...]:
     for text64 in (*_base64(core), base64.b64encode(value), base64.b64encode(core)):
         for padded in (text64, text64.rstrip(b"=")):
             found += (padded, padded.translate(bytes.maketrans(b"+/", b"-_")))
+    found += (base64.encodebytes(value).strip(), base64.encodebytes(core).strip())  # in lines
     return tuple(form for form in dict.fromkeys(found) if len(form) >= MIN_SECRET_BYTES)
+
+
+def _in_a_text_with_quotes(value: str | bytes) -> str:
+    """As `repr` writes it where both kinds of quotes are about: it escapes the single one."""
+    quotes = "'\"" if isinstance(value, str) else b"'\""
+    return repr(value + quotes)[: -len("\\'\"'")]  # type: ignore[operator]
 
 
 def _base64(value: bytes) -> Iterable[bytes]:
@@ -162,12 +193,15 @@ def _begun(buffer: bytes, form: bytes) -> int:
     """Returns the first place from which on the buffer is a beginning of the form, else its end."""
     end = len(buffer)
     start = max(0, end - len(form) + 1)
-    key = form[:MIN_SECRET_BYTES]
-    while (found := buffer.find(key, start)) >= 0:
-        if form.startswith(buffer[found:]):
-            return found
-        start = found + 1
-    for found in range(max(start, end - len(key) + 1), end):
+    # A longer key first: many a value starts as its output goes on (`-----`).
+    for size in (_KEY_BYTES, MIN_SECRET_BYTES):
+        key = form[:size]
+        while (found := buffer.find(key, start)) >= 0:
+            if form.startswith(buffer[found:]):
+                return found
+            start = found + 1
+        start = max(start, end - len(key) + 1)
+    for found in range(start, end):
         if form.startswith(buffer[found:]):
             return found
     return end

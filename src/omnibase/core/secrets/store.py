@@ -30,10 +30,13 @@ class Secret:
     Attributes:
         name: As in ``SECRET_ACCESS:NAME``.
         value: The bytes of ``/run/secrets/NAME``.
+        hidden: What of the value is kept out of the output, and by which name; all of
+            it by default.
     """
 
     name: str
     value: bytes = field(repr=False)
+    hidden: tuple[Secret, ...] | None = field(default=None, repr=False)
 
 
 class SecretStore(Protocol):

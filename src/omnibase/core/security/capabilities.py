@@ -14,6 +14,8 @@ from itertools import product
 from typing import Any
 
 from omnibase.core.security.patterns import (
+    CommandPattern,
+    DatabasePattern,
     HostPattern,
     NamePattern,
     PathPattern,
@@ -54,8 +56,11 @@ _KINDS: dict[CapabilityType, type[Pattern]] = {
     _READ: PathPattern,
     _WRITE: PathPattern,
     CapabilityType.NETWORK_CONNECT: HostPattern,
+    CapabilityType.EXTERNAL_COMMAND: CommandPattern,
     CapabilityType.SECRET_ACCESS: SecretPattern,
     CapabilityType.MEMORY: SizePattern,
+    CapabilityType.DATABASE_READ: DatabasePattern,
+    CapabilityType.DATABASE_WRITE: DatabasePattern,
 }
 
 

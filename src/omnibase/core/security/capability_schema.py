@@ -13,7 +13,15 @@ MAX_CAPABILITIES = 1000
 
 _SPECIAL = frozenset(
     CapabilityType(name)
-    for name in ("FILE_READ", "FILE_WRITE", "NETWORK_CONNECT", "SECRET_ACCESS", "MEMORY")
+    for name in (
+        "FILE_READ",
+        "FILE_WRITE",
+        "NETWORK_CONNECT",
+        "SECRET_ACCESS",
+        "MEMORY",
+        "DATABASE_READ",
+        "DATABASE_WRITE",
+    )
 )
 
 
@@ -28,7 +36,9 @@ def capability_file_schema() -> dict[str, Any]:
     `parse_capabilities` checks the pattern language exactly.
     """
     path = r"/([^/\u0000-\u001f\u007f]+(/[^/\u0000-\u001f\u007f]+)*)?$"
+    name = r"[A-Za-z_][A-Za-z0-9_.\-]{0,62}"
     no_dots = r"(?!.*/\.{1,2}(/|$))"
+    databases = "|".join((CapabilityType.DATABASE_READ, CapabilityType.DATABASE_WRITE))
     files = "|".join((CapabilityType.FILE_READ, CapabilityType.FILE_WRITE))
     plain = "|".join(t for t in CapabilityType if t not in _SPECIAL)
     forms = (
@@ -36,6 +46,8 @@ def capability_file_schema() -> dict[str, Any]:
         r"^NETWORK_CONNECT:[^\s/@%?]+:(\*|[1-9][0-9]{0,4}(-[1-9][0-9]{0,4})?)$",
         r"^SECRET_ACCESS:[A-Za-z_][A-Za-z0-9_.\-]*(@[^\s/@%?]+)?$",
         r"^MEMORY:[0-9]{1,18}([KkMmGg]?[Bb]|[KkMmGg][Ii][Bb])?$",
+        rf"^({databases}):sqlite:{no_dots}(?!/$)(?!.*[*?]){path}",
+        rf"^({databases}):postgres://{name}@[^\s/@%?*]+:[1-9][0-9]{{0,4}}/{name}$",
         rf"^({plain}):(?! )(?!.*\*\*)(?!.* $)[^\u0000-\u001f\u007f]+$",
     )
     return {

@@ -21,12 +21,14 @@ from omnibase.core.security.conditions import (
     comparisons,
     evaluate,
 )
+from omnibase.core.security.database_patterns import DatabasePattern
 from omnibase.core.security.host_patterns import HostPattern, host_contains, host_keys
 from omnibase.core.security.metering import MAX_STEPS, Meter, Undecided
 from omnibase.core.security.name_patterns import MAX_SIZE, SecretPattern, SizePattern
 from omnibase.core.security.path_patterns import NamePattern, PathPattern
 from omnibase.core.security.patterns import Pattern
 from omnibase.core.security.text_search import find_text
+from omnibase.errors import CapabilityError
 
 __all__ = ["MAX_STEPS", "Meter", "Undecided", "attributes_of", "find", "is_concrete"]
 
@@ -77,6 +79,8 @@ def find(
         return _find_secret(within, condition, own)
     if type is CapabilityType.MEMORY:
         return _find_size(within, condition, own)
+    if type in (CapabilityType.DATABASE_READ, CapabilityType.DATABASE_WRITE):
+        return _find_database(within, condition, own)
     is_path = type in (CapabilityType.FILE_READ, CapabilityType.FILE_WRITE)
     asked = within if isinstance(within, PathPattern | NamePattern) else None
     return find_text(asked, condition, is_path, own)
@@ -193,6 +197,42 @@ def _find_secret(within: Pattern | None, condition: Condition, meter: Meter) -> 
             if evaluate(condition, _judge(name=name, host=host)):
                 return f"{name}@{host}"
     return None
+
+
+# --- databases ---------------------------------------------------------------------------
+
+# What all addresses look like, and more than they; of those of servers the plainest first.
+_SQLITE = (NamePattern(("sqlite:",), deep=True),)
+_POSTGRES = tuple(
+    NamePattern.parse(f"postgres://?*@{server}/?*")
+    for server in ("a*:5432", "a*:1", "?*:5432", "?*:1", "?*:?*")
+)
+
+
+def _find_database(within: Pattern | None, condition: Condition, meter: Meter) -> str | None:
+    def meets(address: str) -> bool:
+        return evaluate(condition, lambda test: test.holds(address))
+
+    if isinstance(within, DatabasePattern):
+        return within.text if meets(within.text) else None
+    unsure = False
+    for asked in (*_SQLITE, *_POSTGRES):
+        found = find_text(asked, condition, False, meter)
+        # A name may end with `/`, a path does not.
+        for text in () if found is None else (found, f"{found}a"):
+            if _is_address(text) and meets(text):
+                return text
+        unsure |= found is not None
+    if unsure:
+        raise Undecided("no database was found that shows it")
+    return None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return DatabasePattern.parse(text).text == text
+    except CapabilityError:
+        return False
 
 
 def is_concrete(pattern: Pattern) -> bool:

@@ -37,7 +37,10 @@ MAX_NAME = 253
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!\Z)|\Z)){4}")
+_NETWORK = re.compile(r"\[?[0-9a-f.:]+(/[0-9]+\]?|\]/[0-9]+)")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
+
+_NOT_BARE = ("is not a bare host", "write `host:port`, without scheme and path")
 
 
 def _refuse(text: str, fault: str, hint: str) -> CapabilityError:
@@ -69,8 +72,8 @@ def _parse_ipv6(text: str) -> str:
 
 def _name_fault(name: str) -> tuple[str, str]:
     """Says why a lower-case ASCII text is not a host name."""
-    if "://" in name or "/" in name:
-        return "is not a bare host", "write `host:port`, without scheme and path"
+    if "/" in name:
+        return _NOT_BARE
     if "@" in name:
         return "has a user in front of the host", "write the host alone"
     if "%" in name:
@@ -197,9 +200,17 @@ def _split(text: str) -> tuple[str, str]:
     if not text.isprintable():
         bad = next(c for c in text if not c.isprintable())
         raise _refuse(text, f"contains the character {quoted(bad)}", "remove it")
+    if "://" in text:
+        raise _refuse(text, *_NOT_BARE)
     host, colon, port = text.rpartition(":")
+    if _NETWORK.fullmatch(host) or _NETWORK.fullmatch(text):
+        raise _refuse(
+            text,
+            "is a network, and a grant is for one host",
+            "name each address by itself, e.g. `10.0.0.5:5432`",
+        )
     if not colon or (text.startswith("[") and not host.endswith("]")):
-        raise _refuse(text, "has no port", "write `host:port`, or `host:*` for any port")
+        raise _refuse(text, "has no port", "write `host:port`, e.g. `api.example.com:443`")
     return host, port
 
 

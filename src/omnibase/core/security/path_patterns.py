@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from omnibase.core.security.globs import normalise
 from omnibase.core.security.segments import (
     MAX_BYTES,
@@ -80,9 +82,9 @@ class PathPattern(SegmentPattern):
 
 
 class NamePattern(SegmentPattern):
-    """A set of names: commands, artifacts, registry entries, databases.
+    """A set of names: commands, artifacts, components of a registry.
 
-    Any printable text, such as ``postgresql://db.example.com:5432/sales``; ``*``
+    Any printable text, such as ``models/m1``; ``*``
     and ``?`` match any character except ``/``, and there is no ``**``.
     """
 
@@ -93,14 +95,14 @@ class NamePattern(SegmentPattern):
     fault = staticmethod(common_fault)
 
     @classmethod
-    def parse(cls, text: str) -> NamePattern:
+    def parse(cls, text: str) -> Self:
         """Reads a pattern.
 
         Raises:
             CapabilityError: The text is empty, too long, not printable, begins
                 or ends with a space, or has a segment ``.``, ``..`` or ``**``.
         """
-        fault = common_fault(text)
+        fault = cls.fault(text)
         if fault is not None:
             raise refusal(text, fault)
         check_printable(text)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, Self, TypeVar
 
+from omnibase.core.security.command_patterns import CommandPattern
+from omnibase.core.security.database_patterns import DatabasePattern
 from omnibase.core.security.globs import quoted
 from omnibase.core.security.host_patterns import HostPattern, parse_host
 from omnibase.core.security.name_patterns import SecretPattern, SizePattern
@@ -18,6 +20,8 @@ from omnibase.core.security.path_patterns import NamePattern, PathPattern
 from omnibase.core.security.path_patterns import literal_path as literal_pattern
 
 __all__ = [
+    "CommandPattern",
+    "DatabasePattern",
     "HostPattern",
     "NamePattern",
     "PathPattern",

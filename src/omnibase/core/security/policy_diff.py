@@ -11,7 +11,7 @@ from omnibase.core.security.conditions import Condition, Test, all_of, any_of, c
 from omnibase.core.security.containment import Meter, Undecided, find
 from omnibase.core.security.deciding import MAX_TOTAL_STEPS, Case
 from omnibase.core.security.decision import PolicyContext
-from omnibase.core.security.patterns import Pattern
+from omnibase.core.security.patterns import DatabasePattern, Pattern
 from omnibase.core.security.policy import Policy
 from omnibase.core.security.policy_schema import ATTRIBUTES, ENTITY_OF, LIFECYCLES, TRUSTS
 from omnibase.core.security.policy_text import condition_of
@@ -140,6 +140,8 @@ def _changes(
 
 def _kind_of_pattern(kind: CapabilityType) -> type[Pattern]:
     samples = {"path": "/a", "host": "a:1", "bytes": "1B"}
+    if kind.value.startswith("DATABASE"):
+        return DatabasePattern
     first = next(iter(ATTRIBUTES[ENTITY_OF[kind]]))
     return type(Capability(kind, samples.get(first, "a")).pattern)
 

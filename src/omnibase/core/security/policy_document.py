@@ -294,7 +294,7 @@ def _read_test(operator: str, operands: object, reader: _Reader) -> Test:
     inside = reader.at(other)
     if operator == "like":
         glob = _read_glob(found["pattern"], inside)
-        fault = glob_fault(attribute, glob)
+        fault = glob_fault(reader.entity, attribute, glob)
         if fault is not None:
             inside.refuse(*fault, start="")
         if None not in glob:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from omnibase.core.security.command_patterns import CommandPattern, argument_fault
 from omnibase.core.security.conditions import Glob
 from omnibase.core.security.path_patterns import NamePattern, PathPattern
-from omnibase.core.security.patterns import SecretPattern, parse_host, quoted
+from omnibase.core.security.patterns import DatabasePattern, SecretPattern, parse_host, quoted
 from omnibase.errors import CapabilityError
 
 __all__ = ["glob_fault", "literal_fault"]
@@ -32,8 +33,14 @@ def literal_fault(entity: str, attribute: str, text: str) -> tuple[str, str] | N
             SecretPattern.parse(text)
         except CapabilityError as error:
             fault = error.message.partition("` ")[2], error.hint or ""
+    elif entity in ("DatabaseRead", "DatabaseWrite"):
+        try:
+            if DatabasePattern.parse(text).text != text:
+                fault = "is not the canonical form", "the address as a capability has it"
+        except CapabilityError as error:
+            fault = error.message.partition("` ")[2] or "holds a password", error.hint or ""
     else:
-        fault = NamePattern.fault(text)
+        fault = (CommandPattern if entity == "ExternalCommand" else NamePattern).fault(text)
     return fault and (f"{quoted(text)} {fault[0]}, so nothing is equal to it", fault[1])
 
 
@@ -41,7 +48,7 @@ def _below(text: str) -> str:
     return quoted(f'like "{text}*"')
 
 
-def glob_fault(attribute: str, glob: Glob) -> tuple[str, str] | None:
+def glob_fault(entity: str, attribute: str, glob: Glob) -> tuple[str, str] | None:
     """Says why a ``like`` pattern is refused: a host's is limited, a path's must be canonical."""
     shown = quoted("".join("*" if part is None else part.replace("*", "\\*") for part in glob))
     if attribute == "host":
@@ -63,4 +70,8 @@ def glob_fault(attribute: str, glob: Glob) -> tuple[str, str] | None:
         if any(segment in (".", "..") for segment in text.split("/")):
             return f"the pattern {shown} matches no canonical path", "no segment `.` or `..`"
         return None
+    if entity == "ExternalCommand":
+        fault = argument_fault("".join("*" if part is None else part for part in glob))
+        if fault is not None:
+            return f"the pattern {shown} {fault[0]}", fault[1]
     return None if glob else ("the pattern is empty", "a pattern such as `models/*`")

@@ -9,11 +9,14 @@ exists: binding the granted files to their paths, the chroot, and dropping to
 import os
 import sys
 
+_RAISED = 6  # the pipe for the exception that the script ends with
+_COLLECT = 5  # the pipe for what the script leaves, of runs that may leave something
 _EGRESS = 4  # the channel to the broker, of runs that have one
 _CONTROL = 3  # the host writes the job here and keeps it open: end of file means it is gone
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_BIND, _MS_REC, _MNT_DETACH = 4096, 16384, 2
 _NOBODY = 65534
+_MOST_RAISED = 40_001  # one more than the host takes
 
 
 def _read_exactly(size: int) -> bytes:
@@ -42,6 +45,9 @@ def _parse_job(data: bytes) -> dict:  # type: ignore[type-arg]
     job["argv"], job["granted"], job["pinned"] = several(), several(), several()
     job["filter"] = bytes.fromhex(several()[0])
     job["egress"] = several()
+    job["commands"] = several()
+    job["outlets"] = several()
+    job["imports"] = several()
     job["masks"] = [(next(fields), next(fields) == "d") for _ in range(int(next(fields)))]
     job["mounts"] = [
         (next(fields), next(fields), next(fields) == "d", next(fields) == "w")
@@ -109,6 +115,14 @@ def _bind_grants(job: dict) -> None:  # type: ignore[type-arg]
         _syscall("umount2", b"/grants\0", _MNT_DETACH)
 
 
+def _make_outlets(rows: list[str]):  # type: ignore[no-untyped-def]
+    """Makes room for what the script may leave; returns who sends it, if it may."""
+    if not rows:
+        return None
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    return _sibling("collect").Outlets(rows, lambda a, b: _bind(a, b, flags), _NOBODY)
+
+
 def _place_secrets(secrets: list[tuple[str, int]]):  # type: ignore[no-untyped-def]
     """Makes a file of each, for the script's user alone; returns who watches them, if any."""
     os.mkdir("/run/secrets", 0o755)
@@ -147,13 +161,17 @@ def _watch_lifeline() -> None:
 
 
 def _tell_if_full() -> None:
-    """Opens a name that is not there: the trace carries it, and only PID 1 can send it."""
     status = os.statvfs("/tmp")
     if status.f_bavail * status.f_frsize < 4096:  # within a page, by which a tmpfs grows
-        try:
-            os.close(os.open("/.disk-full", os.O_RDONLY))
-        except OSError:
-            pass
+        _tell("/.disk-full")
+
+
+def _tell(sign: str) -> None:
+    """Opens a name that is not there: the trace carries it, and only PID 1 can send it."""
+    try:
+        os.close(os.open(sign, os.O_RDONLY))
+    except OSError:
+        pass
 
 
 def _sibling(name: str):  # type: ignore[no-untyped-def]
@@ -183,14 +201,33 @@ def _start_egress(rows: list[str], ready: int):  # type: ignore[no-untyped-def]
 def _end_the_rest() -> None:
     """Ends every other process, so that what each had sent or opened is complete."""
     try:
-        os.kill(-1, 9)
         while True:
+            os.kill(-1, 9)  # each time: one that was just being forked is missed
             os.wait()
     except (ProcessLookupError, ChildProcessError):
         pass
 
 
-def _supervise(child: int, egress, secrets) -> None:  # type: ignore[no-untyped-def]
+def _open_raised() -> int:
+    """Makes the FIFO of `script._RAISED`: what the script holds in it is bounded."""
+    os.mkfifo("/run/raised", 0o200)
+    os.chown("/run/raised", _NOBODY, _NOBODY)
+    return os.open("/run/raised", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _forward(raised: int) -> None:
+    """Hands on what the script has told; the host's pipe has room for it."""
+    told = b""
+    try:
+        while len(told) <= _MOST_RAISED and (part := os.read(raised, _MOST_RAISED)):
+            told += part
+    except BlockingIOError:
+        pass  # somebody has it open still
+    if told:
+        os.write(_RAISED, told[:_MOST_RAISED])
+
+
+def _supervise(child: int, raised: int, egress, secrets, outlets) -> None:  # type: ignore[no-untyped-def]
     import _thread
 
     if secrets is not None:
@@ -201,8 +238,11 @@ def _supervise(child: int, egress, secrets) -> None:  # type: ignore[no-untyped-
         pid, status = os.wait()  # orphans are reaped on the way
         if pid == child:
             _tell_if_full()
-            if egress is not None or secrets is not None:
+            _forward(raised)
+            if not (egress is secrets is outlets is None):
                 _end_the_rest()
+            if outlets is not None:
+                outlets.send(_COLLECT)
             if egress is not None:
                 egress.finish()
             if secrets is not None:
@@ -221,9 +261,15 @@ def main() -> None:
     secrets = _place_secrets(job["secrets"])
     _show_cpus(job["cpus"])
     _prune_devices()
+    outlets = _make_outlets(job["outlets"])
     _bind_grants(job)
+    if job["commands"]:
+        _sibling("commands").link(job["commands"])
+    if outlets is not None:
+        outlets.open()
     _syscall("mount", b"/\0", b"/guest\0", None, _MS_BIND | _MS_REC, None)
     script = _sibling("script")
+    raised = _open_raised()
     ready, go = os.pipe() if job["egress"] else (-1, -1)
     child = os.fork()
     if child:
@@ -232,7 +278,9 @@ def main() -> None:
         if job["egress"]:
             os.close(ready)
             egress = _start_egress(job["egress"], go)
-        _supervise(child, egress, secrets)
+        _supervise(child, raised, egress, secrets, outlets)
+    if outlets is not None:
+        os.close(_COLLECT)  # only PID 1 sends what the script has left
     if secrets is not None:
         os.close(secrets.fd)  # only PID 1 tells who opened what
     if job["egress"]:
@@ -241,9 +289,15 @@ def main() -> None:
         if os.read(ready, 1) != b"x":
             os._exit(125)
         os.close(ready)
-    os.close(_CONTROL)
+    for fd in (raised, _RAISED, _CONTROL):
+        os.close(fd)
     script.run(job, source)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException:
+        if os.getpid() == 1:  # not the script's own end
+            _tell("/.agent-failed")
+        raise

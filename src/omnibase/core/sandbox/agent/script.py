@@ -8,6 +8,7 @@ import os
 import sys
 
 _NOBODY = 65534
+_RAISED = "/run/raised"  # a FIFO to PID 1 for the exception that the script ends with
 
 
 def _install_filter(program: bytes) -> None:
@@ -57,16 +58,18 @@ class _Courtesy:
         if event == "open":
             if not self.busy:
                 self.opened = (args[0], args[2])
-        elif event == "socket.getaddrinfo":
-            host, port = args[0], args[1]
+        elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+            host, port = args[0], args[1] if len(args) > 1 else None
             if isinstance(host, bytes):
                 host = host.decode("ascii", "replace")
             if not isinstance(host, str) or host == "localhost" or not host.strip("0123456789.:"):
                 return
+            if len(host) > 255:
+                return  # no name; and if it were cut, a secret in it would go unseen
             self.peer = f"{host}:{port if isinstance(port, int) else _port(port)}"
             self.busy = True
             try:
-                os.close(os.open("/.lookup/" + self.peer[:300], os.O_RDONLY))
+                os.close(os.open("/.lookup/" + self.peer, os.O_RDONLY))
             except (OSError, ValueError):
                 pass  # it always fails: the attempt itself is the message to the trace
             finally:
@@ -89,6 +92,10 @@ class _Courtesy:
                     text = f"{kind}:{path} is not granted"
                     if path.startswith("/run/secrets/"):
                         text = f"SECRET_ACCESS:{os.path.basename(path)} is not granted"
+                    elif path.startswith("/artifacts/out/"):
+                        text = f"ARTIFACT_WRITE:{path[15:]} is not granted"
+                    elif path.startswith("/artifacts/") and kind == "FILE_READ":
+                        text = f"ARTIFACT_READ:{path[11:]} is not granted"
             elif number == 13 and not self._own(os.path.join(os.getcwd(), name)):
                 text = f"FILE_READ:{os.path.join(os.getcwd(), name)} is not granted"
             elif "/" not in name or os.path.basename(os.path.dirname(name)) in ("bin", "sbin"):
@@ -122,6 +129,7 @@ def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
     path = job["path"]
     sys.argv[:] = [path, *job["argv"]]
     sys.path.insert(0, os.path.dirname(path))
+    sys.path += job["imports"]  # no `.pth` file in them is read
     main = type(sys)("__main__")
     main.__dict__.update(
         __file__=path, __builtins__=__builtins__, __cached__=None, __annotations__={}
@@ -129,6 +137,7 @@ def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
     sys.modules["__main__"] = main
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # followed live
     _provide_user()
+    own = os.getpid()
     courtesy = _Courtesy(job["granted"])
     sys.addaudithook(courtesy.hook)
     try:
@@ -144,8 +153,40 @@ def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
             courtesy.note(error)
         elif isinstance(error, ModuleNotFoundError):
             error.add_note("the sandbox has the standard library and what is granted, no more")
+        if os.getpid() == own:  # a child that it forked comes out here as well
+            _report(error)
         sys.excepthook(type(error), error, error.__traceback__)
         raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
+
+
+def _report(error: BaseException) -> None:
+    """Tells the host what the script ended with, as text: see `script_error`."""
+    import io
+
+    stderr, printed = sys.stderr, io.StringIO()
+    sys.stderr = printed
+    try:
+        sys.__excepthook__(type(error), error, error.__traceback__)
+        kind = type(error)
+        name = kind.__qualname__
+        if kind.__module__ not in ("builtins", "__main__"):
+            name = f"{kind.__module__}.{name}"
+        message = str(error)
+    except BaseException:
+        return  # an exception that cannot be shown: what is printed has to do
+    finally:
+        sys.stderr = stderr
+    parts = [
+        text.encode("utf-8", "backslashreplace")[:most]
+        for text, most in ((name, 256), (message, 4096), (printed.getvalue(), 32768))
+    ]
+    sizes = b"".join(len(part).to_bytes(4, "little") for part in parts)
+    try:
+        fd = os.open(_RAISED, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.write(fd, b"OBE1" + sizes + b"".join(parts))
+        os.close(fd)
+    except OSError:
+        pass  # the script has filled it
 
 
 def _provide_user() -> None:

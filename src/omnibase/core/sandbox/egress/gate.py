@@ -15,8 +15,9 @@ from omnibase.core.sandbox.egress.allowlist import (
     parse_address,
     target,
 )
-from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed
-from omnibase.core.sandbox.egress.stream import Sockets, is_own_address
+from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed, Limit
+from omnibase.core.sandbox.egress.routes import is_own_address
+from omnibase.core.sandbox.egress.stream import Sockets
 from omnibase.core.sandbox.spec import EgressGrant, EgressLimits
 
 __all__ = ["Gate"]
@@ -75,8 +76,8 @@ class Gate:
         text = escaped(name)
         return Assigned(offset=offset, name=text) if self._allow.knows(text) else None
 
-    def exceeded(self, grant: EgressGrant, streams: int) -> str | None:
-        """Returns the limit that stands against one more connection.
+    def exceeded(self, grant: EgressGrant, streams: int) -> tuple[str, Limit | None] | None:
+        """Returns the limit that stands against one more connection, in words and by its name.
 
         Args:
             grant: What covers it.
@@ -84,22 +85,26 @@ class Gate:
         """
         limits, key = self._limits, grant.capability
         if self._at_once[key] >= limits.at_once:
-            return f"the limit of {limits.at_once} connections at once"
+            words = f"the limit of {limits.at_once} connections at once (`egress_connections`)"
+            return words, "egress_connections"
         if streams >= Sockets.most():
-            return f"the limit of {Sockets.most()} connections at once for a run on this host"
+            most = Sockets.most()
+            return f"the limit of {most} connections at once for a run on this host", None
         if self._in_all[key] >= limits.connections:
-            return f"the limit of {limits.connections} connections"
+            return f"the limit of {limits.connections} connections", None
         if self._bytes[key] >= limits.total_bytes:
-            return f"the limit of {limits.total_bytes} bytes"
+            return f"the limit of {limits.total_bytes} bytes (`egress_bytes`)", "egress_bytes"
         return None
 
-    def over_limit(self, wanted: Target, grant: EgressGrant, limit: str) -> Failed | None:
+    def over_limit(
+        self, wanted: Target, grant: EgressGrant, reason: str, limit: Limit | None
+    ) -> Failed | None:
         """Returns what there is to report: each limit once for each grant."""
-        key = f"{grant.capability} {limit}"
+        key = f"{grant.capability} {reason}"
         if key in self._said:
             return None
         self._said.add(key)
-        return Failed(target=str(wanted), capability=grant.capability, reason=limit)
+        return Failed(target=str(wanted), capability=grant.capability, reason=reason, limit=limit)
 
     def opened(self, grant: EgressGrant) -> None:
         """Counts a connection."""

@@ -19,6 +19,7 @@ NAMESERVER: Final = "192.0.2.53"
 """Of the guest's ``resolv.conf``; the agent answers there."""
 
 POOL: Final = IPv4Network("198.18.0.0/16")
+_NO_HOSTS: Final = IPv4Network("224.0.0.0/3")
 FIRST_DYNAMIC: Final = 256
 """Below are the addresses of exact names; from here on, of names under wildcards."""
 
@@ -58,6 +59,11 @@ def in_pool(host: str) -> bool:
     return ":" not in host and IPv4Address(host) in POOL
 
 
+def _is_anybodys(host: str) -> bool:
+    """Whether a grant for any host has an address in the guest: IPv4 up to multicast."""
+    return ":" not in host and IPv4Address(host) not in _NO_HOSTS
+
+
 class Layout:
     """Answers what an address of the guest's stands for."""
 
@@ -83,7 +89,7 @@ class Layout:
 
     def serves(self, host: str, port: int) -> bool:
         """Whether the agent listens there for a grant."""
-        ranges = self._any + self._served.get(host, [])
+        ranges = self._served.get(host, []) + (self._any if _is_anybodys(host) else [])
         name = self._names.get(host)
         if name is not None:
             ranges += [(g.low, g.high) for g in self._wild if name.endswith(g.host[1:])]
@@ -91,7 +97,8 @@ class Layout:
 
     def owns(self, host: str) -> bool:
         """Whether the guest itself has this address because of a grant."""
-        return bool(self._any) or host in self._served or self.in_pool(host)
+        anybodys = bool(self._any) and _is_anybodys(host)
+        return anybodys or host in self._served or self.in_pool(host)
 
     def in_pool(self, host: str) -> bool:
         """Whether this is an address that stands for a name, if names are granted at all."""

@@ -12,7 +12,7 @@ from typing import Final
 from omnibase.core.sandbox.egress import wire
 from omnibase.core.sandbox.egress.channel import Channel
 from omnibase.core.sandbox.egress.gate import Gate
-from omnibase.core.sandbox.egress.reports import Denied, Reason, Report
+from omnibase.core.sandbox.egress.reports import Denied, Limit, Reason, Report
 from omnibase.core.sandbox.egress.resolver import Resolver
 from omnibase.core.sandbox.egress.stream import Sockets, Stream
 from omnibase.core.sandbox.spec import EgressLimits
@@ -132,7 +132,7 @@ class Relay:
         wanted, grant = decision
         limit = self._gate.exceeded(grant, len(self._streams))
         if limit is not None:
-            report = self._gate.over_limit(wanted, grant, limit)
+            report = self._gate.over_limit(wanted, grant, *limit)
             if report is not None:
                 self._tell(report)
             self._channel.send(wire.REFUSED, frame.stream, errno.EMFILE)
@@ -352,7 +352,8 @@ class Relay:
         if stream.connected:
             self._tell(stream.closed(reason, time.monotonic()))
         else:
-            self._tell(stream.failed(_UNMADE[reason]))
+            limit: Limit | None = "egress_bytes" if reason == "bytes" else None
+            self._tell(stream.failed(_UNMADE[reason], limit))
         self._forget(stream, reset=reset)
 
     def _forget(self, stream: Stream, *, reset: bool = True) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Assigned", "Closed", "Denied", "Failed", "Opened", "Reason", "Report"]
+__all__ = ["Assigned", "Closed", "Denied", "Failed", "Limit", "Opened", "Reason", "Report"]
 
 Reason: TypeAlias = Literal["end", "reset", "idle", "time", "bytes", "run"]
+Limit: TypeAlias = Literal["egress_connections", "egress_bytes", "egress_idle_seconds"]
+"""Fields of the `ExecutionContext`, each a limit of every grant by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,15 @@ class Closed:
     seconds: float
     reason: Reason
 
+    @property
+    def limit(self) -> Limit | None:
+        """What ended it, if that can be set."""
+        return (
+            "egress_bytes"
+            if self.reason == "bytes"
+            else ("egress_idle_seconds" if self.reason == "idle" else None)
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
@@ -61,11 +72,13 @@ class Failed:
         target: ``host:port``.
         capability: The grant.
         reason: Why, for a person.
+        limit: What stood against it, if that can be set.
     """
 
     target: str
     capability: str
     reason: str
+    limit: Limit | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

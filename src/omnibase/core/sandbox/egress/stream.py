@@ -13,10 +13,10 @@ from typing import Final
 
 from omnibase.core.sandbox.egress import wire
 from omnibase.core.sandbox.egress.allowlist import Address, Target
-from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened, Reason
+from omnibase.core.sandbox.egress.reports import Closed, Failed, Limit, Opened, Reason
 from omnibase.core.sandbox.spec import EgressGrant
 
-__all__ = ["Sockets", "Stream", "is_own_address"]
+__all__ = ["Sockets", "Stream"]
 
 # `struct linger`: on, for no time: closing resets.
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -194,17 +194,11 @@ class Stream:
             reason=reason,
         )
 
-    def failed(self, reason: str) -> Failed:
-        """That it was never up, and why, for a person."""
-        return Failed(target=str(self.target), capability=self.grant.capability, reason=reason)
-
-
-def is_own_address(address: Address) -> bool:
-    """Whether an address is this host's: the route to it starts at the address itself."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((str(address), 9))  # sends nothing: UDP
-            return str(probe.getsockname()[0]) == str(address)
-    except OSError:
-        return False  # no route: the connect will say so
+    def failed(self, reason: str, limit: Limit | None = None) -> Failed:
+        """That it was never up, and why, for a person; and which limit it was, if one."""
+        return Failed(
+            target=str(self.target),
+            capability=self.grant.capability,
+            reason=reason,
+            limit=limit,
+        )

@@ -33,6 +33,9 @@ _LIBRARY: Final = re.compile(
     r"(/usr)?/lib(32|64|x32)?(/[\w.+-]+)*/((lib|ld-)[^/]*\.so[^/]*|gconv/.*)"
 )
 
+# Each wheel that carries an OpenSSL looks where its builder would have put the configuration.
+_OPENSSL: Final = re.compile(r"/(usr|opt)(/[\w.+-]+)*/openssl\.cnf")
+
 _JAIL: Final = "/guest"
 # The script's own root and working directory; PID 1's are the agent's, and closed.
 _PROC_LINK: Final = re.compile(
@@ -42,27 +45,43 @@ _PROC_LINK: Final = re.compile(
 BELOW_FD: Final = re.compile(
     r"/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?/(?:fd|map_files)/[^/]+/"
 )
+_FD_LINK: Final = re.compile(BELOW_FD.pattern.removeprefix("/").removesuffix("/"))
+# The runtime's own links in `/dev`.
+_DEVICE_LINKS: Final = {
+    "fd": "proc/self/fd",
+    "stdin": "proc/self/fd/0",
+    "stdout": "proc/self/fd/1",
+    "stderr": "proc/self/fd/2",
+}
 
 
 def absolute(message: Message) -> str:
-    """The path as the guest meant it: ``..`` folded, and links to roots in ``/proc`` taken out.
+    """The path as the guest meant it: ``..`` folded, and the guest's own links taken out.
 
-    Other links are not followed.
+    These are the links to roots and working directories in ``/proc``, and to descriptors
+    in ``/dev``. What a descriptor's link leads to is not known, so no ``..`` leads back
+    from behind it. Other links are not followed.
     """
     cwd = normal(in_jail(message.cwd))
     names: list[str] = []
+    kept = 0
     for name in posixpath.join(cwd, in_jail(message.fd_path), message.path).split("/"):
         if name == "..":
-            del names[-1:]
+            del names[max(kept, len(names) - 1) :]
         elif name not in ("", "."):
             names.append(name)
-            if name in ("root", "cwd") and _PROC_LINK.fullmatch("/".join(names)):
+            if name in _DEVICE_LINKS and names[:-1] == ["dev"]:
+                names = _DEVICE_LINKS[name].split("/")
+            if len(names) > 3 and not kept and _FD_LINK.fullmatch("/".join(names)):
+                kept = len(names)
+            elif name in ("root", "cwd") and _PROC_LINK.fullmatch("/".join(names)):
                 names = cwd.split("/")[1:] if name == "cwd" and cwd != "/" else []
     return "/" + "/".join(names)
 
 
 def is_search(path: str) -> bool:
-    return path.startswith(_PROBE_DIRECTORIES) or _LIBRARY.fullmatch(path) is not None
+    found = _LIBRARY.fullmatch(path) or _OPENSSL.fullmatch(path)
+    return found is not None or path.startswith(_PROBE_DIRECTORIES)
 
 
 def above_in_scratch(path: str) -> list[str]:

@@ -12,11 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from omnibase.core.sandbox.monitor.registry import REGISTRY, registry_capability
 from omnibase.core.sandbox.monitor.wire import Message
 
-__all__ = ["SECRETS", "SecretReading", "SecretReads", "capability_of"]
+__all__ = ["ARTIFACTS", "OUTLET", "SECRETS", "SecretReading", "SecretReads", "capability_of"]
 
 SECRETS: Final = "/run/secrets"
+ARTIFACTS: Final = "/artifacts"
+OUTLET: Final = "/artifacts/out"
 # The same as of `SECRET_ACCESS`: what this does not match, no capability names.
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}")
 _SIGN: Final = "/.secret-read/"  # as in the agent's `vault`
@@ -100,7 +103,18 @@ class SecretReads:
 
 def capability_of(kind: str, path: str) -> str | None:
     """Returns what a denied access to a path would have needed, if that could be granted."""
+    if f"{path}/".startswith(f"{REGISTRY}/"):
+        return registry_capability(kind, path)
+    if f"{path}/".startswith(f"{ARTIFACTS}/"):
+        return _artifact(kind, path)
     name = path.removeprefix(f"{SECRETS}/")
     if name == path:
         return f"{kind}:{path}"
     return f"SECRET_ACCESS:{name}" if kind == "FILE_READ" and _NAME.fullmatch(name) else None
+
+
+def _artifact(kind: str, path: str) -> str | None:
+    """The same for an artifact: none is written but below the outlet."""
+    if f"{path}/".startswith(f"{OUTLET}/"):
+        return f"ARTIFACT_WRITE:{path[len(OUTLET) + 1 :] or '*'}"
+    return f"ARTIFACT_READ:{path[len(ARTIFACTS) + 1 :] or '*'}" if kind == "FILE_READ" else None

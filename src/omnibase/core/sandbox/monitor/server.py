@@ -11,7 +11,8 @@ from typing import Final
 
 from omnibase.core.sandbox.egress.reports import Assigned, Denied
 from omnibase.core.sandbox.monitor import wire
-from omnibase.core.sandbox.monitor.attempts import Attempt, Violation
+from omnibase.core.sandbox.monitor.attempts import Attempt, Evidence, Violation
+from omnibase.core.sandbox.monitor.executions import CommandStart
 from omnibase.core.sandbox.monitor.ledger import Ledger
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Judge
@@ -26,7 +27,9 @@ _LOST: Final = Attempt(
 _BATCH: Final = 512  # datagrams per turn, so that output and deadlines get theirs
 _BATCH_SECONDS: Final = 0.05
 _REMEMBERED, _REMEMBERED_BYTES = 4096, 512
-_DISK_FULL: Final = "/.disk-full"  # a name that the agent opens in vain, as a sign to us
+# Names that the agent opens in vain, as signs to us.
+_DISK_FULL: Final = "/.disk-full"
+_FAILED: Final = "/.agent-failed"
 _AGENT, _SCRIPT = 1, 2  # thread groups: PID 1 forks the script before anything else
 _MAX_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its NUL
 
@@ -41,6 +44,7 @@ class TraceServer:
         closed: The Sentry has hung up.
         script_status: Wait status of the script's first process, once it ended.
         disk_full: The agent saw no room left in ``/tmp`` when the script ended.
+        agent_failed: The agent came to an end that was not meant.
         agent_status: Wait status of the guest's PID 1, once it came to its own end.
     """
 
@@ -51,6 +55,7 @@ class TraceServer:
         on_violation: Callable[[Violation], None],
         *,
         on_secret_read: Callable[[SecretReading], None] = lambda _reading: None,
+        on_command: Callable[[CommandStart], None] = lambda _start: None,
         scrub: Callable[[str], str] = str,
     ) -> None:
         if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
@@ -61,6 +66,7 @@ class TraceServer:
         self._judge = judge
         self._on_violation = on_violation
         self._on_secret_read = on_secret_read
+        self._on_command = on_command
         self._scrub = scrub
         self._remembered: dict[tuple[int, bytes], tuple[wire.Message, _Key | None]] = {}
         self._buffer = bytearray(wire.MAX_DATAGRAM)
@@ -74,6 +80,7 @@ class TraceServer:
         self.script_status: int | None = None
         self.agent_status: int | None = None
         self.disk_full = False
+        self.agent_failed = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             self._listener.bind(path)
@@ -113,6 +120,10 @@ class TraceServer:
         )
         self._report(self.ledger.add(attempt, time.time(), "broker"))
 
+    def attempted(self, attempt: Attempt, evidence: Evidence) -> None:
+        """Records what was seen elsewhere than on the trace."""
+        self._report(self.ledger.add(attempt, time.time(), evidence))
+
     def assign(self, assigned: Assigned) -> None:
         """Tells the judge which name an address in the guest stands for."""
         self._judge.network.assign(assigned.offset, assigned.name)
@@ -128,6 +139,8 @@ class TraceServer:
         if self.started:
             self._judge.reads.finish(self.dropped > 0)
         self._report_reads()
+        self._judge.executions.finish()
+        self._report_commands()
         self.close()
 
     @property
@@ -192,11 +205,14 @@ class TraceServer:
                 self.script_status = message.result
             elif message.group_id == _AGENT and message.thread_id in (0, _AGENT):
                 self.agent_status = message.result
-        if message.group_id == _AGENT and message.path == _DISK_FULL:
-            self.disk_full = True
+        if message.group_id == _AGENT:
+            self.disk_full |= message.path == _DISK_FULL
+            self.agent_failed |= message.path == _FAILED
         attempt = self._judge.judge(message)
         if self._judge.reads.found:
             self._report_reads()
+        if self._judge.executions.found:
+            self._report_commands()
         if attempt is not None:
             self._report(self.ledger.add(attempt, now))
         if (
@@ -211,6 +227,10 @@ class TraceServer:
     def _report_reads(self) -> None:
         for reading in self._judge.reads.take():
             self._on_secret_read(replace(reading, process_name=self._scrub(reading.process_name)))
+
+    def _report_commands(self) -> None:
+        for start in self._judge.executions.take():
+            self._on_command(start)
 
     def _report(self, violation: Violation | None) -> None:
         if violation is not None:

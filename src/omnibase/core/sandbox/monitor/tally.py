@@ -5,9 +5,13 @@ path, the working directory, the process name). So each watched call is traced
 twice, once by name and once raw, without strings; a raw denial that has no
 named twin is an attempt with its name withheld.
 
+Executions: what the kernel says that it executes, and calls to execve that
+succeeded, are as many.
+
 Ends: seccomp ends a thread, and a process whose other threads live on has no
 exit status to show for it. So each thread's end must be accounted for by a call
-to exit or exit_group, or by a signal that ended its process.
+to exit or exit_group, or by a signal that ended its process, or by a thread
+beside it that executes another program.
 """
 
 from __future__ import annotations
@@ -44,6 +48,8 @@ _NAMED_TYPES: Final = frozenset(
         MessageType.SETID, MessageType.SETRESID,
     }
 )  # fmt: skip
+# By these a process is known to go on: after an execution, in the new program.
+_RUNNING: Final = _NAMED_TYPES - {MessageType.EXECVE}
 
 
 class Tally:
@@ -51,6 +57,10 @@ class Tally:
 
     def __init__(self) -> None:
         self._surplus: Counter[tuple[int, int]] = Counter()
+        self._hidden_executions = 0
+        # Processes that execute another program: under which name they asked for it, and
+        # whether their first thread is still to end.
+        self._executing: dict[int, tuple[str, bool]] = {}
         self._exits = 0
         self._group_exits = 0
         self._unexplained: set[int] = set()
@@ -58,6 +68,11 @@ class Tally:
 
     def count(self, message: Message) -> None:
         """Enters one message into the books."""
+        if message.type == MessageType.EXEC:
+            self._hidden_executions -= 1
+            self._replace(message)
+        elif message.type in _RUNNING:
+            self._go_on(message)
         if message.type == MessageType.SYSCALL_RAW:
             if message.sysno == EXIT:
                 self._exits += 1
@@ -65,6 +80,8 @@ class Tally:
                 self._group_exits += 1
             elif message.sysno in NAMED and self._telling(message):
                 self._surplus[message.sysno, message.errno] += 1
+            elif NAMED.get(message.sysno) == "execve":
+                self._hidden_executions += 1
         elif message.type == MessageType.TASK_EXIT:
             self._count_end(message)
         elif message.type in _NAMED_TYPES and self._telling(message):
@@ -84,6 +101,15 @@ class Tally:
                         errno=error,
                     )
                 )
+        if self._hidden_executions > 0:
+            found.append(
+                Attempt(
+                    capability=None,
+                    operation="execve",
+                    resource="(withheld: an argument or a variable is not UTF-8, or too long)",
+                    errno=0,
+                )
+            )
         for group in sorted(self._unexplained):
             found.append(
                 Attempt(
@@ -99,12 +125,33 @@ class Tally:
     @staticmethod
     def _telling(message: Message) -> bool:
         name = NAMED.get(message.sysno, "")
-        return name == "execve" or message.errno in _TELLING.get(name, ())
+        if name == "execve":
+            return message.errno != 0
+        return message.errno in _TELLING.get(name, ())
+
+    def _replace(self, message: Message) -> None:
+        """A program takes another's place: all threads but the one that asked end before."""
+        if len(self._executing) < _BOUND:
+            beside = message.thread_id != message.group_id
+            self._executing[message.group_id] = (message.process_name, beside)
+
+    def _go_on(self, message: Message) -> None:
+        """Under another name it is the new program, and the old one's threads have ended."""
+        name, _ = self._executing.get(message.group_id, (message.process_name, False))
+        if name != message.process_name:
+            del self._executing[message.group_id]
 
     def _count_end(self, message: Message) -> None:
         group = message.group_id
         if group == AGENT:
             return
+        if group in self._executing:
+            name, first_is_to_end = self._executing[group]
+            beside = message.thread_id not in (0, group)
+            if beside or first_is_to_end:
+                self._executing[group] = (name, first_is_to_end and beside)
+                return
+            del self._executing[group]
         if message.thread_id not in (0, group):
             if self._group_exits or group in self._ended:
                 return  # exit_group, or the signal, ends all threads of its process

@@ -26,6 +26,8 @@ from omnibase.core.sandbox.monitor.attempts import (
     Violation,
     attempt_of,
 )
+from omnibase.core.sandbox.monitor.databases import DatabaseFiles
+from omnibase.core.sandbox.monitor.executions import Executions
 from omnibase.core.sandbox.monitor.network import NetworkJudge
 from omnibase.core.sandbox.monitor.paths import (
     BELOW_FD,
@@ -62,9 +64,16 @@ _SYMLINKS: Final = frozenset({88, 266})
 
 # libuuid keeps its clock there, and does without.
 _WRITE_PROBES: Final = frozenset({"/var/lib/libuuid/clock.txt"})
-# Commands that stock modules look for and do without: `platform`, `ctypes.util`, `uuid`.
+# Commands that stock modules look for and do without: `platform`, `ctypes.util`, `uuid`;
+# and matplotlib, for fonts.
 _COMMAND_PROBES: Final = frozenset(
-    {("uname", "-p"), ("/sbin/ldconfig", "-p"), ("/usr/sbin/ldconfig", "-p"), ("ld", "-t")}
+    {
+        ("uname", "-p"),
+        ("fc-list", "--help"),
+        ("/sbin/ldconfig", "-p"),
+        ("/usr/sbin/ldconfig", "-p"),
+        ("ld", "-t"),
+    }
 )
 
 
@@ -81,9 +90,12 @@ class Judge:
         resolve: Callable[[str], str] = str,
         secrets: tuple[str, ...] = (),
         network: Layout | None = None,
+        commands: tuple[str, ...] = (),
+        databases: tuple[str, ...] = (),
     ) -> None:
         self._rules = rules
         self.network = NetworkJudge(rules.nameserver, network or Layout())
+        self._databases = DatabaseFiles(databases)
         self._on_host = on_host
         self._resolve = resolve
         self._granted = granted
@@ -100,6 +112,7 @@ class Judge:
         self._links_made = False
         self._tally = Tally()
         self.reads = SecretReads(secrets)
+        self.executions = Executions(commands)
         self.pids_refused = False
 
     def judge(self, message: Message) -> Attempt | None:
@@ -193,6 +206,8 @@ class Judge:
                     return replace(attempt, reason=mask.reason)
                 linked = self._links_made and grant.writable and number in _DENIED
                 return attempt if linked else None
+        if writing and (kept := self._databases.attempt(message, path, attempt)) is not attempt:
+            return kept
         if path.startswith(SCRATCH) and not path.startswith(self._guarded):
             # The script's own files; but a refusal may come from behind a link of its
             # making, and a file granted for reading may lie there too.
@@ -210,12 +225,17 @@ class Judge:
             return None
         return attempt
 
+    def _exec(self, message: Message) -> Attempt | None:
+        return self.executions.executed(replace(message, path=in_jail(message.path)))
+
     def _execve(self, message: Message) -> Attempt | None:
+        if message.errno == 0:
+            return None  # what the kernel executes, it tells itself
         path = absolute(message) if message.path or message.fd_path else "(a descriptor)"
         command = posixpath.basename(path) or path
         searched = path == f"{self._rules.command_directory}/{command}"
         asked = (command if searched else path, *message.argv[1:2])
-        if message.errno != 0 and asked in _COMMAND_PROBES:
+        if asked in _COMMAND_PROBES:
             return None
         return attempt_of(message, f"EXTERNAL_COMMAND:{command}", "execve", path)
 
@@ -295,6 +315,7 @@ class Judge:
 _DECIDERS: Final = {
     MessageType.OPEN: Judge._open,
     MessageType.CHDIR: Judge._chdir,
+    MessageType.EXEC: Judge._exec,
     MessageType.EXECVE: Judge._execve,
     MessageType.CONNECT: Judge._connect,
     MessageType.BIND: Judge._bind,

@@ -43,6 +43,7 @@ class MessageType:
     """Numbers of the messages that are understood; all others are skipped."""
 
     CONTAINER_START: Final = 1
+    EXEC: Final = 3
     TASK_EXIT: Final = 5
     SYSCALL_RAW: Final = 6
     OPEN: Final = 7
@@ -77,6 +78,9 @@ class Message:
         kind: ``socket`` type.
         address: Raw ``sockaddr`` bytes.
         argv: Arguments of an ``execve``.
+
+    For `EXEC`, which comes once a file was found to be executable and before it runs,
+    ``path`` is that file, links followed.
     """
 
     type: int
@@ -155,6 +159,7 @@ def decode(kind: int, body: bytes) -> Message | None:
 _COMMON: Final = {1: "context", 2: "exit", 3: "sysno"}
 _LAYOUTS: Final[dict[int, dict[int, str]]] = {
     MessageType.CONTAINER_START: {},
+    MessageType.EXEC: {1: "context", 2: "path"},
     MessageType.TASK_EXIT: {1: "context", 2: "result"},
     MessageType.SYSCALL_RAW: {1: "context", 2: "exit", 4: "sysno"},
     MessageType.OPEN: _COMMON | {5: "fd_path", 6: "path", 7: "flags"},

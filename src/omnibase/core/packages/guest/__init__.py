@@ -1,0 +1,1 @@
+"""What runs inside the sandboxes that fetch and unpack packages: standard library only."""

@@ -1,0 +1,60 @@
+"""The exception that a script ended with, as data: text that it may have made up. Pure."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["MAX_REPORT_BYTES", "ScriptError", "parse_report"]
+
+MAX_REPORT_BYTES: Final = 40_000
+"""Longest report; a pipe holds it, so that nobody has to read while the script runs."""
+
+_MAGIC: Final = b"OBE1"
+_HEADER: Final = struct.Struct("<III")
+_MOST: Final = (256, 4096, 32768)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptError:
+    """An exception that the script did not catch, as its own interpreter told.
+
+    The script could tell what it likes: it is text, and nothing is decided by it.
+
+    Attributes:
+        type: Qualified name, e.g. ``ValueError`` or ``json.decoder.JSONDecodeError``;
+            at most 256 bytes of UTF-8.
+        message: ``str(exception)``, at most 4 KiB.
+        traceback: As the interpreter prints it, causes included, at most 32 KiB.
+    """
+
+    type: str
+    message: str
+    traceback: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Returns JSON-ready data."""
+        return {"type": self.type, "message": self.message, "traceback": self.traceback}
+
+
+def parse_report(data: bytes, scrub: Callable[[str], str] = str) -> ScriptError | None:
+    """Reads what came out of the guest; ``None`` if it is no report.
+
+    Args:
+        data: ``OBE1``, three lengths (32 bits, little-endian), and UTF-8 text of
+            those lengths: type, message, traceback.
+        scrub: Takes secrets out of text.
+    """
+    start = len(_MAGIC) + _HEADER.size
+    if not data.startswith(_MAGIC) or not start <= len(data) <= MAX_REPORT_BYTES:
+        return None
+    lengths = _HEADER.unpack_from(data, len(_MAGIC))
+    if start + sum(lengths) != len(data) or any(map(int.__gt__, lengths, _MOST)):
+        return None
+    texts = []
+    for length in lengths:
+        texts.append(scrub(data[start : start + length].decode("utf-8", "backslashreplace")))
+        start += length
+    return ScriptError(type=texts[0], message=texts[1], traceback=texts[2])
