@@ -279,3 +279,26 @@ def test_what_is_no_part_of_it_is_found(store: ArtifactStore, change: Change) ->
         "`names/junk` is no record of a name",
         "`blobs/junk` is no blob",
     ]
+
+
+def test_a_server_that_is_not_there_is_said_to_be_so(s3: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        store = place_of("s3://artifacts/x").open()
+        for call in (store.names, lambda: list(store.verify()), lambda: put(store, "a", b"x")):
+            with pytest.raises(ArtifactError) as error:
+                call()
+            assert error.value.details["reason"] == "unavailable"
+
+
+def test_a_malformed_record_can_be_removed_and_costs_nobody_their_bytes(
+    store: ArtifactStore, change: Change
+) -> None:
+    put(store, "a", b"1")
+    other = put(store, "b", b"1")
+    change(record("b", 1), b"junk")
+    assert store.remove("a") == 1
+    assert other.read_bytes() == b"1"  # its record cannot be read, so it may need them
+    assert store.remove("b") == 1
+    assert list(store.verify()) == []
+    assert store.names() == ()

@@ -412,10 +412,15 @@ class TestLeaks:
 
     def test_a_path_made_of_a_value_is_not_told(self) -> None:
         value = "Zq7//k+t0ken/./Yw/"
-        code = "try: open('/data/' + open('/run/secrets/TOKEN').read())\nexcept OSError: pass"
+        code = (
+            "import os\nv = open('/run/secrets/TOKEN').read()\n"
+            "try: open('/data/' + v)\nexcept OSError: pass\n"
+            "try: os.execv('/data/' + v.rstrip('/'), ['x'])\nexcept OSError: pass\n"
+        )
         outcome = run(code, GRANT, secrets={"TOKEN": value}, on_violation="record")
         outcome.assert_violation("FILE_READ:/data/***TOKEN***")
-        assert [text for text in said(outcome) if "t0ken" in text] == []
+        outcome.assert_violation("EXTERNAL_COMMAND:***TOKEN***")
+        assert [text for text in said(outcome) if "t0ken" in text or "Yw" in text] == []
 
     def test_scripts_without_secrets_are_not_scrubbed(self) -> None:
         outcome = run(f"print('{VALUE}')")

@@ -75,6 +75,19 @@ def test_what_the_script_chose_is_scrubbed_and_counted_as_one() -> None:
     assert unnamed.capability is None
 
 
+def test_a_name_out_of_a_path_may_be_a_part_of_a_value() -> None:
+    ledger = Ledger(lambda text: text.replace("hunt/er22", "***T***"))
+    found = ledger.add(
+        Attempt(
+            capability="EXTERNAL_COMMAND:er22", operation="execve", resource="/bin/hunt/er22",
+            errno=2,
+        ),
+        1.0,
+    )  # fmt: skip
+    assert found is not None
+    assert (found.capability, found.resource) == ("EXTERNAL_COMMAND:***T***", "/bin/***T***")
+
+
 def test_beyond_the_bound_there_is_a_number() -> None:
     ledger = Ledger()
     for number in range(MAX_DISTINCT + 10):

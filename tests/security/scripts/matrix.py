@@ -1,6 +1,7 @@
 """Tries one thing of each kind of capability, and tells which it got."""
 
 import json
+import os
 import socket
 import sqlite3
 import subprocess
@@ -35,6 +36,12 @@ def role() -> bytes:
     return connect(where["server"])
 
 
+def propose() -> int:
+    if os.path.isdir("/registry/out"):
+        os.mkdir("/registry/out/next")
+    return leave("/registry/out/next/script.py")
+
+
 ATTEMPTS = {
     "FILE_READ": lambda: content(where["file"]),
     "FILE_WRITE": lambda: leave(f"{where['tree']}/new.txt"),
@@ -45,6 +52,7 @@ ATTEMPTS = {
     "ARTIFACT_WRITE": lambda: leave("/artifacts/out/out.txt"),
     "DATABASE_READ": database,
     "DATABASE_WRITE": role,
+    "REGISTRY_WRITE": propose,
     "REGISTRY_READ": lambda: content("/registry/report/1.0.0/script.py"),
 }
 got = []

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,7 +99,7 @@ class ContentStore:
 
     def names(self) -> tuple[str, ...]:
         """See `ArtifactStore`."""
-        with _reported("*"):
+        with _reported(None):
             first: dict[str, str] = {}
             for key in self._objects.keys("names/"):
                 match = _KEY.fullmatch(key)
@@ -142,21 +142,33 @@ class ContentStore:
         check_name(name)
         with _reported(name), self._objects.held(alone=True):
             numbers = sorted(self._numbers(name), reverse=True)
-            found = [self._read_record(name, number) for number in numbers]
+            mine = self._digests(_record_key(name, number) for number in numbers)
             for number in numbers:  # the latest first: none comes back by a crash
                 self._objects.delete(_record_key(name, number))
-            mine = {artifact.digest for artifact in found if artifact is not None}
-            for key in list(self._objects.keys("names/")):
-                if mine and _KEY.fullmatch(key):
-                    mine.discard(self._parse(key, None).digest)
-            for digest in mine:
-                self._objects.delete(_blob(digest.removeprefix("sha256:")))
+            others = self._digests(filter(_KEY.fullmatch, list(self._objects.keys("names/"))))
+            # Whoever cannot tell what a record refers to does not delete it either.
+            for digest in mine - others if None not in others else ():
+                if digest is not None:
+                    self._objects.delete(_blob(digest.removeprefix("sha256:")))
             return len(numbers)
+
+    def _digests(self, keys: Iterable[str]) -> set[str | None]:
+        """Returns what records refer to; ``None`` is among it if one cannot be read."""
+        found: set[str | None] = set()
+        for key in keys:
+            try:
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    found.add(self._parse(key, None).digest)
+            except ArtifactError:
+                found.add(None)
+        return found
 
     def verify(self) -> Iterator[Finding]:
         """See `ArtifactStore`."""
         referred: set[str] = set()
-        for key in sorted(self._objects.keys("names/")):
+        with _reported(None):
+            records, blobs = (sorted(self._objects.keys(p)) for p in ("names/", "blobs/"))
+        for key in records:
             if not _KEY.fullmatch(key):
                 yield Finding(name="", problem=f"`{key}` is no record of a name")
                 continue
@@ -169,9 +181,10 @@ class ContentStore:
                 referred.add(digest)
             except ArtifactError as error:
                 yield Finding(name=error.details.get("artifact", ""), problem=error.message)
-        for key in sorted(self._objects.keys("blobs/")):
-            match = _BLOB.fullmatch(key)
-            if match is None:
+            except FileNotFoundError:  # removed meanwhile
+                continue
+        for key in blobs:
+            if _BLOB.fullmatch(key) is None:
                 yield Finding(name="", problem=f"`{key}` is no blob")
 
     def _record(self, artifact: Artifact) -> Artifact:
@@ -277,14 +290,15 @@ def _record_key(name: str, number: int) -> str:
 
 
 @contextlib.contextmanager
-def _reported(name: str) -> Iterator[None]:
-    """Turns the trouble of a store's place into an error about the artifact."""
+def _reported(name: str | None) -> Iterator[None]:
+    """Turns the trouble of a store's place into an error about an artifact, or the store."""
     try:
         yield
     except OSError as error:
-        raise refused(
-            name,
-            f"cannot be had from its store: {error.strerror or error}",
-            "unavailable",
-            "check the store that `--artifacts` names",
+        why = f"cannot be used: {error.strerror or error}"
+        hint = "check the store that `--artifacts` names"
+        if name is not None:
+            raise refused(name, why, "unavailable", hint) from error
+        raise ArtifactError(
+            f"the store of artifacts {why}", details={"reason": "unavailable"}, hint=hint
         ) from error

@@ -11,12 +11,13 @@ from omnibase.core.artifacts.objects import Readable
 from omnibase.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore.store import ObjectStore, RetryConfig
 
 __all__ = ["RemoteObjects"]
 
 _CHUNK: Final = 1 << 20
 _WHOLE: Final = 8 << 20
+_RETRIES: Final[RetryConfig] = {"max_retries": 3}
 
 
 class RemoteObjects:
@@ -48,7 +49,7 @@ class RemoteObjects:
         self._library: Any = obstore
         self.location = location
         try:
-            self._store = from_url(location) if store is None else store
+            self._store = from_url(location, retry_config=_RETRIES) if store is None else store
         except Exception as error:
             raise ConfigurationError(
                 f"`{location}` is no store of artifacts: {_first_line(error)}",

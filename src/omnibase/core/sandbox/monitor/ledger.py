@@ -6,6 +6,7 @@ that never repeats itself costs `MAX_DISTINCT` rows and then a counter too.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -32,10 +33,16 @@ class Ledger:
 
     def add(self, attempt: Attempt, now: float, evidence: Evidence = "kernel") -> Violation | None:
         """Records an attempt; returns a violation if it is the first of its kind."""
+        resource = self._scrub(attempt.resource)
+        capability = None if attempt.capability is None else self._scrub(attempt.capability)
+        if capability and capability == attempt.capability and resource != attempt.resource:
+            # A name that was taken out of the path, as a command's is, may be a part of a value.
+            kind = capability.partition(":")[0]
+            capability = f"{kind}:{posixpath.basename(resource)}"
         attempt = replace(
             attempt,
-            capability=None if attempt.capability is None else self._scrub(attempt.capability),
-            resource=self._scrub(attempt.resource),
+            capability=capability,
+            resource=resource,
             process_name=self._scrub(attempt.process_name),
         )
         key = attempt.key
