@@ -400,6 +400,13 @@ class TestForgery:
             checker.feed(0, line)
         assert checker.full
         assert len(checker.findings) == MAX_FINDINGS
+        assert checker.findings[0].to_dict()["segment"] == 1
+        head = GENESIS
+        checker = Checker(Keys(set(), None))
+        for _ in range(MAX_FINDINGS + 5):
+            line, head = seal(head, "lost", '{"events":1,"reason":"full"}')
+            checker.feed(0, line)
+        assert (checker.lost, len(checker.notes)) == (MAX_FINDINGS + 5, MAX_FINDINGS)
 
     def test_a_missing_or_foreign_segment_is_found(self, tmp_path: Path) -> None:
         log = make(tmp_path / "log", 30)
