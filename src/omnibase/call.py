@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from omnibase.backend import backend, compile_grants
-from omnibase.core import events
+from omnibase.core import audit, events
 from omnibase.core.artifacts.places import Place
 from omnibase.core.context import ExecutionContext
 from omnibase.core.packages.lock import Lock
@@ -195,6 +195,7 @@ class Options:
         self.bus = bus or events.default_bus()
         if self.bus.closed:
             raise ConfigurationError("the event bus is closed", hint="pass an open one")
+        audit.attach(self.bus)
 
     def with_context(self, context: ExecutionContext) -> Options:
         """Returns the same with another context."""
