@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 
 from omnibase import ExternalCommandError, ResourceLimitExceeded
 from omnibase.core.events import CapabilityDenied, CommandStarted, SandboxStart
+from omnibase.core.registry import Component, open_store
 from omnibase.core.sandbox.commands import finding
 from omnibase.core.sandbox.commands.layer import prune_layers
 from tests.security.harness import DEFAULT_MEMORY, OVERSHOOT, Outcome, SandboxFixture
@@ -225,6 +227,19 @@ class TestDenied:
         # None was executed but what was granted, by the kernel's own word.
         assert not [v for v in outcome.violations if v.errno == 0 and v.capability is not None]
         assert outcome.reported(CommandStarted)[-1] == CommandStarted(command="ls", count=5)
+
+    def test_no_place_to_write_is_one_to_execute_from(
+        self, sandbox: SandboxFixture, area: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OMNIBASE_REGISTRY", str(area / "registry"))
+        with contextlib.closing(open_store(area / "registry")) as registry:
+            registry.add(Component.new(name="report", version="1.0.0", owner="ann"))
+        (area / "out").mkdir(0o755)
+        caps = ["EXTERNAL_COMMAND:ls", f"FILE_WRITE:{area}/out/**", "ARTIFACT_WRITE:x",
+                "REGISTRY_WRITE:x"]  # fmt: skip
+        outcome = sandbox("writable_places", caps, on_violation="record")
+        assert outcome.report["writable"] == []
+        assert set(outcome.report["open"]) <= {"/", "/commands", "/dev", "/dev/pts"}
 
     def test_code_preloaded_into_a_command_reaches_no_more(
         self, sandbox: SandboxFixture, area: Path
