@@ -130,7 +130,7 @@ def execute(invocation: Invocation) -> int:
     from omnibase import api
     from omnibase.cli import engine, report
 
-    with engine.events_to(options.events) as bus:
+    with engine.events_to(options) as bus:
         lesson, given = Lesson(), inputs.capabilities
         for number in range(1, rounds + 1):
             if number > 1 and not options.json:
