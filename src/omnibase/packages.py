@@ -34,6 +34,7 @@ PackageLayer = Layer
 
 __all__ = [
     "PackageLayer", "cache", "equipped", "find_site", "install_packages", "planned", "provided",
+    "require_hashed",
     "wanted_of",
 ]  # fmt: skip
 
@@ -114,12 +115,8 @@ def provided(
             yield layer
         return
     wanted = wanted_of(packages)
-    if require_hashes and not all(one.hashes for one in wanted):
-        bare = next(one for one in wanted if not one.hashes)
-        raise ConfigurationError(
-            f"`{bare.text}` has no hash",
-            hint="lock it: `omnibase packages lock REQUIREMENTS -o FILE`",
-        )
+    if require_hashes:
+        require_hashed(wanted)
     known, key, index = _known(kept, wanted)
     if known is not None and not (upgrade and index is not None):
         with kept.hold(known) as layer:
@@ -243,6 +240,20 @@ def wanted_of(packages: str | os.PathLike[str] | Iterable[str]) -> tuple[require
             f"`{where}` names no package", hint="write one on each line, e.g. `numpy>=2`"
         )
     return wanted
+
+
+def require_hashed(wanted: tuple[requirements.Wanted, ...]) -> None:
+    """Refuses requirements that do not name each file's hash.
+
+    Raises:
+        ConfigurationError: One has none.
+    """
+    for one in wanted:
+        if not one.hashes:
+            raise ConfigurationError(
+                f"`{one.text}` has no hash",
+                hint="lock it: `omnibase packages lock REQUIREMENTS -o FILE`",
+            )
 
 
 def _key(wanted: tuple[requirements.Wanted, ...], index: Index) -> str:
