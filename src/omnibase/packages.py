@@ -277,6 +277,10 @@ def find_site(venv: str | os.PathLike[str]) -> str:
         ConfigurationError: It is none, or one of another Python.
     """
     top = os.path.realpath(venv)
+    if "*" in top or "?" in top:
+        raise ConfigurationError(
+            f"`{top}` has a wildcard in its name", hint="rename it: no grant can name it exactly"
+        )
     settings: dict[str, str] = {}
     try:
         with open(os.path.join(top, "pyvenv.cfg"), encoding="utf-8") as file:
