@@ -14,6 +14,8 @@ CLOSING := ^=+ .* in [0-9.]+s.* =+$$
 
 # The modules that decide: every branch of them is tested.
 DECIDING := $(wildcard \
+  src/omnibase/core/audit/chain.py \
+  src/omnibase/core/audit/checker.py \
   src/omnibase/core/artifacts/kinds.py \
   src/omnibase/core/packages/index.py \
   src/omnibase/core/packages/lock.py \
@@ -134,7 +136,7 @@ lock: ## requirements.lock, made anew from pyproject.toml
 	@[ -x .venv-lock/bin/pip-compile ] || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet pip-tools; }
 	CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/pip-compile --quiet --upgrade --allow-unsafe \
 	  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --extra artifacts --extra dev --extra keyring --extra sql --output-file requirements.lock pyproject.toml
+	  --extra artifacts --extra audit --extra dev --extra keyring --extra sql --output-file requirements.lock pyproject.toml
 	@! grep -nE '://|^-|file:' requirements.lock || { echo "make: requirements.lock names a place" >&2; exit 1; }
 
 clean: ## remove what the targets made, the virtual environment included

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from omnibase.core import audit
 from omnibase.core.context import ExecutionContext
 from omnibase.core.locations import directory_of, holds_registry
 from omnibase.core.resilience import Guard
@@ -59,7 +60,7 @@ def compile_grants(
         context,
         root,
         environment=env,
-        refused_areas=(os.path.realpath(state.state_dir()), *hidden),
+        refused_areas=(os.path.realpath(state.state_dir()), *audit.reserved(), *hidden),
         read_only_areas=(*_registries(registry), *_own_files()),
         masks=masks,
     )

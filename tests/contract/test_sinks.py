@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
+from omnibase.core.audit import AuditLog
 from omnibase.core.events import (
     CollectingSink,
     Emitter,
@@ -26,6 +27,7 @@ from omnibase.core.events import (
     SandboxViolation,
     Sink,
 )
+from tests.helpers.audit import events
 
 # For a process that is killed or out of disk: coverage's own file would be torn too.
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
@@ -54,7 +56,20 @@ def jsonl_always(tmp_path: Path) -> Case:
     return Case(JsonlSink(path, fsync="always"), lambda: read_log(path))
 
 
-SINKS: tuple[Callable[[Path], Case], ...] = (collecting, jsonl, jsonl_always)
+def audit_log(tmp_path: Path) -> Case:
+    directory = tmp_path / "audit"
+    log = AuditLog(directory, segment_bytes=8000, checkpoint_every=20)
+    return Case(log, lambda: list(events(directory)))
+
+
+def audit_log_always(tmp_path: Path) -> Case:
+    directory = tmp_path / "audit"
+    return Case(AuditLog(directory, fsync="always"), lambda: list(events(directory)))
+
+
+SINKS: tuple[Callable[[Path], Case], ...] = (
+    collecting, jsonl, jsonl_always, audit_log, audit_log_always,
+)  # fmt: skip
 
 
 def read_log(path: Path) -> list[Event]:

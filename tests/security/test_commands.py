@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
@@ -17,8 +18,10 @@ import pytest
 
 from omnibase import ExternalCommandError, ResourceLimitExceeded
 from omnibase.core.events import CapabilityDenied, CommandStarted, SandboxStart
+from omnibase.core.registry import Component, open_store
 from omnibase.core.sandbox.commands import finding
 from omnibase.core.sandbox.commands.layer import prune_layers
+from omnibase.core.sandbox.monitor import executions, violations
 from tests.security.harness import DEFAULT_MEMORY, OVERSHOOT, Outcome, SandboxFixture
 
 INSTALL = "run `scripts/setup-commands.sh`, or install git and curl"
@@ -199,6 +202,16 @@ class TestDenied:
             "`EXTERNAL_COMMAND:no-such-command` cannot be granted: this machine has no such command"
         )
 
+    def test_a_granted_file_hides_the_command_there(self, sandbox: SandboxFixture) -> None:
+        path = os.path.realpath("/usr/bin/true")
+        caps = ["EXTERNAL_COMMAND:true", f"FILE_READ:{path}"]
+        outcome = ran(sandbox, caps, ["true"], [path])
+        assert runs(outcome) == [[0, "", ""], "EACCES"]
+        assert outcome.assert_raised().hint == (
+            "`EXTERNAL_COMMAND:true` is granted: start it by its name, where no granted file "
+            "hides it"
+        )
+
     def test_every_way_around(self, sandbox: SandboxFixture, area: Path) -> None:
         for name in ("read", "write"):
             (area / name).mkdir(mode=0o755)
@@ -225,6 +238,19 @@ class TestDenied:
         # None was executed but what was granted, by the kernel's own word.
         assert not [v for v in outcome.violations if v.errno == 0 and v.capability is not None]
         assert outcome.reported(CommandStarted)[-1] == CommandStarted(command="ls", count=5)
+
+    def test_no_place_to_write_is_one_to_execute_from(
+        self, sandbox: SandboxFixture, area: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OMNIBASE_REGISTRY", str(area / "registry"))
+        with contextlib.closing(open_store(area / "registry")) as registry:
+            registry.add(Component.new(name="report", version="1.0.0", owner="ann"))
+        (area / "out").mkdir(0o755)
+        caps = ["EXTERNAL_COMMAND:ls", f"FILE_WRITE:{area}/out/**", "ARTIFACT_WRITE:x",
+                "REGISTRY_WRITE:x"]  # fmt: skip
+        outcome = sandbox("writable_places", caps, on_violation="record")
+        assert outcome.report["writable"] == []
+        assert set(outcome.report["open"]) <= {"/", "/commands", "/dev", "/dev/pts"}
 
     def test_code_preloaded_into_a_command_reaches_no_more(
         self, sandbox: SandboxFixture, area: Path
@@ -291,6 +317,25 @@ def test_what_the_trace_cannot_carry_is_no_clean_run(sandbox: SandboxFixture) ->
     outcome = sandbox.source(source, ["EXTERNAL_COMMAND:ls"])
     outcome.assert_raised()
     assert [(v.operation, v.errno) for v in outcome.violations] == [("execve", 0)]
+
+
+def test_what_is_executed_and_was_not_granted_ends_the_run(
+    sandbox: SandboxFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should a construction fail: here the judge alone knows of no grant."""
+    monkeypatch.setattr(violations, "Executions", lambda _commands: executions.Executions())
+    outcome = sandbox.source(
+        b"import subprocess, time\n"
+        b"subprocess.run(['ls', '-d', '/'], capture_output=True)\n"
+        b"time.sleep(60)\nprint('went on')\n",
+        ["EXTERNAL_COMMAND:ls"],
+        on_violation="record",
+    )
+    found = outcome.assert_violation("EXTERNAL_COMMAND:ls", operation="execve")
+    assert (found.resource, found.errno) == ("/commands/bin/ls", 0)
+    assert found.reason is not None
+    assert outcome.stdout == ""
+    assert outcome.finished.usage.wall_seconds < 50
 
 
 class TestSetUp:

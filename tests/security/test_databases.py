@@ -21,7 +21,7 @@ import pytest
 import omnibase
 from omnibase import CapabilityError
 from omnibase.core import events
-from omnibase.core.sandbox import _runsc
+from omnibase.core.sandbox import _runsc, state
 from omnibase.core.sandbox.databases import copying
 from omnibase.core.sandbox.runner import Cancel
 from omnibase.core.sandbox.spec import DatabaseGrant
@@ -95,6 +95,12 @@ def test_without_a_grant_there_is_no_database(area: Path, sandbox: SandboxFixtur
     outcome = sandbox.source(read("select sum(a) from t"), args=[str(path)])
     assert outcome.finished.exit_code == 1
     assert b"unable to open database file" in outcome.finished.stderr
+    assert f"DATABASE_READ:sqlite:{path} is not granted".encode() in outcome.finished.stderr
+    outcome.assert_violation(f"FILE_READ:{path}", operation="open")
+    for uri in (f"file:{path}?mode=ro", f"file://localhost{path}", f"file://{path}"):
+        code = b"import sqlite3, sys\nsqlite3.connect(sys.argv[1], uri=True).execute('select 1')"
+        outcome = sandbox.source(code, args=[uri])
+        outcome.assert_violation(f"FILE_READ:{path}", operation="open")
     outcome = sandbox.source(b"import sys\nopen(sys.argv[1], 'r+b')", args=[str(path)])
     outcome.assert_violation(f"FILE_WRITE:{path}", operation="open")
     granted = sandbox.source(read("select sum(a) from t"), [grant(path)], args=[str(path)])
@@ -333,6 +339,41 @@ def test_a_run_that_is_cancelled_does_not_wait_for_a_lock(area: Path) -> None:
         assert time.monotonic() - began < 20  # the lock is waited for 30 s
 
 
+_KILLED = """
+import os, sys
+import omnibase
+print(os.getpid(), flush=True)
+omnibase.run(b"print(1)", capabilities=[sys.argv[1]])
+"""
+
+
+def test_the_worker_ends_with_whoever_started_it(area: Path, state_dir: Path) -> None:
+    path = database(area / "app.db")
+
+    def workers() -> list[str]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+                found += [entry.name] if b"/worker.py" in command and b"app.db" in command else []
+        return found
+
+    def settled(wanted: bool) -> bool:
+        deadline = time.monotonic() + 20
+        while bool(workers()) is not wanted and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return bool(workers()) is wanted
+
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as own:
+        own.execute("begin exclusive")
+        with subprocess.Popen([sys.executable, "-c", _KILLED, grant(path)]) as process:
+            assert settled(True)
+            time.sleep(0.5)  # until it has entered its jail
+            process.kill()
+        assert settled(False)
+    state.sweep(state_dir)  # as the next process does
+
+
 def test_whatever_the_umask_is(area: Path, sandbox: SandboxFixture) -> None:
     path = database(area / "app.db")
     os.chown(path, 1234, 1234)
@@ -406,6 +447,19 @@ def test_a_database_in_a_granted_tree_and_in_scratch(area: Path, sandbox: Sandbo
         outcome = sandbox.source(ask, [*caps, grant(path)], args=[str(path)])
         outcome.assert_clean()
         assert outcome.stdout == "[(6,)]\n"
+
+
+def test_databases_of_its_own_are_the_scripts(sandbox: SandboxFixture) -> None:
+    source = b"""
+import sqlite3
+for name in ("/tmp/own.db", "own.db", ":memory:", "", "file:own2.db?mode=rwc"):
+    with sqlite3.connect(name, uri=True) as connection:
+        connection.execute("create table if not exists t (a)")
+        print(connection.execute("insert into t values (1)").rowcount)
+"""
+    outcome = sandbox.source(source)
+    outcome.assert_clean()
+    assert outcome.stdout == "1\n" * 5
 
 
 def test_several_databases(area: Path, sandbox: SandboxFixture) -> None:

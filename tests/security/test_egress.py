@@ -673,7 +673,7 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as client:
                 b"time.sleep(60)\n",
                 connect(port),
                 args=[str(port)],
-                wall_seconds=1.5,
+                wall_seconds=4.0,
             )
             assert ended.wait(10)
         assert isinstance(outcome.error, omnibase.SandboxTimeout)

@@ -219,6 +219,10 @@ class TestTheAgent:
 import json, os
 report = {}
 for number in os.listdir("/proc/1/fd"):
+    try:
+        # The script's own way to tell its exception: a FIFO that it writes to by name.
+        if os.readlink(f"/proc/1/fd/{number}") == "/run/raised": continue
+    except OSError: pass
     for path in (f"/proc/1/fd/{number}", f"/proc/1/task/1/fd/{number}"):
         for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
             try: report[path] = os.open(path, flags | os.O_NONBLOCK)
@@ -230,6 +234,11 @@ for number in os.listdir("/proc/1/fd"):
 for name in ("root", "cwd", "mem", "task/1/root"):
     try: report[name] = os.open(f"/proc/1/{name}", os.O_RDONLY)
     except OSError: pass
+raised = os.stat("/run/raised")  # the script's own to write, and nobody's to read
+for name, fd in list(report.items()):
+    if os.path.samestat(os.fstat(fd), raised):
+        try: os.read(fd, 1)
+        except OSError: del report[name]
 print(json.dumps({"opened": report, "seen": len(os.listdir("/proc/1/fd"))}))
 """,
             *grants(port, "*"),

@@ -114,6 +114,7 @@ class TestArguments:
                 policy(f"{effect} ExternalCommand when {{ resource.name {test} }}")
             assert "has arguments" in str(caught.value)
         assert policy(f"permit ArtifactRead when {{ resource.name {test} }}")
+        assert policy('permit ExternalCommand when { resource.name like "git-*" }')
 
     def test_a_slip_is_told_as_one(self) -> None:
         for text in (" git", "git "):
@@ -265,6 +266,13 @@ class TestFinding:
         (place / "tool").write_bytes(data)
         (place / "tool").chmod(0o755)
         assert why in problem("tool").message
+
+    def test_the_loader_is_no_command(self, place: Path) -> None:
+        copy(place, "true")
+        libc = finding.libraries_of(finding.find("true"))["libc.so.6"]
+        for name, source in (("ld.so", str(HOST_LOADER)), ("libc", libc)):
+            copy(place, name, source)
+            assert "is a library or a loader" in problem(name).message
 
     def test_another_loader(self, place: Path) -> None:
         path = copy(place, "tool")

@@ -66,7 +66,7 @@ def test_pieces_say_what_the_frame_says(size: int) -> None:
         (wire.encode(wire.DATA, 1), "with 0 bytes"),
         (wire.encode(wire.DATA, 0, 0, b"x"), "that it has not"),
         (wire.encode(wire.DATA, 1, 1, b"x"), "that it has not"),
-        (wire.encode(wire.DATA, 1, 0, bytes(wire.MAX_PAYLOAD + 1)), "with 524289 bytes"),
+        (wire.encode(wire.DATA, 1, 0, bytes(wire.MAX_PAYLOAD + 1)), "with 1048577 bytes"),
         (wire.encode(wire.CREDIT, 1, 0, b"\1\0\0"), "with 3 bytes"),
         (wire.encode(wire.CREDIT, 1, 0, bytes(4)), "no window"),
         (wire.encode(wire.CREDIT, 1, 0, (wire.WINDOW + 1).to_bytes(4, "little")), "no window"),

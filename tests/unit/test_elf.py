@@ -54,6 +54,27 @@ def test_the_loader_is_found() -> None:
     assert elf.interpreter(build(loader=None)) is None
 
 
+def test_a_library_names_itself() -> None:
+    assert elf.is_library(build(dynamic=[(DT_NEEDED, 1), (14, 5), (DT_NULL, 0)]))
+    assert not elf.is_library(build(dynamic=[(DT_NEEDED, 1), (DT_NULL, 0), (14, 5)]))
+    assert not elf.is_library(build())
+
+
+def test_the_loader_is_exchanged() -> None:
+    changed = elf.with_interpreter(build(), "/commands/loader")
+    assert elf.interpreter(changed) == "/commands/loader"
+    assert len(changed) == len(build())
+    assert elf.with_interpreter(build(loader=None), "/x") == build(loader=None)
+    with pytest.raises(ValueError, match="too long"):
+        elf.with_interpreter(build(), "/lib64/ld-linux-x86-64.so.22")
+
+
+def test_a_segment_beyond_the_end_is_refused() -> None:
+    for size in (len(build()) - 1, 70, 60):
+        with pytest.raises(ValueError, match="truncated"):
+            elf.headers(build()[:size])
+
+
 def test_search_paths_are_switched_off_and_nothing_else() -> None:
     before = [(DT_NEEDED, 1), (DT_RPATH, 2), (DT_RUNPATH, 3), (DT_NULL, 0), (DT_RPATH, 9)]
     after = [(DT_NEEDED, 1), (0x6000000D, 2), (0x6000000D, 3), (DT_NULL, 0), (DT_RPATH, 9)]

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnibase.cli import console, exits
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
     from omnibase.core.sandbox.result import RunResult
     from omnibase.packages import PackageLayer
 
-__all__ = ["Outcome", "await_image", "events_to", "install", "perform", "tell", "with_packages"]
+__all__ = [
+    "Outcome",
+    "audit_directory",
+    "await_image",
+    "events_to",
+    "install",
+    "perform",
+    "tell",
+    "with_packages",
+]
 
 _PATIENCE_SECONDS = 0.5
 
@@ -154,36 +164,74 @@ def tell(
 
 
 @contextlib.contextmanager
-def events_to(path: str | None) -> Iterator[EventBus | None]:
-    """Opens a bus that appends to a file, and makes sure that all of it got there.
+def events_to(options: Any) -> Iterator[EventBus]:
+    """Opens a bus to the audit log and to a file, and makes sure that all got there.
+
+    Args:
+        options: What the parser read: ``--audit`` and ``--events``.
 
     Raises:
-        ConfigurationError: The file cannot be opened.
+        ConfigurationError: One of them cannot be opened.
         SandboxError: Events were lost; the record is not whole.
     """
-    if path is None:
-        yield None
-        return
-    from omnibase.core.events import EventBus, JsonlSink
+    from omnibase.core.audit import places
+    from omnibase.core.events import EventBus
+
+    bus = EventBus()
+    try:
+        if options.events is not None:
+            _subscribe_file(bus, options.events)
+        directory = audit_directory(getattr(options, "audit", None))
+        if directory is None:
+            places.decline(bus)
+        else:
+            places.attach(bus, directory)
+        yield bus
+    finally:
+        bus.close()
+    for failure in bus.failures:
+        if failure.sink in ("JsonlSink", "AuditLog"):
+            where = options.events if failure.sink == "JsonlSink" else directory
+            what = f"{failure.lost} events could not be written to"
+            if not failure.lost:
+                what = "the disk may not have what was written to"
+            raise SandboxError(
+                f"{what} `{where}`: {failure.error}",
+                hint="the record of this run is not whole; free disk space and run it again",
+            )
+
+
+def _subscribe_file(bus: EventBus, path: str) -> None:
+    from omnibase.core.events import JsonlSink
 
     try:
-        sink = JsonlSink(path)
+        bus.subscribe(JsonlSink(path))
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"`--events {path}` cannot be written: {getattr(error, 'strerror', error)}",
             hint="name a regular file that is yours; events are appended to it",
         ) from None
-    bus = EventBus()
-    bus.subscribe(sink)
-    try:
-        yield bus
-    finally:
-        bus.close()
-    for failure in bus.failures:
-        raise SandboxError(
-            f"{failure.lost} events could not be written to `{path}`: {failure.error}",
-            hint="the record of this run is not whole; free disk space and run it again",
-        )
+
+
+def audit_directory(named: str | None) -> Path | None:
+    """Returns the audit log's directory: as named, as configured, or the state directory's.
+
+    Args:
+        named: ``--audit``.
+
+    Returns:
+        ``None`` if it is to be ``off``.
+    """
+    from omnibase.core.audit import places
+
+    word = named or os.environ.get("OMNIBASE_AUDIT")
+    if word == places.OFF:
+        return None
+    if word:
+        return Path(os.path.abspath(word))
+    from omnibase.core.sandbox.state import state_dir
+
+    return state_dir() / "audit"
 
 
 def await_image() -> None:

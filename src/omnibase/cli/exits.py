@@ -39,7 +39,8 @@ TABLE: Final[tuple[tuple[str, str], ...]] = (
     (
         "1",
         "`doctor`: no sandbox can run on this machine; `policy lint`, `policy test`, "
-        "`policy diff`, `registry verify`, `artifacts verify`: something was found",
+        "`policy diff`, `registry verify`, `artifacts verify`, "
+        "`audit verify`: something was found",
     ),
     ("2", "usage, or a bad script, file, policy file, flag or capability; nothing was started"),
     (

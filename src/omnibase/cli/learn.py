@@ -130,7 +130,7 @@ def execute(invocation: Invocation) -> int:
     from omnibase import api
     from omnibase.cli import engine, report
 
-    with engine.events_to(options.events) as bus:
+    with engine.events_to(options) as bus:
         lesson, given = Lesson(), inputs.capabilities
         for number in range(1, rounds + 1):
             if number > 1 and not options.json:
@@ -280,6 +280,7 @@ def _conclude(
     if options.json:
         report.print_json(
             {
+                **outcome.to_dict(),  # whose own `proposed` is another, and empty here
                 "file": options.out,
                 "rounds": rounds,
                 "complete": complete,
@@ -300,7 +301,6 @@ def _conclude(
                     {"capability": str(pattern), "instead_of": [str(c) for c in members]}
                     for pattern, members in proposed.items()
                 ],
-                **outcome.to_dict(),
             }
         )  # fmt: skip
     else:

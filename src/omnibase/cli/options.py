@@ -155,6 +155,11 @@ def add_run_options(parser: Parser, *, component: bool = False) -> None:
         "--events", action=Once, metavar="FILE", help="append the run's events to a JSONL file"
     )
     outcome.add_argument(
+        "--audit", action=Once, metavar="DIR|off",
+        help="the audit log that the run's events go to (default: $OMNIBASE_AUDIT, else `audit` "
+        "in the state directory)",
+    )  # fmt: skip
+    outcome.add_argument(
         "--json", action="store_true", help="one JSON object on standard output, nothing else"
     )
 
@@ -225,6 +230,12 @@ def read_inputs(options: Any, rest: tuple[str, ...], *, dry: bool = False) -> In
             "standard input cannot be both the script and its input",
             hint="put one of them into a file",
         )
+    if options.audit == "":
+        raise ConfigurationError("`--audit` is empty", hint="name a directory, or `off`")
+    if options.audit not in (None, "off"):
+        from omnibase.core.audit.places import reserve
+
+        reserve(options.audit)
     packages = _packages(options)
     context = _context(options)
     capabilities = _capabilities(options)

@@ -73,7 +73,7 @@ def execute(invocation: Invocation) -> int:
         raise ConfigurationError("`--out` is empty", hint="name a file")
     from omnibase.cli import engine
 
-    with engine.events_to(options.events) as bus, report.errors_as_json(options.json):
+    with engine.events_to(options) as bus, report.errors_as_json(options.json):
         engine.await_image()
         layer = engine.install(
             options.requirements, bus=bus, upgrade=options.upgrade,

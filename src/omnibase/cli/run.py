@@ -69,7 +69,7 @@ def execute(invocation: Invocation) -> int:
     run = partial(
         components.run_component, options.component, **_terms(options), **inputs.keywords()
     )
-    with engine.events_to(options.events) as bus:
+    with engine.events_to(options) as bus:
         with _warned(bus, options.unsandboxed):
             outcome = engine.perform(run, live=not options.json, bus=bus)
         engine.tell(outcome, inputs.context, json=options.json, asked=asked(options), target=target)

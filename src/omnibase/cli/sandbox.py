@@ -52,7 +52,7 @@ def execute(invocation: Invocation) -> int:
 
     target = outputs.Target(options.artifacts_out)
     run = engine.with_packages(partial(api.run, script, **inputs.keywords()), inputs)
-    with engine.events_to(options.events) as bus:
+    with engine.events_to(options) as bus:
         outcome = engine.perform(run, live=not options.json, bus=bus)
         engine.tell(outcome, inputs.context, json=options.json, target=target)
     return outcome.code

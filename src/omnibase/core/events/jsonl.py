@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 import stat
 import threading
-import time
 from typing import Literal, TypeAlias
 
+from omnibase.core.events.files import lock, make_private, sync_directory
 from omnibase.core.events.model import Event
 
 Fsync: TypeAlias = Literal["never", "close", "always"]
@@ -68,7 +67,7 @@ class JsonlSink:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the sink is closed")
-            self._acquire()
+            lock(self._fd, self._lock_timeout, self.path)
             try:
                 self._append(line)
             finally:
@@ -104,25 +103,18 @@ class JsonlSink:
                 os.close(self._fd)
 
     def _open(self) -> int:
-        _make_private(os.path.dirname(self.path))
+        make_private(os.path.dirname(self.path))
         fd = os.open(self.path, _FLAGS, 0o600)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", self.path)
             if self._fsync != "never":
-                self._sync_directory()
+                # A new file is on the disk only once its directory entry is.
+                sync_directory(os.path.dirname(self.path))
         except BaseException:
             os.close(fd)
             raise
         return fd
-
-    def _sync_directory(self) -> None:
-        # A new file is on the disk only once its directory entry is.
-        directory = os.open(os.path.dirname(self.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
     def _after_fork(self) -> None:
         """Gives a forked child its own file description, since ``flock`` locks that."""
@@ -136,18 +128,6 @@ class JsonlSink:
             self._fd = fd
         self._pid = os.getpid()
 
-    def _acquire(self) -> None:
-        deadline = time.monotonic() + self._lock_timeout
-        while True:
-            try:
-                return fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise TimeoutError(
-                        errno.ETIMEDOUT, "another writer holds the lock", self.path
-                    ) from None
-            time.sleep(0.001)
-
     def _append(self, line: bytes) -> None:
         size = os.fstat(self._fd).st_size
         if size and os.pread(self._fd, 1, size - 1) != b"\n":
@@ -155,11 +135,3 @@ class JsonlSink:
         left = memoryview(line)
         while left:  # a second round only after a short write, e.g. on a full disk
             left = left[os.write(self._fd, left) :]
-
-
-def _make_private(directory: str) -> None:
-    # Not `os.makedirs`: its mode is for the last directory only.
-    if not os.path.isdir(directory):
-        _make_private(os.path.dirname(directory))
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(directory, 0o700)

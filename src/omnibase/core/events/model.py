@@ -15,13 +15,28 @@ from typing import Any, ClassVar
 
 from omnibase.core.events import _fields as f
 from omnibase.core.events._fields import new_id, utc
+from omnibase.core.events.payload import (
+    Payload,
+    field_kinds,
+)
 from omnibase.core.events.payloads import (
     PAYLOADS,
+    CapabilityDenied,
+    CapabilityGranted,
+    MonitorGap,
+    PolicyDecided,
+    ResourceLimitExceeded,
+    RunRefused,
+    RunRetried,
+    SandboxExit,
+    SandboxStart,
+    SandboxViolation,
+    UnsandboxedStart,
+)
+from omnibase.core.events.uses import (
     ArtifactRead,
     ArtifactRefused,
     ArtifactStored,
-    CapabilityDenied,
-    CapabilityGranted,
     CommandStarted,
     DatabaseCopied,
     EgressClosed,
@@ -29,22 +44,11 @@ from omnibase.core.events.payloads import (
     EgressOpened,
     LayerAttached,
     LayerBuilt,
-    MonitorGap,
     PackagesResolved,
-    Payload,
-    PolicyDecided,
     RegistryAdded,
     RegistryRead,
     RegistryRefused,
-    ResourceLimitExceeded,
-    RunRefused,
-    RunRetried,
-    SandboxExit,
-    SandboxStart,
-    SandboxViolation,
     SecretRead,
-    UnsandboxedStart,
-    field_kinds,
 )
 
 __all__ = [

@@ -10,7 +10,8 @@ import sys
 from typing import Any
 
 from omnibase.core.events.model import ENVELOPE, Event
-from omnibase.core.events.payloads import PAYLOADS, Payload, field_kinds
+from omnibase.core.events.payload import Payload, field_kinds
+from omnibase.core.events.payloads import PAYLOADS
 
 _OPTIONAL = ("subject", "componentid", "policydigest", "traceparent")
 

@@ -6,6 +6,7 @@ Layout and tags are the generic ABI's (System V ABI, chapters 4 and 5).
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "headers",
     "interpreter",
     "is_elf",
+    "is_library",
     "is_x86_64",
     "with_interpreter",
     "without_search_paths",
@@ -20,7 +22,7 @@ __all__ = [
 
 _MAGIC = b"\x7fELF"
 _PT_DYNAMIC, _PT_INTERP = 2, 3
-_DT_NULL, _DT_RPATH, _DT_RUNPATH = 0, 15, 29
+_DT_NULL, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 14, 15, 29
 # An operating-system-specific tag that no loader knows, so that it is skipped.
 _DT_IGNORED = 0x6000000D
 
@@ -99,6 +101,23 @@ def interpreter(data: bytes) -> str | None:
     return None
 
 
+def is_library(data: bytes) -> bool:
+    """Says whether the file has a library's name for itself, as every loader has."""
+    return any(tag == _DT_SONAME for tag, _ in _dynamic(data))
+
+
+def _dynamic(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yields ``(tag, offset of the entry)`` of the dynamic section."""
+    for header in headers(data):
+        if header.kind != _PT_DYNAMIC:
+            continue
+        for entry in range(header.offset, header.offset + header.size - 15, 16):
+            (tag,) = struct.unpack_from("<q", data, entry)
+            if tag == _DT_NULL:
+                break
+            yield tag, entry
+
+
 def with_interpreter(data: bytes, path: str) -> bytes:
     """Returns the file with another loader, whose path must not be longer.
 
@@ -123,13 +142,7 @@ def without_search_paths(data: bytes) -> bytes:
     paths, which are indistinguishable from attempts on them.
     """
     patched = bytearray(data)
-    for header in headers(data):
-        if header.kind != _PT_DYNAMIC:
-            continue
-        for entry in range(header.offset, header.offset + header.size - 15, 16):
-            (tag,) = struct.unpack_from("<q", data, entry)
-            if tag == _DT_NULL:
-                break
-            if tag in (_DT_RPATH, _DT_RUNPATH):
-                struct.pack_into("<q", patched, entry, _DT_IGNORED)
+    for tag, entry in _dynamic(data):
+        if tag in (_DT_RPATH, _DT_RUNPATH):
+            struct.pack_into("<q", patched, entry, _DT_IGNORED)
     return bytes(patched)

@@ -13,19 +13,16 @@ import contextlib
 import os
 import selectors
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup
 from omnibase.core.sandbox.databases.copying import DatabaseCopied
-from omnibase.core.sandbox.egress.reports import Assigned, Denied, Failed, Opened, Report
 from omnibase.core.sandbox.ending import conclude
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.preparing import prepare, start
-from omnibase.core.sandbox.result import NetworkLimit
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest
 from omnibase.core.sandbox.scratch import ScratchMeter
 from omnibase.core.sandbox.script_error import MAX_REPORT_BYTES, ScriptError, parse_report
@@ -36,7 +33,7 @@ from omnibase.errors import SandboxError, SandboxStartError
 
 if TYPE_CHECKING:
     from omnibase.core.sandbox.collect.collection import Collection
-    from omnibase.core.sandbox.egress.broker import Broker
+    from omnibase.core.sandbox.egress.session import Session
 
 __all__ = ["Run"]
 
@@ -45,7 +42,6 @@ _POLL_SECONDS: Final = 0.1
 _UNWATCHED_SECONDS: Final = 1.0
 _COMPLAINT_BYTES: Final = 600
 _PIPE_CHUNK: Final = 65536
-_MAX_UNREACHED: Final = 100
 # Sentry and gofer threads, and two host tasks for each of the guest's.
 _HOST_TASKS: Final = 256
 
@@ -78,10 +74,8 @@ class Run:
         self._sent = False
         self._staged: tuple[DatabaseCopied, ...] = ()
         self._process: _runsc.Process | None = None
-        self._broker: Broker | None = None
+        self._network: Session | None = None
         self._left: Collection | None = None
-        self._unreached: dict[tuple[str, str], int] = {}
-        self._network_limits: dict[NetworkLimit, None] = {}  # in order, each once
         self._complaint = b""
 
     def expire(self) -> None:
@@ -94,25 +88,13 @@ class Run:
         """Runs it; to be called in a thread of its own, whose namespaces end with it."""
         if not self._spec.egress:
             return self._execute(directory, cgroup)
-        try:
-            from omnibase.core.sandbox.egress.broker import Broker
+        from omnibase.core.sandbox.egress.session import Session  # most runs have no network
 
-            self._broker = Broker(self._spec.egress, self._spec.egress_limits)
-        except OSError as error:
-            raise SandboxStartError(
-                f"the run has no descriptors: {error.strerror}", hint="`ulimit -n 1024`"
-            ) from error
-        try:
-            try:
-                # Before this thread leaves them: the broker works in the host's namespaces.
-                self._broker.start()
-            except RuntimeError as error:
-                raise SandboxStartError(
-                    f"the run got no thread: {error}", hint="lower the number of runs at once"
-                ) from error
+        # Before this thread leaves them: the broker works in the host's namespaces.
+        with contextlib.closing(
+            Session(self._spec, self._observer.on_egress, self._scrubber.text)
+        ) as self._network:
             return self._execute(directory, cgroup)
-        finally:
-            self._broker.close()
 
     def _execute(self, directory: RunDirectory, cgroup: Cgroup) -> Ended:
         cgroup.create(
@@ -163,8 +145,9 @@ class Run:
                 status = process.wait()
             self._drain(pipes)
             trace.drain()
-            if self._broker is not None:
-                self._report(self._broker.finish(), trace)
+            network = self._network
+            if network is not None:
+                network.finish(trace)
             if self._left is not None and self._cause == "exit" and self._fault is None:
                 self._left.finish(trace, self._observer)
                 self._fault = self._left.fault
@@ -180,11 +163,11 @@ class Run:
                 cause=self._cause,
                 fault=self._fault,
                 complaint=None if self._sent else self._complaint,
-                egress_fault=self._egress_fault,
+                egress_fault=network.fault if network is not None else lambda: None,
                 wall_seconds=time.monotonic() - self._began,
                 scratch_bytes=self._scratch.peak_bytes,
-                unreached=self._unreached,
-                network_limits=self._network_limits,
+                unreached=network.unreached if network is not None else {},
+                network_limits=network.limits if network is not None else (),
                 error=self._script_error(pipes),
             )
 
@@ -197,16 +180,16 @@ class Run:
 
     def _start(self, path: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
         passed = {3: pipes.guest[3], 6: pipes.guest[4]}
-        if self._broker is not None:
-            passed[4] = self._broker.guest_fd
+        if self._network is not None:
+            passed[4] = self._network.guest_fd
         if self._left is not None:
             passed[5] = self._left.guest_fd
         try:
             return start(self._runner, path, cgroup, pipes.guest[:3], passed)
         finally:
             pipes.close_guest()
-            if self._broker is not None:
-                self._broker.release_guest()
+            if self._network is not None:
+                self._network.release_guest()
             if self._left is not None:
                 self._left.release_guest()
 
@@ -229,8 +212,8 @@ class Run:
                 selector.register(trace.fileno(), selectors.EVENT_READ, "trace")
                 for name in ("stdout", "stderr"):
                     selector.register(getattr(pipes, name), selectors.EVENT_READ, name)
-                if self._broker is not None:
-                    selector.register(self._broker, selectors.EVENT_READ, "egress")
+                if self._network is not None:
+                    selector.register(self._network, selectors.EVENT_READ, "egress")
                 if self._left is not None:
                     selector.register(self._left, selectors.EVENT_READ, "collect")
                 while self._cause == "exit" and self._fault is None:
@@ -245,7 +228,7 @@ class Run:
                         if key.data == "trace":
                             self._serve_trace(selector, trace)
                         elif key.data == "egress":
-                            self._serve_egress(selector, trace)
+                            self._serve_network(selector, trace)
                         elif key.data == "collect":
                             self._take_left(selector)
                         elif key.data == "end":
@@ -289,55 +272,20 @@ class Run:
                 hint="the Sentry may be compromised; the run was ended",
             )
 
-    def _serve_egress(self, selector: selectors.BaseSelector, trace: TraceServer) -> None:
-        """Takes the broker's reports, after what the trace has told until now."""
-        if self._broker is None:
-            return
-        reports = self._broker.take()
-        denied = any(isinstance(report, Denied) for report in reports)
-        if denied and trace.started and not trace.closed:
-            self._serve_trace(selector, trace)  # it may tell the port of a look-up
-        self._report(reports, trace)
-        if self._broker.error is not None and not trace.closed:
-            self._fault = self._egress_fault()
+    def _serve_network(self, selector: selectors.BaseSelector, trace: TraceServer) -> None:
+        def catch_up() -> None:
+            if trace.started and not trace.closed:
+                self._serve_trace(selector, trace)
 
-    def _report(self, reports: list[Report], trace: TraceServer) -> None:
-        for report in reports:
-            if isinstance(report, Denied):
-                trace.denied(report)
-            elif isinstance(report, Assigned):
-                trace.assign(report)
-            else:
-                # A name that a wildcard covers is the script's choice.
-                target = self._scrubber.text(report.target)
-                if isinstance(report, Failed):
-                    key = target, report.reason
-                    if key in self._unreached or len(self._unreached) < _MAX_UNREACHED:
-                        self._unreached[key] = self._unreached.get(key, 0) + 1
-                if not isinstance(report, Opened) and report.limit is not None:
-                    reached = NetworkLimit(capability=report.capability, limit=report.limit)
-                    self._network_limits[reached] = None
-                self._observer.on_egress(replace(report, target=target))
+        if self._network is not None:
+            fault = self._network.serve(trace, catch_up)
+            if fault is not None and not trace.closed:
+                self._fault = fault
 
     def _take_left(self, selector: selectors.BaseSelector) -> None:
         if self._left is not None and not self._left.on_readable():
             selector.unregister(self._left)
             self._fault = self._left.fault
-
-    def _egress_fault(self) -> SandboxError | None:
-        """Returns what is wrong with the run's network, if anything is."""
-        if self._broker is None:
-            return None
-        if self._broker.error is not None:
-            return SandboxError(
-                f"the network channel of the sandbox is malformed: {self._broker.error}",
-                hint="the guest may be compromised; the run was ended",
-            )
-        if not self._broker.ready:
-            return SandboxError(
-                "the guest's network was not set up", hint="its reason is in the result's stderr"
-            )
-        return None
 
     def _read(self, selector: selectors.BaseSelector, pipes: Pipes, name: str) -> None:
         fd = getattr(pipes, name)

@@ -52,6 +52,7 @@ class _Courtesy:
         self.granted = granted
         self.opened: tuple[object, int] | None = None
         self.peer: str | None = None
+        self.database: str | None = None
         self.busy = False
 
     def hook(self, event: str, args: tuple) -> None:  # type: ignore[type-arg]
@@ -74,10 +75,39 @@ class _Courtesy:
                 pass  # it always fails: the attempt itself is the message to the trace
             finally:
                 self.busy = False
+        elif event == "sqlite3.connect":
+            self._find_database(args[0])
         elif event == "socket.connect":
             address = args[1]
             if isinstance(address, tuple) and len(address) >= 2:
                 self.peer = f"{address[0]}:{address[1]}"
+
+    def _find_database(self, name: object) -> None:
+        """Opens a database that SQLite is kept from: it asks for the path, and that is not seen."""
+        if not isinstance(name, (str, bytes)):
+            return
+        path = os.fsdecode(name)
+        if path.startswith("file:"):
+            path = path[5:].partition("?")[0]
+            path = "/" + path[2:].partition("/")[2] if path.startswith("//") else path
+        self.busy = True
+        try:
+            os.stat(path)
+        except PermissionError:
+            self.database = os.path.join(os.getcwd(), path)
+            try:
+                os.close(os.open(path, os.O_RDONLY))
+            except OSError:
+                pass  # the attempt itself is the message to the trace
+        except (OSError, ValueError):
+            pass  # SQLite opens it itself
+        finally:
+            self.busy = False
+
+    def note_database(self, error: BaseException) -> None:
+        """The same for an error of SQLite's."""
+        if self.database is not None and type(error).__name__ == "OperationalError":
+            error.add_note(f"DATABASE_READ:sqlite:{self.database} is not granted")
 
     def note(self, error: OSError) -> None:
         """Adds the name of the missing capability to a denial, if it is one."""
@@ -92,6 +122,10 @@ class _Courtesy:
                     text = f"{kind}:{path} is not granted"
                     if path.startswith("/run/secrets/"):
                         text = f"SECRET_ACCESS:{os.path.basename(path)} is not granted"
+                    elif path.startswith("/registry/out/"):
+                        text = f"REGISTRY_WRITE:{path[14:].split('/')[0]} is not granted"
+                    elif path.startswith("/registry/") and kind == "FILE_READ":
+                        text = f"REGISTRY_READ:{path[10:].split('/')[0]} is not granted"
                     elif path.startswith("/artifacts/out/"):
                         text = f"ARTIFACT_WRITE:{path[15:]} is not granted"
                     elif path.startswith("/artifacts/") and kind == "FILE_READ":
@@ -153,6 +187,8 @@ def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
             courtesy.note(error)
         elif isinstance(error, ModuleNotFoundError):
             error.add_note("the sandbox has the standard library and what is granted, no more")
+        else:
+            courtesy.note_database(error)
         if os.getpid() == own:  # a child that it forked comes out here as well
             _report(error)
         sys.excepthook(type(error), error, error.__traceback__)

@@ -154,8 +154,13 @@ def read_program(found: Found) -> bytes:
         raise refused(name, f"`{path}` is no program for x86-64", "grant another command")
     try:
         loader = elf.interpreter(data)
+        library = elf.is_library(data)
     except ValueError as error:
         raise refused(name, f"`{path}` is {error}", "reinstall it") from error
+    if library:  # the loader is one, and runs any file
+        raise refused(
+            name, f"`{path}` is a library or a loader, and no program", "grant the program itself"
+        )
     if loader is not None and os.path.realpath(loader) != os.path.realpath(HOST_LOADER):
         raise refused(
             name,

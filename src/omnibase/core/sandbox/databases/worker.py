@@ -43,8 +43,9 @@ def main(jail: str, name: str, uid: int, gid: int, most: int, seconds: int) -> s
 
 def _enter(jail: str, uid: int, gid: int, most: int, seconds: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) or libc.unshare(_NEW_NETWORK):
+    if libc.unshare(_NEW_NETWORK):
         raise OSError(ctypes.get_errno(), "the jail could not be made")
+    signal.alarm(seconds + 1)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then it is an error to SQLite
     for limit, value in (
         (resource.RLIMIT_FSIZE, most),
@@ -61,7 +62,10 @@ def _enter(jail: str, uid: int, gid: int, most: int, seconds: int) -> None:
     os.setresuid(uid, uid, uid)
     # Root has lost nothing by becoming its own user: it gives up its capabilities.
     header = (ctypes.c_uint32 * 2)(0x2008_0522, 0)
-    if libc.capset(header, (ctypes.c_uint32 * 6)()):
+    # A change of rights forgets whose death it is to follow, so that comes last.
+    if libc.capset(header, (ctypes.c_uint32 * 6)()) or libc.prctl(
+        _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0
+    ):
         raise OSError(ctypes.get_errno(), "the jail could not be closed")
 
 

@@ -13,7 +13,7 @@ from omnibase.core.sandbox.egress import wire
 __all__ = ["Channel"]
 
 _SO_SNDBUFFORCE: Final = 32  # socket(7)
-_BUFFER_BYTES: Final = 1 << 21
+_BUFFER_BYTES: Final = 2 << 20
 _MAX_QUEUED: Final = 256
 _NO_ROOM: Final = (errno.EAGAIN, errno.ENOBUFS, errno.EMSGSIZE)
 

@@ -44,7 +44,7 @@ __all__ = [
 
 VERSION: Final = 1
 HEADER: Final = struct.Struct("<BBHI")
-MAX_PAYLOAD: Final = 524288
+MAX_PAYLOAD: Final = 1048576
 PIECE: Final = 65536
 """Payload of a message for which the kernel needs no large memory in one piece."""
 MAX_FRAME: Final = HEADER.size + MAX_PAYLOAD

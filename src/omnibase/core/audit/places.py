@@ -1,0 +1,77 @@
+"""Where audit logs are: what the environment names, and what no grant may reach."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+from omnibase.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from omnibase.core.events import EventBus
+
+__all__ = ["OFF", "attach", "configured", "decline", "reserve", "reserved"]
+
+OFF: Final = "off"
+
+_reserved: set[str] = set()
+_attached: WeakKeyDictionary[EventBus, set[Path]] = WeakKeyDictionary()
+_lock = threading.Lock()
+# A child forked while another thread holds the lock would wait for it for ever.
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+def reserve(directory: str) -> None:
+    """Keeps a directory out of reach of every run of this process."""
+    _reserved.add(os.path.realpath(directory))
+
+
+def reserved() -> tuple[str, ...]:
+    """Returns the directories of logs that no grant may reach into."""
+    named = configured()
+    found = _reserved if named is None else _reserved | {os.path.realpath(named)}
+    return tuple(sorted(found))
+
+
+def configured() -> Path | None:
+    """Returns the directory that ``OMNIBASE_AUDIT`` names; ``None`` without, or for ``off``."""
+    named = os.environ.get("OMNIBASE_AUDIT", "")
+    return None if named in ("", OFF) else Path(os.path.abspath(named))
+
+
+def decline(bus: EventBus) -> None:
+    """Says that a bus is to have no log, whatever the environment names."""
+    with _lock:
+        _attached.setdefault(bus, set())
+
+
+def attach(bus: EventBus, directory: Path | None = None) -> None:
+    """Makes a bus write to an audit log, once; it closes the log when it closes.
+
+    Args:
+        bus: Whose events are to be kept.
+        directory: The log's; by default the one that ``OMNIBASE_AUDIT`` names, if it
+            names one and the bus has no log yet.
+
+    Raises:
+        ConfigurationError: The log cannot be opened.
+    """
+    with _lock:
+        present = _attached.get(bus)
+        place = directory or (None if present is not None else configured())
+        if place is None or place in (present or ()):
+            return
+        from omnibase.core.audit.log import AuditLog
+
+        try:
+            log = AuditLog(place)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the audit log `{place}` cannot be written: {error.strerror or error}",
+                hint="name a directory of your own with `--audit DIR` or `OMNIBASE_AUDIT`",
+            ) from None
+        bus.subscribe(log)
+        _attached.setdefault(bus, set()).add(place)

@@ -1,0 +1,149 @@
+"""The files of a log: numbered segments, and how the end of one is found."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from omnibase.core.audit.chain import GENESIS, MAX_RECORD_BYTES, Head, Record, parse
+
+__all__ = ["LOCK", "Segment", "Tail", "find_tail", "header_of", "open_segment", "segment_name",
+           "segments"]  # fmt: skip
+
+LOCK: Final = "lock"
+_NAME: Final = re.compile(r"([0-9]{8})\.jsonl")
+_WINDOW: Final = 16 << 10
+_MAX_TAIL: Final = 2 * MAX_RECORD_BYTES
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Segment:
+    """One file of a log.
+
+    Attributes:
+        number: From 1, without gaps.
+        path: The file.
+    """
+
+    number: int
+    path: Path
+
+
+def segment_name(number: int) -> str:
+    """Returns the file name of a segment."""
+    return f"{number:08d}.jsonl"
+
+
+def segments(directory: Path) -> list[Segment]:
+    """Returns a log's segments in order; none if the directory is missing.
+
+    Raises:
+        OSError: The directory cannot be read.
+    """
+    found = []
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    for name in names:
+        match = _NAME.fullmatch(name)
+        if match:
+            found.append(Segment(int(match[1]), directory / name))
+    return sorted(found)
+
+
+def open_segment(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Opens a segment, which must be a regular file and no link.
+
+    Raises:
+        OSError: It cannot be opened, or is something else.
+    """
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return fd
+
+
+def header_of(fd: int) -> Record | None:
+    """Returns the first record of a segment, if it is a header."""
+    first = os.pread(fd, 4096, 0).partition(b"\n")[0]
+    record = parse(first)
+    return record if record is not None and record.kind == "segment" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a segment.
+
+    Attributes:
+        head: Of its last record.
+        end: Where that record's line ends; what is behind was not written whole.
+        complete: Whether the line has its end; else only that is missing.
+        junk_bytes: Length of what is behind.
+        junk_sha256: Digest of it.
+    """
+
+    head: Head
+    end: int
+    complete: bool
+    junk_bytes: int
+    junk_sha256: str
+
+
+def find_tail(fd: int, size: int) -> Tail:
+    """Finds the last record of a segment, from its end backwards.
+
+    Raises:
+        OSError: It has none in its last 16 MiB.
+    """
+    window = _WINDOW
+    while True:
+        start = max(0, size - window)
+        data = _read(fd, start, size)
+        for record, begin, end in _backwards(data, whole=start == 0):
+            if end == len(data):
+                # Without its line feed: is it the record that was being written?
+                before = next((r for r, _, _ in _backwards(data[:begin], whole=start == 0)), None)
+                if before is None and start:
+                    break
+                if not record.continues(before.head if before else GENESIS):
+                    continue
+            junk = data[end + 1 :]
+            return Tail(
+                record.head, start + min(end + 1, len(data)), end < len(data),
+                len(junk), sha256(junk).hexdigest(),
+            )  # fmt: skip
+        if start == 0 or window >= _MAX_TAIL:
+            raise OSError(errno.EIO, "the end of the audit log is damaged; verify it")
+        window = min(window * 16, _MAX_TAIL)
+
+
+def _read(fd: int, start: int, end: int) -> bytes:
+    parts = []
+    while start < end and (part := os.pread(fd, end - start, start)):
+        parts.append(part)
+        start += len(part)
+    return b"".join(parts)
+
+
+def _backwards(data: bytes, *, whole: bool) -> Iterator[tuple[Record, int, int]]:
+    """Yields the records in a piece of a file, the last first, and where each is in it."""
+    end = len(data)
+    if data.endswith(b"\n"):
+        end -= 1
+    while end >= 0:
+        begin = data.rfind(b"\n", 0, end) + 1
+        if begin == 0 and not whole:
+            return
+        record = parse(data[begin:end])
+        if record is not None:
+            yield record, begin, end
+        end = begin - 1
