@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# An example takes as long as the machine is busy: that says nothing of what is tested.
+settings.register_profile("omnibase", deadline=None)
+settings.load_profile("omnibase")
 
 _HERE = Path(__file__).resolve().parent
 _SUITES = frozenset({"unit", "property", "contract", "security", "integration"})

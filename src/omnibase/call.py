@@ -397,7 +397,7 @@ def perform(
     recorder.ended(ended)
     error = record.verdict(ended, options.context, record.spec_limits(request))
     if isinstance(error, SandboxViolationError):
-        _tell_commands(error)
+        _tell_commands(error, request.spec.grants)
     if error is None and exchange is not None and exchange.error is not None:
         error = exchange.error
         error.result = ended.result
@@ -406,14 +406,16 @@ def perform(
     return ended.result
 
 
-def _tell_commands(error: SandboxViolationError) -> None:
+def _tell_commands(error: SandboxViolationError, granted: tuple[str, ...]) -> None:
     """Adds which commands were tried, and whether a grant could bring them in."""
     tried = finding.attempted(error.violations)
     if not tried:
         return
     error.details["commands"] = tried
     name = next((name for name in tried if error.hint and f"`{name}`" in error.hint), None)
-    if name is not None and tried[name] is None:
+    if name in granted:
+        error.hint = f"`{name}` is granted: start it by its name, where no granted file hides it"
+    elif name is not None and tried[name] is None:
         error.hint = f"`{name}` cannot be granted: this machine has no such command"
 
 

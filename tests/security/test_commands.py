@@ -21,6 +21,7 @@ from omnibase.core.events import CapabilityDenied, CommandStarted, SandboxStart
 from omnibase.core.registry import Component, open_store
 from omnibase.core.sandbox.commands import finding
 from omnibase.core.sandbox.commands.layer import prune_layers
+from omnibase.core.sandbox.monitor import executions, violations
 from tests.security.harness import DEFAULT_MEMORY, OVERSHOOT, Outcome, SandboxFixture
 
 INSTALL = "run `scripts/setup-commands.sh`, or install git and curl"
@@ -201,6 +202,16 @@ class TestDenied:
             "`EXTERNAL_COMMAND:no-such-command` cannot be granted: this machine has no such command"
         )
 
+    def test_a_granted_file_hides_the_command_there(self, sandbox: SandboxFixture) -> None:
+        path = os.path.realpath("/usr/bin/true")
+        caps = ["EXTERNAL_COMMAND:true", f"FILE_READ:{path}"]
+        outcome = ran(sandbox, caps, ["true"], [path])
+        assert runs(outcome) == [[0, "", ""], "EACCES"]
+        assert outcome.assert_raised().hint == (
+            "`EXTERNAL_COMMAND:true` is granted: start it by its name, where no granted file "
+            "hides it"
+        )
+
     def test_every_way_around(self, sandbox: SandboxFixture, area: Path) -> None:
         for name in ("read", "write"):
             (area / name).mkdir(mode=0o755)
@@ -306,6 +317,25 @@ def test_what_the_trace_cannot_carry_is_no_clean_run(sandbox: SandboxFixture) ->
     outcome = sandbox.source(source, ["EXTERNAL_COMMAND:ls"])
     outcome.assert_raised()
     assert [(v.operation, v.errno) for v in outcome.violations] == [("execve", 0)]
+
+
+def test_what_is_executed_and_was_not_granted_ends_the_run(
+    sandbox: SandboxFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should a construction fail: here the judge alone knows of no grant."""
+    monkeypatch.setattr(violations, "Executions", lambda _commands: executions.Executions())
+    outcome = sandbox.source(
+        b"import subprocess, time\n"
+        b"subprocess.run(['ls', '-d', '/'], capture_output=True)\n"
+        b"time.sleep(60)\nprint('went on')\n",
+        ["EXTERNAL_COMMAND:ls"],
+        on_violation="record",
+    )
+    found = outcome.assert_violation("EXTERNAL_COMMAND:ls", operation="execve")
+    assert (found.resource, found.errno) == ("/commands/bin/ls", 0)
+    assert found.reason is not None
+    assert outcome.stdout == ""
+    assert outcome.finished.usage.wall_seconds < 50
 
 
 class TestSetUp:

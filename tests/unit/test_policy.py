@@ -490,6 +490,8 @@ def test_differences_are_patterns_with_witnesses() -> None:
         ("granted", "SECRET_ACCESS:T@*.a", True),
         ("granted", "SECRET_ACCESS:T@b", True),
     ]
+    database = policy('permit DatabaseRead when { resource.name like "sqlite:/w/*" }')
+    assert entries(EMPTY, database) == [("granted", "DATABASE_READ:sqlite:/w/a", False)]
     small, large = (policy(f"permit Memory when {{ resource.bytes <= {n} }}") for n in (1024, 4096))
     assert entries(small, large) == [("granted", "MEMORY:4KiB", False)]
     assert entries(large, policy("permit Memory when { resource.bytes < 2048 }"))[0][0] == "denied"

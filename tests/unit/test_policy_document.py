@@ -231,6 +231,11 @@ def test_a_wrong_condition_is_refused(
 def test_values_that_are_accepted() -> None:
     for entity, body, expected in (
         ("SecretAccess", equal("host", ""), Test("resource", "host", "==", "")),
+        (
+            "DatabaseRead",
+            equal("name", "sqlite:/a.db"),
+            Test("resource", "name", "==", "sqlite:/a.db"),
+        ),
         ("NetworkConnect", like("host", "Wildcard"), Test("resource", "host", "like", (None,))),
         (
             "NetworkConnect",

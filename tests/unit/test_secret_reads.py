@@ -179,9 +179,11 @@ def test_names_are_those_of_the_capability(name: str) -> None:
         ("FILE_WRITE", "/artifacts/in/a.csv", None),
         ("FILE_WRITE", "/artifacts", None),
         ("FILE_WRITE", "/artifacts2/x", "FILE_WRITE:/artifacts2/x"),
+        ("FILE_READ", "/registry/report/1.0.0/script.py", "REGISTRY_READ:report"),
+        ("FILE_READ", "/registry2/x", "FILE_READ:/registry2/x"),
     ],
 )
-def test_what_an_attempt_on_an_artifact_would_have_needed(
+def test_what_an_attempt_on_what_is_given_would_have_needed(
     kind: str, path: str, capability: str | None
 ) -> None:
     assert capability_of(kind, path) == capability
