@@ -46,7 +46,6 @@ SITE: Final = f"{GUEST_PREFIX}/lib/python{sys.version_info[0]}.{sys.version_info
 _WORK: Final = f"{GUEST_PREFIX}/work"
 _PIP: Final = f"{GUEST_PREFIX}/pip"
 _WHEELS: Final = f"{GUEST_PREFIX}/wheels"
-_MAX_LOCK_BYTES: Final = 4 << 20
 _MAX_WHEELS_BYTES: Final = 8 << 30
 # Measured: pip needs about 150 MB to resolve and fetch pandas and matplotlib, and
 # unpacking them 90 MB; large indexes need more.
@@ -148,16 +147,8 @@ def _fetch(
     if result.exit_code != 0:
         denied = [v.capability for v in result.violations if v.capability is not None]
         raise explain(log, denied, index.endpoints)
-    try:
-        rows = json.loads(_read(place / "out" / "lock.json", _MAX_LOCK_BYTES))
-        locked = lock.from_rows(rows, sources.platform_name())
-    except (OSError, ValueError, RecursionError) as error:
-        raise PackageError(
-            f"the index leads to what is no lock: {error}", reason="hostile",
-            hint="every package has to be a wheel of the index",
-        ) from error  # fmt: skip
+    locked = _collect(place / "out")
     _check_against(wanted, locked)
-    _check_wheels(place / "out" / "wheels", locked)
     return locked
 
 
@@ -177,34 +168,30 @@ def _check_against(wanted: tuple[requirements.Wanted, ...], locked: lock.Lock) -
             )  # fmt: skip
 
 
-def _check_wheels(directory: Path, locked: lock.Lock) -> None:
-    """Compares the files with the lock; each is opened without following a link."""
-    found = sorted(os.listdir(directory))
-    names = sorted(package.file for package in locked.packages)
-    if found != names or os.path.islink(directory):
-        raise PackageError(
-            "what was fetched is not what was locked", reason="hash",
-            details={"fetched": found[:50], "locked": names[:50]},
-            hint="run it again; if it stays so, the index changes under way",
-        )  # fmt: skip
+def _collect(directory: Path) -> lock.Lock:
+    """Makes the lock of the files that were fetched; each is opened without following a link."""
+    rows = []
     total = 0
-    for package in locked.packages:
+    for name in sorted(os.listdir(directory)):
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with open(os.open(directory / package.file, flags), "rb") as file:
+        with open(os.open(directory / name, flags), "rb") as file:
             status = os.fstat(file.fileno())
             total += status.st_size
             if not stat.S_ISREG(status.st_mode) or total > _MAX_WHEELS_BYTES:
                 raise PackageError(
-                    f"`{package.file}` is no wheel of a sensible size", reason="hostile",
+                    f"`{name[:120]}` is no wheel of a sensible size",
+                    reason="hostile",
                     hint="leave out the package that needs it",
-                )  # fmt: skip
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != package.sha256:
-            raise PackageError(
-                f"`{package.file}` does not have the hash that it is locked to",
-                reason="hash", details={"file": package.file, "sha256": digest},
-                hint="do not use it before you know why",
-            )  # fmt: skip
+                )
+            rows.append((name, hashlib.file_digest(file, "sha256").hexdigest()))
+    try:
+        return lock.of_files(rows, sources.platform_name())
+    except ValueError as error:
+        raise PackageError(
+            f"the index leads to what is no wheel: {error}",
+            reason="hostile",
+            hint="every package has to be a wheel of the index",
+        ) from error
 
 
 def _unpack(locked: lock.Lock, place: Path, job: Job) -> None:
@@ -219,7 +206,7 @@ def _unpack(locked: lock.Lock, place: Path, job: Job) -> None:
     }
     result, log = _phase(
         "unpack", task, [], _UNPACK, job,
-        Attachment(source=str(place / "out" / "wheels"), target=_WHEELS),
+        Attachment(source=str(place / "out"), target=_WHEELS),
         Attachment(source=str(place / "site"), target=_WORK, writable=True),
     )  # fmt: skip
     if result.exit_code != 0:
@@ -271,14 +258,13 @@ class _Teller:
         "Collecting ": "resolving",
         "Downloading ": "downloading",
         "Processing ": "reading",
-        "Saved ": "fetched",
+        "@unpack ": "installing",
+        "@compile ": "compiling",
     }
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._rest = b""
-        self._total = 0
-        self._done = 0
 
     def __call__(self, stream: str, chunk: bytes) -> None:
         """Takes output as it comes."""
@@ -291,28 +277,7 @@ class _Teller:
     def _tell(self, line: str) -> None:
         for start, verb in self._WORDS.items():
             if line.startswith(start):
-                what = os.path.basename(line[len(start) :].split(" ", maxsplit=1)[0])
-                if verb == "fetched":
-                    self._done += 1
-                    verb = f"fetched {min(self._done, self._total)} of {self._total}:"
+                what = line[len(start) :]
+                if not start.startswith("@"):
+                    what = os.path.basename(what.split(" ", maxsplit=1)[0])
                 self._progress(f"{verb} {what}"[:200])
-                return
-        word, _, rest = line.partition(" ")
-        if word == "@resolved" and rest.isdigit():
-            self._total = int(rest[:6])
-            self._progress(f"resolved to {self._total} packages")
-        elif word == "@unpack":
-            self._progress(f"installing {rest.partition(' ')[2]}"[:200])
-        elif word == "@compile":
-            self._progress("compiling")
-
-
-def _read(path: Path, limit: int) -> bytes:
-    """Reads what a sandbox has written: no link, no device, no more than so much."""
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as f:
-        if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
-            raise ValueError("it is no file")
-        data = f.read(limit + 1)
-    if len(data) > limit:
-        raise ValueError("it is too large")
-    return data

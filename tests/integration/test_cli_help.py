@@ -13,6 +13,7 @@ import pytest
 import omnibase as package
 from omnibase.cli import exits
 from omnibase.errors import (
+    ArtifactError,
     CapabilityDenied,
     CapabilityError,
     CircuitOpenError,
@@ -35,6 +36,8 @@ _DOCUMENT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 _COMMANDS = (
     ("sandbox", "run"), ("sandbox", "explain"), ("sandbox", "learn"), ("doctor",),
     ("capabilities", "check"), ("capabilities", "schema"),
+    ("artifacts", "put"), ("artifacts", "list"), ("artifacts", "get"), ("artifacts", "verify"),
+    ("artifacts", "remove"),
     ("packages", "lock"), ("packages", "install"), ("packages", "list"),
 )  # fmt: skip
 
@@ -77,6 +80,10 @@ def test_no_command_is_wrong_usage() -> None:
         (ConfigurationError("x"), 2),
         (CapabilityError("x"), 2),
         (RegistryError("x"), 2),
+        (ArtifactError("x"), 2),
+        (ArtifactError("x", details={"reason": "tampered"}), 120),
+        (ArtifactError("x", details={"reason": "missing", "capability": "ARTIFACT_READ:x"}), 120),
+        (ArtifactError("x", details={"reason": "unavailable"}), 125),
         (CapabilityDenied("x"), 120),
         (PolicyError("x"), 120),
         (PolicyError("x", details={"reason": "tampered"}), 120),

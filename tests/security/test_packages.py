@@ -132,13 +132,8 @@ def link(name: str, target: bytes) -> tuple[zipfile.ZipInfo, bytes]:
 
 
 HOSTILE = {
-    "climbs": (("../../../../etc/cron.d/x", b"x"),),
-    "absolute": (("/etc/cron.d/omnibase-test", b"x"),),
-    "backslash": (("a\\..\\b.py", b"x"),),
-    "link": (link("passwd", b"/etc/passwd"),),
-    "twice": (("evil/a.py", b"1"), ("evil/./a.py", b"2")),
-    "deep": (("/".join(["d"] * 60) + "/a.py", b"x"),),
-    "control": (("evil/a\x1b[2J.py", b"x"),),
+    "climbs": (("../../../../etc/cron.d/omnibase-test", b"x"),),
+    "link": (link("passwd", b"/etc/passwd"), ("passwd/x", b"x")),
 }
 
 
@@ -157,18 +152,14 @@ def test_a_hostile_wheel_makes_no_layer(index: Path, kind: str) -> None:
 
 def test_a_bomb_is_bounded(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("omnibase.phase_one.MAX_LAYER_BYTES", 8 << 20)
-    monkeypatch.setattr("omnibase.phase_one.MAX_FILES", 40)
-    big, many = bytes(32 << 20), {f"many/{n}.py": b"" for n in range(60)}
     serve(
         index,
-        make_wheel(index / "files", "big", files={"big.py": big}),
-        make_wheel(index / "files", "many", files=many),
+        make_wheel(index / "files", "big", files={"big.py": bytes(32 << 20)}),
         make_wheel(index / "files", "fine"),
     )
-    for name, words in (("big", "too large"), ("many", "too many files")):
-        with pytest.raises(PackageError, match=words) as caught:
-            omnibase.install_packages([name])
-        assert caught.value.reason == "hostile"
+    with pytest.raises(PackageError, match="too large") as caught:
+        omnibase.install_packages(["big"])
+    assert caught.value.reason == "hostile"
     assert omnibase.install_packages(["fine"]).files > 0
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from omnibase.core.packages import requirements
 from omnibase.core.packages.index import Index, configured, pip_default, pip_settings
-from omnibase.core.packages.lock import Layer, Lock, Locked, from_rows, pinned_digest
+from omnibase.core.packages.lock import Layer, Lock, Locked, from_rows, of_files, pinned_digest
 from omnibase.core.packages.trouble import explain
 from omnibase.errors import ConfigurationError
 
@@ -101,6 +101,11 @@ class TestLock:
     )  # fmt: skip
     def test_what_names_no_file_has_no_digest(self, text: str) -> None:
         assert pinned_digest("cp311", requirements.parse(text)) is None
+
+    def test_of_files(self) -> None:
+        assert of_files([(ONE.file, A)], "cp311") == lock(ONE)
+        with pytest.raises(ValueError, match="not the name of a wheel"):
+            of_files([("a-1.tar.gz", A)], "cp311")
 
     @pytest.mark.parametrize("version", ["1.0.0", "1"])
     def test_versions_are_compared_as_versions(self, version: str) -> None:

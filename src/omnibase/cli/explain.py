@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.cli import console, exits
@@ -51,6 +52,10 @@ def execute(invocation: Invocation) -> int:
     await_image()
     plan = api.plan(script, **inputs.keywords())
     document = describe(plan)
+    if inputs.packages is not None and document["packages"]["layer"] is None:
+        command = shlex.join(["omnibase", "packages", "install", inputs.packages])
+        text = "omnibase: note: a run would fetch its packages first; to do that now:"
+        console.note(f"{text} `{console.printable(command)}`")
     if getattr(options, "oci", False):
         console.out(json.dumps(document["oci"], indent=2) + "\n")
     elif options.json:
@@ -85,15 +90,16 @@ def describe(plan: Plan) -> dict[str, Any]:
     problems += [{"capability": n, **error.to_dict()} for n, error in plan.problems.items()]
     sound = replace(spec, files=tuple(f for f in spec.files if f.capability not in broken))
     mounts: list[dict[str, Any]] = []
+    attached = {one.target: one.source for one in spec.attached}
     try:
         with resolving.resolve_grants(sound) as found:
             mounts = [
                 {
-                    "source": mount.path,
+                    "source": attached.get(mount.path, mount.path),
                     "target": mount.path,
                     "mode": "rw" if mount.writable else "ro",
                     "kind": "directory" if mount.is_directory else "file",
-                    "capability": mount.capability,
+                    "capability": "packages" if mount.path in attached else mount.capability,
                 }
                 for mount in found
             ]
@@ -165,6 +171,7 @@ def describe(plan: Plan) -> dict[str, Any]:
             "path": spec.image_path, "sha256": spec.image_digest, "python": spec.python,
         },
         "grants": dict(plan.enforcement),
+        "packages": {"layer": spec.layer, "imports": list(spec.imports)},
         "mounts": mounts,
         "masks": [{"path": mask.path, "reason": mask.reason} for mask in spec.masks],
         "secrets": [f"{SECRETS}/{name}" for name in spec.secrets],
@@ -223,6 +230,12 @@ def show(plan: dict[str, Any]) -> None:
     section("grants, and how each is enforced")
     rows(*plan["grants"].items()) if plan["grants"] else rows(("none", "no file, no network, "
         "no command, no secret"))  # fmt: skip
+    if plan["packages"]["imports"]:
+        section("packages (importable, last in sys.path)")
+        layer = plan["packages"]["layer"]
+        kinds = [f"sha256:{layer}"] if layer else []
+        kinds += ["a virtual environment"]
+        rows(*zip(plan["packages"]["imports"], kinds, strict=False))
     section("mounts (source -> target)")
     rows(
         *(

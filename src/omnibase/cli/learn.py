@@ -280,6 +280,7 @@ def _conclude(
     if options.json:
         report.print_json(
             {
+                **outcome.to_dict(),  # whose own `proposed` is another, and empty here
                 "file": options.out,
                 "rounds": rounds,
                 "complete": complete,
@@ -300,7 +301,6 @@ def _conclude(
                     {"capability": str(pattern), "instead_of": [str(c) for c in members]}
                     for pattern, members in proposed.items()
                 ],
-                **outcome.to_dict(),
             }
         )  # fmt: skip
     else:

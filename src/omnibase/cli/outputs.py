@@ -78,7 +78,7 @@ def tell(artifacts: Artifacts) -> None:
     if len(rows) > _SHOWN:
         console.note(f"  … and {len(rows) - _SHOWN} more; `--json` lists all")
     for left in artifacts.left_out[:_SHOWN]:
-        name = console.printable(left.name, 200)
+        name = console.printable(left.name, 200) or "(the rest)"
         reason = console.printable(left.reason, 400)
         console.note(f"  {console.colour('yellow', 'left out')}  {name}: {reason}")
     if len(artifacts.left_out) > _SHOWN:

@@ -119,8 +119,10 @@ def summarise(
         hint = _LIMITS["time"][2]
         console.error(f"the run took longer than {context.wall_seconds:g} s", hint)
     elif isinstance(error, ResourceLimitExceeded):
-        console.error(_limit(error.kind, context, error.details.get("limit")),
-                      _LIMITS[error.kind][2])  # fmt: skip
+        hint = _LIMITS[error.kind][2]
+        if error.kind == "memory" and result is not None and result.layer is not None:
+            hint += ", e.g. `--memory 128MiB`: pandas or matplotlib need 80 MB before they work"
+        console.error(_limit(error.kind, context, error.details.get("limit")), hint)
     elif asked is not None and error is not None and error.details.get("denied"):
         _denied(error, asked)
         if len(error.details.get("denied", ())) > 1 and not brief:

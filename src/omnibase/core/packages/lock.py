@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from omnibase.core.packages.requirements import Wanted
 
-__all__ = ["FORMAT", "Layer", "Lock", "Locked", "digest_of", "from_rows", "pinned_digest"]
+__all__ = [
+    "FORMAT",
+    "Layer",
+    "Lock",
+    "Locked",
+    "digest_of",
+    "from_rows",
+    "of_files",
+    "pinned_digest",
+]
 
 FORMAT: Final = 1  # raise it whenever a layer is unpacked differently
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -122,8 +131,26 @@ def pinned_digest(platform: str, wanted: Iterable[Wanted]) -> str | None:
     return digest_of(platform, pins)
 
 
+def of_files(files: Iterable[tuple[str, str]], platform: str) -> Lock:
+    """Returns the lock of wheels by ``(file name, sha256)``: hostile names.
+
+    Raises:
+        ValueError: A file is no wheel, or two are of the same package.
+    """
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    rows = []
+    for file, sha256 in files:
+        try:
+            name, version, _, _ = parse_wheel_filename(file)
+        except InvalidWheelFilename:
+            raise ValueError(f"`{file[:120]}` is not the name of a wheel") from None
+        rows.append([name, str(version), file, sha256])
+    return from_rows(rows, platform)
+
+
 def from_rows(rows: Any, platform: str) -> Lock:
-    """Reads a lock from hostile data: what pip reported, or a file of the cache.
+    """Reads a lock from what may be hostile: names of files, or a file of the cache.
 
     Raises:
         ValueError: It is not a list of wheels by name, version, file and hash.

@@ -126,7 +126,7 @@ class _Run:
             return self._ended(directory.run_id, status, cgroup)
 
     def _start(self, script: Path, work: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
-        stdin, stdout, stderr, _ = pipes.guest
+        stdin, stdout, stderr = pipes.guest[:3]
         environment = {"LANG": "C.UTF-8", **dict(self._spec.environment)}
         search = environment.pop("PATH", _PATH)
         try:

@@ -2,35 +2,21 @@
 
 Standard input is a JSON object: ``pip`` (what to put on ``sys.path``), ``arguments``
 (options that say where packages come from), ``requirements`` (a file's text),
-``constraints`` (paths), ``out`` (a directory to write). There it leaves ``lock.json``,
-rows of name, version, file and hash, and the wheels. Exit code 1: standard output
-says why.
+``constraints`` (paths), ``out`` (a directory for the wheels). What is there at the end
+is the lock: the host takes names and hashes from the files, not from pip. Exit code
+1: standard output says why.
 """
 
 import json
 import os
 import re
 import sys
-from urllib.parse import unquote, urlsplit
 
 
 def _run(arguments: list) -> int:  # type: ignore[type-arg]
     from pip._internal.cli.main import main
 
     return main(arguments) or 0
-
-
-def _rows(report: dict) -> list:  # type: ignore[type-arg]
-    rows = []
-    for item in report["install"]:
-        info, about = item["download_info"], item["metadata"]
-        hashes = info["archive_info"].get("hashes") or {}
-        if not hashes and "hash" in info["archive_info"]:
-            hashes = dict([info["archive_info"]["hash"].split("=", 1)])
-        name = re.sub(r"[-_.]+", "-", about["name"]).lower()
-        file = unquote(os.path.basename(urlsplit(info["url"]).path))
-        rows.append([name, about["version"], file, hashes.get("sha256", "")])
-    return rows
 
 
 def main() -> int:
@@ -50,25 +36,10 @@ def main() -> int:
         "--log=/tmp/pip.log", "--cache-dir=/tmp/cache", "--progress-bar=off",
         "--only-binary=:all:", *job["arguments"],
     ]  # fmt: skip
-    resolve = ["install", *common, "--dry-run", "--ignore-installed", "--target=/tmp/target",
-               "--report=/tmp/report.json", "-r", "/tmp/requirements.txt"]  # fmt: skip
+    fetch = ["download", *common, f"--dest={job['out']}", "-r", "/tmp/requirements.txt"]
     for path in job["constraints"]:
-        resolve += ["-c", path]
-    code = _run(resolve)
-    if code == 0:
-        with open("/tmp/report.json") as report:
-            rows = _rows(json.load(report))
-        print(f"@resolved {len(rows)}", flush=True)
-        with open("/tmp/locked.txt", "w") as file:
-            for name, version, _, sha256 in rows:
-                file.write(f"{name}=={version} --hash=sha256:{sha256}\n")
-        wheels = os.path.join(job["out"], "wheels")
-        os.mkdir(wheels)
-        if rows:
-            code = _run(["download", *common, "--require-hashes", "--no-deps",
-                         f"--dest={wheels}", "-r", "/tmp/locked.txt"])  # fmt: skip
-        with open(os.path.join(job["out"], "lock.json"), "w") as file:
-            json.dump(rows, file)
+        fetch += ["-c", path]
+    code = _run(fetch)
     if code != 0:
         _explain()
     return 1 if code else 0

@@ -121,7 +121,7 @@ def main() -> int:
     job = json.load(sys.stdin)
     tree = Tree(job["out"], job["files"], job["bytes"])
     for number, wheel in enumerate(job["wheels"], 1):
-        print(f"@unpack {number} {os.path.basename(wheel)}", flush=True)
+        print(f"@unpack {number} of {len(job['wheels'])}: {os.path.basename(wheel)}", flush=True)
         try:
             tree.take(wheel)
         except Refused as refused:
@@ -134,7 +134,7 @@ def main() -> int:
         except Exception as error:  # zlib's and its like have no common base
             print(f"@refused {os.path.basename(wheel)}\nit cannot be read: {error}"[:400])
             return 1
-    print(f"@compile {len(tree.python)}", flush=True)
+    print(f"@compile {len(tree.python)} modules", flush=True)
     tree.compile(job["shown"], job["workers"])
     return 0
 
