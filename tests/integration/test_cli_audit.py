@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from omnibase.core.audit import AuditLog
+from omnibase.core.events import (
+    CapabilityDenied,
+    CapabilityGranted,
+    Emitter,
+    EventBus,
+    SandboxViolation,
+)
 from omnibase.core.sandbox.state import state_dir
 from tests.helpers.audit import check, event, events, make
-from tests.helpers.cli import NO_RUNTIME, omnibase
+from tests.helpers.cli import NO_RUNTIME, omnibase, started
 
 _NAMES = ["SandboxStart", "SandboxViolation", "SandboxExit"]
 HOSTILE = "\x1b]0;owned\x07\n\u202eprint(1)"
@@ -150,8 +161,6 @@ class TestVerify:
         assert omnibase("audit", "verify", OMNIBASE_AUDIT="/dev/null/x").code == 2
 
     def test_shows_no_text_of_a_writer_raw(self, tmp_path: Path) -> None:
-        from omnibase.core.audit import AuditLog
-
         log = AuditLog(tmp_path / "log")
         log._writer.lose(3, HOSTILE)
         log.emit(event())
@@ -161,3 +170,141 @@ class TestVerify:
         assert "3 events were lost" in said.text
         assert "\x1b" not in said.text
         assert "\u202e" not in said.text
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of three runs, one of which chose hostile names."""
+    directory = tmp_path_factory.mktemp("mixed") / "log"
+    log = AuditLog(directory, segment_bytes=6000, checkpoint_every=5)
+    bus = EventBus()
+    bus.subscribe(log)
+    for number, name in enumerate(("first", "second", HOSTILE)):
+        emitter = Emitter(bus, runid=f"{number}aa", subject=name, componentid=f"c-{number}")
+        emitter.emit(CapabilityGranted(capability=f"FILE_READ:/data/{number}", enforcement="mount"))
+        emitter.emit(CapabilityDenied(capability="SECRET_ACCESS:key", reason="no policy"))
+        for count in range(5):
+            emitter.emit(
+                SandboxViolation(
+                    capability=f"FILE_READ:/etc/{count}", operation="openat",
+                    resource=f"/etc/{HOSTILE}", evidence="kernel", process_name=HOSTILE,
+                )
+            )  # fmt: skip
+    bus.close()
+    return directory
+
+
+def asked(log: Path, *options: str) -> list[dict[str, Any]]:
+    said = omnibase("audit", "query", "--audit", log, "--json", *options)
+    assert said.code == 0, said.err
+    return [json.loads(line) for line in said.text.splitlines()]
+
+
+class TestAsking:
+    def test_finds_by_each_of_its_options(self, mixed: Path) -> None:
+        everything = asked(mixed)
+        assert [e["id"] for e in everything] == [e.id for e in events(mixed)]
+        assert len(asked(mixed, "--limit", "4")) == 4
+        assert asked(mixed, "--limit", "4") == everything[-4:]
+        assert asked(mixed, "--run", "1aa") == everything[7:14]
+        assert asked(mixed, "--component", "c-1", "--type", "SandboxViolation") == everything[9:14]
+        assert len(asked(mixed, "--decision", "denied")) == 3
+        assert len(asked(mixed, "--decision", "granted", "--run", "2*")) == 1
+        assert len(asked(mixed, "--decision", "violation")) == 15
+        assert len(asked(mixed, "--capability", "FILE_READ:/etc/3")) == 3
+        assert len(asked(mixed, "--capability", "FILE_READ:/etc/*", "--run", "0aa")) == 5
+        assert len(asked(mixed, "--capability", "FILE_READ:/data/*")) == 3
+        assert asked(mixed, "--capability", "FILE_READ:/nowhere") == []
+        middle = everything[10]["time"]
+        assert asked(mixed, "--since", middle)[0]["time"] >= middle
+        assert len(asked(mixed, "--since", middle)) + len(asked(mixed, "--until", middle)) == 21
+        assert asked(mixed, "--until", "1h") == []
+        assert len(asked(mixed, "--since", "1h")) == 21
+
+    def test_refuses_what_it_does_not_understand(self, mixed: Path) -> None:
+        for options in (("--limit", "0"), ("--limit", "10001"), ("--limit", "x"),
+                        ("--since", "noon"), ("--decision", "maybe")):  # fmt: skip
+            said = omnibase("audit", "query", "--audit", mixed, *options)
+            assert said.code == 2, options
+
+    @pytest.mark.parametrize(
+        "command", [("tail",), ("query",), ("show", "2aa"), ("stats",), ("query", "--json")]
+    )
+    def test_shows_no_hostile_text_raw(self, mixed: Path, command: tuple[str, ...]) -> None:
+        said = omnibase("audit", *command, "--audit", mixed)
+        assert said.code == 0, said.err
+        assert "\x1b" not in said.text and "\u202e" not in said.text and "\x07" not in said.text
+        assert "SandboxViolation" in said.text
+
+    def test_shows_a_run_as_a_timeline(self, mixed: Path) -> None:
+        said = omnibase("audit", "show", "1a", "--audit", mixed)
+        lines = said.text.splitlines()
+        assert lines[0].startswith("run 1aa")
+        assert len(lines) == 2 + 7
+        assert "+0.000 s  CapabilityGranted" in lines[2]
+        document = json.loads(omnibase("audit", "show", "1aa", "--audit", mixed, "--json").out)
+        assert [e["eventname"] for e in document["events"][:2]] == [
+            "CapabilityGranted", "CapabilityDenied",
+        ]  # fmt: skip
+        for run in ("", "9", HOSTILE):
+            said = omnibase("audit", "show", run, "--audit", mixed)
+            assert said.code == 2
+            assert "\x1b" not in said.err
+
+    def test_counts(self, mixed: Path) -> None:
+        stats = json.loads(omnibase("audit", "stats", "--audit", mixed, "--json").out)
+        assert (stats["events"], stats["runs"], stats["components"]) == (21, 3, 3)
+        assert stats["decisions"] == {"granted": 3, "denied": 3, "violation": 15}
+        assert stats["segments"] > 1
+
+    def test_tail_follows_into_the_next_segment(self, tmp_path: Path) -> None:
+        log = make(tmp_path / "log", 5)
+        with started("audit", "tail", "--limit", "2", "--follow", "--json", "--audit", log) as tail:
+            assert tail.stdout is not None
+            shown = [json.loads(tail.stdout.readline())["sequence"] for _ in range(2)]
+            sink = AuditLog(log, segment_bytes=2000)
+            for number in range(6, 16):
+                sink.emit(event(number))
+            sink.close()
+            shown += [json.loads(tail.stdout.readline())["sequence"] for _ in range(10)]
+        assert list(map(int, shown)) == list(range(4, 16))
+
+
+class TestIndex:
+    def test_grows_with_the_log_and_can_be_removed(self, tmp_path: Path) -> None:
+        log = make(tmp_path / "log", 5)
+        assert len(asked(log)) == 5
+        sink = AuditLog(log, segment_bytes=4000)
+        for number in range(6, 31):
+            sink.emit(event(number))
+        sink.close()
+        assert len(asked(log)) == 30
+        (log / "index.sqlite").unlink()
+        assert len(asked(log)) == 30
+        said = omnibase("audit", "index", "rebuild", "--audit", log)
+        assert (said.code, said.text) == (0, "30 events are in the index\n")
+        said = omnibase("audit", "index", "rebuild", "--audit", log, "--json")
+        assert json.loads(said.out)["events"] == 30
+
+    @pytest.mark.parametrize("damage", ["log", "file", "version", "moved", "cut"])
+    def test_that_does_not_fit_is_noticed(self, tmp_path: Path, damage: str) -> None:
+        log = make(tmp_path / "log", 5, segment_bytes=10**6)
+        assert len(asked(log)) == 5
+        first, index = log / "00000001.jsonl", log / "index.sqlite"
+        if damage == "log":
+            make(tmp_path / "other", 7, segment_bytes=10**6)
+            first.write_bytes((tmp_path / "other" / "00000001.jsonl").read_bytes())
+        elif damage == "file":
+            index.write_bytes(b"SQLite format 3\x00" + b"\xff" * 5000)
+        elif damage == "cut":
+            first.write_bytes(b"".join(first.read_bytes().splitlines(True)[:-1]))
+        else:
+            with contextlib.closing(sqlite3.connect(index)) as db, db:
+                db.execute("PRAGMA user_version = 9" if damage == "version" else
+                           "UPDATE event SET start = start + 1")  # fmt: skip
+        said = omnibase("audit", "query", "--audit", log)
+        assert said.code == 2, said.err
+        assert "does not fit the log" in said.err
+        assert "audit index rebuild" in said.err
+        assert omnibase("audit", "index", "rebuild", "--audit", log).code == 0
+        assert asked(log)

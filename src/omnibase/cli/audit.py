@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "add_log_option", "execute", "log_directory"]
 
 _MODULES: Final = {
+    "tail": "audit_view",
+    "query": "audit_view",
+    "show": "audit_view",
+    "stats": "audit_view",
+    "index": "audit_check",
     "verify": "audit_check",
     "key": "audit_check",
     "checkpoint": "audit_check",

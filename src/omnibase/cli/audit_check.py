@@ -1,4 +1,4 @@
-"""``omnibase audit verify``, ``key`` and ``checkpoint``."""
+"""``omnibase audit verify``, ``key``, ``checkpoint`` and ``index``."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ def add_arguments(parser: Parser, name: str) -> None:
     from omnibase.cli.commands import Once
 
     command = name.split(" ")[1]
+    if command == "index":
+        parser.add_argument("action", choices=("rebuild",), help="from the log alone")
     if command == "key":
         parser.add_argument(
             "--rotate", action="store_true",
@@ -61,7 +63,7 @@ def execute(invocation: Invocation) -> int:
     options = invocation.options
     directory = log_directory(options)
     try:
-        return {"verify": _verify, "key": _key, "checkpoint": _checkpoint}[
+        return {"verify": _verify, "key": _key, "checkpoint": _checkpoint, "index": _index}[
             invocation.name.split(" ")[1]
         ](options, directory)
     except OSError as error:
@@ -200,4 +202,18 @@ def _checkpoint(options: Any, directory: Path) -> int:
         print_json({"audit": str(directory), "key": key, "head": str(head)})
     else:
         console.out(f"head {head}\n")
+    return exits.OK
+
+
+def _index(options: Any, directory: Path) -> int:
+    from omnibase.core.audit.index import Index
+
+    with Index.rebuild(directory) as index:
+        rows = index.rows
+    if options.json:
+        from omnibase.cli.report import print_json
+
+        print_json({"audit": str(directory), "events": rows})
+    else:
+        console.out(f"{rows} events are in the index\n")
     return exits.OK
