@@ -219,10 +219,6 @@ class TestTheAgent:
 import json, os
 report = {}
 for number in os.listdir("/proc/1/fd"):
-    try:
-        # The script's own way to tell its exception: a FIFO that it writes to by name.
-        if os.readlink(f"/proc/1/fd/{number}") == "/run/raised": continue
-    except OSError: pass
     for path in (f"/proc/1/fd/{number}", f"/proc/1/task/1/fd/{number}"):
         for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
             try: report[path] = os.open(path, flags | os.O_NONBLOCK)

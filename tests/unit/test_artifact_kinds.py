@@ -92,3 +92,11 @@ def test_one_byte_at_a_time_tells_the_same() -> None:
 def test_text_is_text_to_its_end() -> None:
     assert kind(b"a" * 200_000 + b"\xff") == OTHER
     assert kind(b"a" * 200_000 + "é".encode()) == TEXT
+
+
+@pytest.mark.parametrize("part", [b"<!---->", b"<!-- -->\n", b"<!DOCTYPE x>", b" ", b"<!--"])
+def test_a_long_beginning_of_a_drawing_is_told_at_once(part: bytes) -> None:
+    head = part * (60_000 // len(part))
+    assert kind(b"<?xml version='1.0'?>" + head + b"x") == TEXT
+    if part != b"<!--":
+        assert kind(head + b"<svg>") == ("text", "image/svg+xml")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omnibase.core.sandbox.script_error import MAX_REPORT_BYTES, ScriptError, parse_report
+from omnibase.core.secrets import Scrubber, Secret
 
 
 def report(*texts: bytes, magic: bytes = b"OBE1") -> bytes:
@@ -23,9 +24,18 @@ def test_a_report_is_read() -> None:
 
 def test_text_is_scrubbed_and_cut_characters_are_kept() -> None:
     error = parse_report(
-        report(b"E", b"s3cret \xc3", b"s3cret"), lambda t: t.replace("s3cret", "*")
+        report(b"E", b"s3cret \xc3", b"s3cret"), lambda t, /, *, cut: t.replace("s3cret", "*")
     )
     assert error == ScriptError(type="E", message="* \\xc3", traceback="*")
+
+
+@pytest.mark.parametrize(("shown", "less"), [("", 0), ("", 3), ("SECRET-to", 4)])
+def test_a_secret_that_the_bounds_have_cut_is_taken_out(shown: str, less: int) -> None:
+    scrubber = Scrubber([Secret(name="T", value=b"SECRET-token-value")])
+    message = (b"x" * (4096 - 9 - less)) + b"SECRET-to"
+    error = parse_report(report(b"E", message, b""), scrubber.text)
+    assert error is not None
+    assert error.message.lstrip("x") == (shown or "***T***")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,11 @@ _PARQUET: Final = b"PAR1"  # at both ends
 _HEAD: Final = 1 << 16
 _ROWS: Final = 64
 _NO_TEXT: Final = re.compile(r"[\0-\x08\x0b\x0e-\x1f\x7f-\x9f]")
-_SVG: Final = re.compile(r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*)*<svg[\s>]", re.S)
+# Nothing is tried twice (possessive): else comments make it take exponential time.
+_SVG: Final = re.compile(
+    r"\s*+(?:<\?xml[^>]*+>\s*+)?+(?:<!--(?:(?!-->).)*+-->\s*+|<!DOCTYPE[^>]*+>\s*+)*+<svg[\s>]",
+    re.S,
+)
 _DELIMITERS: Final = {".csv": (",", ";"), ".tsv": ("\t",)}
 _OTHER: Final[tuple[Kind, str]] = ("binary", "application/octet-stream")
 

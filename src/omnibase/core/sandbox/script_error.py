@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 __all__ = ["MAX_REPORT_BYTES", "ScriptError", "parse_report"]
 
@@ -15,6 +14,11 @@ MAX_REPORT_BYTES: Final = 40_000
 _MAGIC: Final = b"OBE1"
 _HEADER: Final = struct.Struct("<III")
 _MOST: Final = (256, 4096, 32768)
+_CHARACTER_BYTES: Final = 4  # of UTF-8: text is cut between two characters
+
+
+class _Scrub(Protocol):
+    def __call__(self, text: str, /, *, cut: bool) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +43,13 @@ class ScriptError:
         return {"type": self.type, "message": self.message, "traceback": self.traceback}
 
 
-def parse_report(data: bytes, scrub: Callable[[str], str] = str) -> ScriptError | None:
+def parse_report(data: bytes, scrub: _Scrub | None = None) -> ScriptError | None:
     """Reads what came out of the guest; ``None`` if it is no report.
 
     Args:
         data: ``OBE1``, three lengths (32 bits, little-endian), and UTF-8 text of
             those lengths: type, message, traceback.
-        scrub: Takes secrets out of text.
+        scrub: Takes secrets out of text, which may be the beginning of a longer one.
     """
     start = len(_MAGIC) + _HEADER.size
     if not data.startswith(_MAGIC) or not start <= len(data) <= MAX_REPORT_BYTES:
@@ -54,7 +58,8 @@ def parse_report(data: bytes, scrub: Callable[[str], str] = str) -> ScriptError 
     if start + sum(lengths) != len(data) or any(map(int.__gt__, lengths, _MOST)):
         return None
     texts = []
-    for length in lengths:
-        texts.append(scrub(data[start : start + length].decode("utf-8", "backslashreplace")))
+    for length, most in zip(lengths, _MOST, strict=True):
+        text = data[start : start + length].decode("utf-8", "backslashreplace")
+        texts.append(scrub(text, cut=length > most - _CHARACTER_BYTES) if scrub else text)
         start += length
     return ScriptError(type=texts[0], message=texts[1], traceback=texts[2])

@@ -61,15 +61,18 @@ class Scrubber:
         stream = self.stream()
         return stream.feed(data) + stream.finish()
 
-    def text(self, text: str) -> str:
+    def text(self, text: str, /, *, cut: bool = False) -> str:
         """Scrubs text in which surrogates stand for bytes that are not UTF-8.
 
-        Text as long as a process's name can be may be one that was cut.
+        Args:
+            text: As long as a process's name can be, it may be one that was cut.
+            cut: It may be one in any case: see `ScrubbedStream.finish`.
         """
         if not self._forms:
             return text
         data, stream = text.encode("utf-8", "surrogateescape"), self.stream()
-        shown = stream.feed(data) + stream.finish(cut=len(data) == _PROCESS_NAME_BYTES)
+        cut = cut or len(data) == _PROCESS_NAME_BYTES
+        shown = stream.feed(data) + stream.finish(cut=cut)
         return shown.decode("utf-8", "surrogateescape")
 
 

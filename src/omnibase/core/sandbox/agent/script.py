@@ -213,7 +213,7 @@ def _report(error: BaseException) -> None:
     finally:
         sys.stderr = stderr
     parts = [
-        text.encode("utf-8", "backslashreplace")[:most]
+        text.encode("utf-8", "backslashreplace")[:most].decode("utf-8", "ignore").encode()
         for text, most in ((name, 256), (message, 4096), (printed.getvalue(), 32768))
     ]
     sizes = b"".join(len(part).to_bytes(4, "little") for part in parts)
