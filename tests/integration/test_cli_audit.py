@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import sqlite3
 import tempfile
@@ -17,6 +18,7 @@ from omnibase.core.events import (
     CapabilityDenied,
     CapabilityGranted,
     Emitter,
+    Event,
     EventBus,
     SandboxViolation,
 )
@@ -308,3 +310,45 @@ class TestIndex:
         assert "audit index rebuild" in said.err
         assert omnibase("audit", "index", "rebuild", "--audit", log).code == 0
         assert asked(log)
+
+
+class TestExport:
+    def test_as_plain_lines_is_what_the_bus_carried(self, mixed: Path) -> None:
+        said = omnibase("audit", "export", "--format", "jsonl", "--audit", mixed)
+        assert [Event.from_json(line) for line in said.text.splitlines()] == list(events(mixed))
+        said = omnibase("audit", "export", "--format", "jsonl", "--until", "1h", "--audit", mixed)
+        assert (said.code, said.text) == (0, "")
+
+    def test_as_csv_holds_no_formula_and_no_control(self, tmp_path: Path) -> None:
+        log = AuditLog(tmp_path / "log")
+        bus = EventBus()
+        bus.subscribe(log)
+        for subject in ("=cmd()", HOSTILE):
+            Emitter(bus, subject=subject).emit(CapabilityDenied(capability="x", reason=HOSTILE))
+        bus.close()
+        said = omnibase("audit", "export", "--format", "csv", "--audit", tmp_path / "log")
+        header, *rows = csv.reader(said.text.splitlines())
+        assert header[0] == "time" and len(rows) == 2
+        assert rows[0][6] == "'=cmd()"
+        assert json.loads(rows[1][-1])["reason"] == HOSTILE
+        assert "\x1b" not in said.text
+
+    def test_as_ocsf_has_what_its_classes_require(self, mixed: Path) -> None:
+        said = omnibase("audit", "export", "--format", "ocsf", "--audit", mixed)
+        records = [json.loads(line) for line in said.text.splitlines()]
+        assert len(records) == 21
+        for record in records:
+            assert record["type_uid"] == record["class_uid"] * 100 + record["activity_id"]
+            assert record["metadata"]["version"] == "1.3.0"
+            assert record["metadata"]["uid"] == record["unmapped"]["id"]
+            assert record["time"] > 1_600_000_000_000
+            if record["class_uid"] == 2004:
+                assert record["finding_info"]["uid"] and record["finding_info"]["title"]
+                assert record["disposition"] == "Blocked"
+            else:
+                assert record["class_uid"] == 6002 and record["app"]
+        assert sum(record["class_uid"] == 2004 for record in records) == 18
+
+    def test_refuses_another_format(self, mixed: Path) -> None:
+        assert omnibase("audit", "export", "--format", "xml", "--audit", mixed).code == 2
+        assert omnibase("audit", "export", "--audit", mixed).code == 2

@@ -123,7 +123,7 @@ def test_as_typed(tmp_path: Path, database: Path) -> None:
     assert (said.code, said.out) == (0, b"42\n['out', 'report']\n"), said.err
     assert "  added  made@1.0.0  a draft of the registry now" in said.err
     said = command("sandbox", "run", script, *allow, "--json", "--", database, **env)
-    (proposed,) = json.loads(said.out)["proposed"]
+    (proposed,) = json.loads(said.out)["registry_proposed"]
     assert said.code == 0 and proposed["reference"] is None
     assert proposed["reason"].startswith("`made@1.0.0` is component")
     said = command("sandbox", "run", script, *allow, "--", database, **env)

@@ -20,6 +20,7 @@ _MODULES: Final = {
     "show": "audit_view",
     "stats": "audit_view",
     "index": "audit_check",
+    "export": "audit_export",
     "verify": "audit_check",
     "key": "audit_check",
     "checkpoint": "audit_check",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from omnibase.cli.commands import Invocation, Parser
     from omnibase.core.audit.index import Query
 
-__all__ = ["add_arguments", "add_query_options", "execute", "query_of"]
+__all__ = ["add_arguments", "execute", "moment", "read_events"]
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _POLL_SECONDS: Final = 0.2
@@ -46,7 +46,7 @@ def add_arguments(parser: Parser, name: str) -> None:
             "--limit", action=Once, default="20", metavar="N", help="how many (default: 20)"
         )
     if command == "query":
-        add_query_options(parser)
+        _add_query_options(parser)
         parser.add_argument(
             "--limit", action=Once, default="100", metavar="N",
             help="how many at most, the latest (default: 100, at most 10000)",
@@ -59,8 +59,8 @@ def add_arguments(parser: Parser, name: str) -> None:
     )  # fmt: skip
 
 
-def add_query_options(parser: Parser) -> None:
-    """Adds what `query_of` reads."""
+def _add_query_options(parser: Parser) -> None:
+    """Adds what `_query_of` reads."""
     from omnibase.cli.commands import Once
 
     for flag, metavar, text in (
@@ -76,7 +76,7 @@ def add_query_options(parser: Parser) -> None:
         parser.add_argument(flag, action=Once, metavar=metavar, help=text)
 
 
-def query_of(options: Any, limit: int) -> Query:
+def _query_of(options: Any, limit: int) -> Query:
     """Reads the options of a query.
 
     Raises:
@@ -92,8 +92,8 @@ def query_of(options: Any, limit: int) -> Query:
         component=options.component,
         type=options.type,
         capability=options.capability,
-        since=_moment("--since", options.since),
-        until=_moment("--until", options.until),
+        since=moment("--since", options.since),
+        until=moment("--until", options.until),
         decision=options.decision,
         run=options.run,
         limit=limit,
@@ -117,7 +117,7 @@ def execute(invocation: Invocation) -> int:
 def _query(options: Any, directory: Path) -> int:
     from omnibase.core.audit.index import MAX_LIMIT, Index
 
-    query = query_of(options, _limit(options.limit, MAX_LIMIT))
+    query = _query_of(options, _limit(options.limit, MAX_LIMIT))
     with Index(directory) as index:
         for found in index.find(query):
             _print(found.event, options.json)
@@ -156,9 +156,9 @@ def _stats(options: Any, directory: Path) -> int:
     with Index(directory) as index:
         stats = index.stats()
     for name in ("first", "last"):
-        moment = stats.pop(f"{name}_microseconds")
-        stats[name] = None if moment is None else (
-            datetime.fromtimestamp(moment / 1e6, UTC).isoformat().replace("+00:00", "Z")
+        at = stats.pop(f"{name}_microseconds")
+        stats[name] = None if at is None else (
+            datetime.fromtimestamp(at / 1e6, UTC).isoformat().replace("+00:00", "Z")
         )  # fmt: skip
     if options.json:
         from omnibase.cli.report import print_json
@@ -200,7 +200,7 @@ class _Place:
 
         while True:
             following = os.path.exists(self._directory / segment_name(self._number + 1))
-            for end, event in _events(self._directory, self._number, self._offset):
+            for end, event in read_events(self._directory, self._number, self._offset):
                 self._offset = end
                 if event is not None:
                     yield event
@@ -217,7 +217,7 @@ def _latest(directory: Path, limit: int) -> tuple[list[dict[str, Any]], _Place]:
     place = _Place(directory, found[-1][0].number, found[-1][1])
     for segment, size in reversed(found):
         window: deque[dict[str, Any]] = deque(maxlen=max(0, limit - len(latest)))
-        for end, event in _events(directory, segment.number, 0):
+        for end, event in read_events(directory, segment.number, 0):
             if end > size:
                 break
             if event is not None:
@@ -228,7 +228,7 @@ def _latest(directory: Path, limit: int) -> tuple[list[dict[str, Any]], _Place]:
     return latest, place
 
 
-def _events(
+def read_events(
     directory: Path, number: int, start: int
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """Yields the events of a segment, each with where its line ends; ``None``: something else."""
@@ -252,9 +252,9 @@ def _print(event: dict[str, Any], as_json: bool) -> None:
     if as_json:
         console.out(json.dumps(event, ensure_ascii=True) + "\n")
     else:
-        moment = console.printable(str(event.get("time")), 40)
+        when = console.printable(str(event.get("time")), 40)
         run = console.printable(str(event.get("runid")), 12)
-        console.out(f"{moment}  {run}  {_line(event)}\n")
+        console.out(f"{when}  {run}  {_line(event)}\n")
 
 
 def _line(event: dict[str, Any]) -> str:
@@ -288,16 +288,21 @@ def _limit(text: str, highest: int) -> int:
     return int(text)
 
 
-def _moment(flag: str, text: str | None) -> int | None:
+def moment(flag: str, text: str | None) -> int | None:
+    """Reads a time or an age; returns microseconds since 1970.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
     if text is None:
         return None
     age = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
     if age:
         return round((time.time() - int(age[1]) * _UNITS[age[2]]) * 1e6)
     try:
-        moment = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigurationError(
             f"`{flag} {text[:80]}` is no time", hint="e.g. `2026-11-25T09:30:00Z`, or `24h`"
         ) from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1e6)
+    return round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1e6)

@@ -50,6 +50,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "audit query": ("audit", "find events"),
     "audit show": ("audit", "show one run as a timeline"),
     "audit stats": ("audit", "count what the log holds"),
+    "audit export": ("audit", "write events as OCSF, CSV or plain lines"),
     "audit index": ("audit", "build the index anew from the log"),
     "audit verify": ("audit", "check that nothing in the log was changed, dropped or moved"),
     "audit key": ("audit", "print the public key, make one, or follow it with a new one"),

@@ -21,7 +21,7 @@ from omnibase.core.audit.segments import open_segment, segment_name
 from omnibase.core.audit.verification import lines, snapshot
 from omnibase.errors import ConfigurationError
 
-__all__ = ["DECISIONS", "MAX_LIMIT", "Found", "Index", "Query", "decision_of"]
+__all__ = ["DECISIONS", "MAX_LIMIT", "Found", "Index", "Query", "decision_of", "microseconds"]
 
 DECISIONS: Final = ("granted", "denied", "violation")
 MAX_LIMIT: Final = 10_000
@@ -311,7 +311,7 @@ class _Filler:
     def add(self, seq: int, segment: int, start: int, length: int, event: dict[str, Any]) -> None:
         data = event.get("data")
         data = data if isinstance(data, dict) else {}
-        name, moment = str(event.get("eventname")), _microseconds(event.get("time"))
+        name, moment = str(event.get("eventname")), microseconds(event.get("time"))
         component = event.get("componentid")
         self._events.append((
             seq, segment, start, length, moment, self._id(name), self._id(str(event.get("runid"))),
@@ -359,7 +359,8 @@ def _capabilities(data: dict[str, Any]) -> Iterator[str]:
                 yield text
 
 
-def _microseconds(text: Any) -> int:
+def microseconds(text: Any) -> int:
+    """Returns an event's time as microseconds since 1970; 0 if it is none."""
     try:
         return round(datetime.fromisoformat(str(text)).timestamp() * 1e6)
     except ValueError:
