@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from omnibase.asked import Extras
 from omnibase.backend import require_root
-from omnibase.call import Extras
 from omnibase.core import events
 from omnibase.core.packages import lock, requirements, sources
 from omnibase.core.packages.index import Index
@@ -34,6 +34,7 @@ PackageLayer = Layer
 
 __all__ = [
     "PackageLayer", "cache", "equipped", "find_site", "install_packages", "planned", "provided",
+    "require_hashed",
     "wanted_of",
 ]  # fmt: skip
 
@@ -114,12 +115,8 @@ def provided(
             yield layer
         return
     wanted = wanted_of(packages)
-    if require_hashes and not all(one.hashes for one in wanted):
-        bare = next(one for one in wanted if not one.hashes)
-        raise ConfigurationError(
-            f"`{bare.text}` has no hash",
-            hint="lock it: `omnibase packages lock REQUIREMENTS -o FILE`",
-        )
+    if require_hashes:
+        require_hashed(wanted)
     known, key, index = _known(kept, wanted)
     if known is not None and not (upgrade and index is not None):
         with kept.hold(known) as layer:
@@ -245,6 +242,20 @@ def wanted_of(packages: str | os.PathLike[str] | Iterable[str]) -> tuple[require
     return wanted
 
 
+def require_hashed(wanted: tuple[requirements.Wanted, ...]) -> None:
+    """Refuses requirements that do not name each file's hash.
+
+    Raises:
+        ConfigurationError: One has none.
+    """
+    for one in wanted:
+        if not one.hashes:
+            raise ConfigurationError(
+                f"`{one.text}` has no hash",
+                hint="lock it: `omnibase packages lock REQUIREMENTS -o FILE`",
+            )
+
+
 def _key(wanted: tuple[requirements.Wanted, ...], index: Index) -> str:
     """Names a resolution: what was asked for, where, and for what."""
     facts: list[Any] = [sources.platform_name(), requirements.to_text(wanted), index.arguments]
@@ -266,6 +277,10 @@ def find_site(venv: str | os.PathLike[str]) -> str:
         ConfigurationError: It is none, or one of another Python.
     """
     top = os.path.realpath(venv)
+    if "*" in top or "?" in top:
+        raise ConfigurationError(
+            f"`{top}` has a wildcard in its name", hint="rename it: no grant can name it exactly"
+        )
     settings: dict[str, str] = {}
     try:
         with open(os.path.join(top, "pyvenv.cfg"), encoding="utf-8") as file:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from omnibase.call import Call, Extras, Options
+from omnibase.asked import Extras, Options
+from omnibase.call import Call
 from omnibase.core import events
 from omnibase.core.context import GIB, MIB, ExecutionContext
 from omnibase.core.packages import lock, requirements, sources
@@ -124,13 +125,13 @@ def _fetch(
     grants = [f"NETWORK_CONNECT:{endpoint}" for endpoint in index.endpoints]
     grants += [f"NETWORK_CONNECT:{one}" for one in sources.private_addresses(index.trusted)
                if one not in index.endpoints]  # fmt: skip
-    for path, kind in [*((t, "/**") for t in index.trees), *((f, "") for f in index.files)]:
+    for path in (*index.trees, *index.files):
         if "*" in path or "?" in path:
             raise ConfigurationError(
                 f"`{path}` has a wildcard in its name", hint="rename it: pip's settings name it"
             )
         if os.path.exists(path):
-            grants.append(f"FILE_READ:{path}{kind}")
+            grants.append(f"FILE_READ:{path}/**" if os.path.isdir(path) else f"FILE_READ:{path}")
     task = {
         "pip": f"{_PIP}/{pip.inside}" if pip.inside else _PIP,
         "arguments": list(index.arguments),

@@ -103,6 +103,10 @@ def test_what_is_wrong_is_told(place: Path) -> None:
     (place / "r.txt").write_text("nosuchthing\n")
     said = omnibase("packages", "lock", place / "r.txt", "--json", **env)
     assert json.loads(said.text)["error"]["code"] == "package_error"
+    for command in ("run", "explain"):
+        said = omnibase("sandbox", command, script, "--packages", place / "r.txt",
+                        "--require-hashes", **env)  # fmt: skip
+        assert said.code == 2 and "`nosuchthing` has no hash" in said.err
     said = omnibase("sandbox", "run", script, "--require-hashes", **env)
     assert said.code == 2 and "`--packages FILE`" in said.err
     for flag in ("--packages", "--venv"):

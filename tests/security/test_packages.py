@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import http.server
 import os
@@ -170,6 +171,36 @@ def test_set_id_and_executable_bits_are_gone(index: Path) -> None:
     layer = omnibase.install_packages(["alpha"])
     status = os.stat(os.path.join(layer.path, "alpha/tool"))
     assert stat.S_IMODE(status.st_mode) == 0o644 and status.st_uid == os.geteuid()
+
+
+def test_one_sandbox_runs_many_scripts_with_its_packages(index: Path) -> None:
+    serve(index, make_wheel(index / "files", "alpha"))
+
+    async def twice() -> list[bytes]:
+        async with omnibase.Sandbox(packages=iter(["alpha"])) as sandbox:
+            both = [await sandbox.run("import alpha; print(alpha.V)") for _ in range(2)]
+            return [result.stdout for result in both]
+
+    assert asyncio.run(twice()) == [b"1.0\n", b"1.0\n"]
+    plan = omnibase.plan("import alpha", packages=["alpha"])
+    assert plan.request.spec.layer is not None
+    assert [each.writable for each in plan.request.spec.attached] == [False]
+
+
+def test_a_cancelled_installation_leaves_nothing(index: Path, state_dir: Path) -> None:
+    serve(index, make_wheel(index / "files", "alpha"))
+
+    async def cancelled() -> None:
+        task = asyncio.ensure_future(omnibase.arun("import alpha", packages=["alpha"]))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    assert cache().layers() == []
+    assert [p for p in (state_dir / "packages" / "builds").iterdir() if p.is_dir()] == []
+    assert omnibase.run("import alpha", packages=["alpha"]).ok
 
 
 def test_hashes_are_held_to(index: Path) -> None:

@@ -223,6 +223,8 @@ class TestInputs:
     def test_no_environment(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="it has no"):
             find_site(tmp_path)
+        with pytest.raises(ConfigurationError, match="wildcard"):
+            find_site(tmp_path / "a*b")
         (tmp_path / "pyvenv.cfg").write_text("")
         with pytest.raises(ConfigurationError, match="of Python unknown"):
             find_site(tmp_path)

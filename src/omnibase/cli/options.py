@@ -266,6 +266,10 @@ def _packages(options: Any) -> dict[str, Any]:
             "`--require-hashes` is about `--packages`, which is not given",
             hint="name a requirements file: `--packages FILE`",
         )
+    if found["require_hashes"]:  # of whatever is done with them: run, explain or learn
+        from omnibase.packages import require_hashed, wanted_of
+
+        require_hashed(wanted_of(options.packages))
     return {**found, "require_hashes": bool(found["require_hashes"])}
 
 
