@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from omnibase.call import Call, OnOutput, Options, Plan, in_thread
+from omnibase.asked import OnOutput, Options
+from omnibase.call import Call, Plan, in_thread
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.packages.lock import Layer

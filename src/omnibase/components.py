@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from uuid import UUID
 
-from omnibase.call import Authority, Call, OnOutput, Options, Plan, in_thread, tell_refused
+from omnibase.asked import Authority, OnOutput, Options
+from omnibase.call import Call, Plan, in_thread, tell_refused
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.registry import Component, RegistryStore

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from omnibase.asked import Extras
 from omnibase.backend import require_root
-from omnibase.call import Extras
 from omnibase.core import events
 from omnibase.core.packages import lock, requirements, sources
 from omnibase.core.packages.index import Index

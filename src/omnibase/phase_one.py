@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from omnibase.call import Call, Extras, Options
+from omnibase.asked import Extras, Options
+from omnibase.call import Call
 from omnibase.core import events
 from omnibase.core.context import GIB, MIB, ExecutionContext
 from omnibase.core.packages import lock, requirements, sources

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
+from omnibase.asked import Authority, Options
 from omnibase.backend import compile_grants, require_root
-from omnibase.call import Authority, Options, perform
+from omnibase.call import perform
 from omnibase.core import events
 from omnibase.core.sandbox import state
 from omnibase.core.sandbox.cgroup import Hierarchy

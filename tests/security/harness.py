@@ -18,7 +18,8 @@ from omnibase import (
     SandboxViolationError,
     Violation,
 )
-from omnibase.call import Authority, Call, Options
+from omnibase.asked import Authority, Options
+from omnibase.call import Call
 from omnibase.core.events import CollectingSink, Event, SandboxViolation
 from omnibase.core.sandbox.runner import Cancel
 from omnibase.core.sandbox.spec import Mask

@@ -440,6 +440,37 @@ def test_a_link_swapped_in_leads_nowhere(area: Path, sandbox: SandboxFixture) ->
     assert secret.exists()
 
 
+def test_no_link_in_the_directory_is_followed(
+    area: Path, sandbox: SandboxFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Swapped in after the walk, it would give what the file's owner may read beside it."""
+    path, kept = area / "app.db", area / "kept"
+    kept.mkdir(mode=0o700)
+    database(kept / "secret.db", rows=50)
+    database(path)
+    walked = copying._opened
+
+    @contextlib.contextmanager
+    def swapped(one: DatabaseGrant) -> Iterator[int]:
+        with walked(one) as parent:
+            yield parent
+            (area / "draft").symlink_to("kept/secret.db")
+            (area / "draft").replace(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(copying, "_opened", swapped)
+        outcome = sandbox.source(read("select count(*) from t"), [grant(path)], args=[str(path)])
+    assert isinstance(outcome.error, CapabilityError)
+    assert outcome.error.details["capability"] == grant(path)
+    assert path.is_symlink() and not outcome.reported(events.DatabaseCopied)
+    path.unlink()
+    granted = sandbox.source(
+        read("select count(*) from t"), [grant(database(path))], args=[str(path)]
+    )
+    granted.assert_clean()
+    assert granted.stdout == "[(3,)]\n"
+
+
 def test_a_database_in_a_granted_tree_and_in_scratch(area: Path, sandbox: SandboxFixture) -> None:
     path = database(area / "app.db")
     ask = read("select sum(a) from t")

@@ -7,10 +7,10 @@ import os
 from typing import Final
 
 __all__ = [
-    "CLONE_NEWNS", "CLONE_NEWPID", "MOUNT_ATTR_IDMAP", "MOUNT_ATTR_NODEV",
-    "MOUNT_ATTR_NOSUID", "MOUNT_ATTR_RDONLY", "MS_BIND", "MS_NODEV", "MS_NOEXEC", "MS_NOSUID",
-    "MS_PRIVATE", "MS_RDONLY", "MS_REC", "MS_REMOUNT", "MS_SLAVE",
-    "mount", "mount_setattr", "move_mount", "open_tree_clone", "unmount", "unshare",
+    "CLONE_NEWNS", "CLONE_NEWPID", "MOUNT_ATTR_IDMAP", "MOUNT_ATTR_NODEV", "MOUNT_ATTR_NOSUID",
+    "MOUNT_ATTR_NOSYMFOLLOW", "MOUNT_ATTR_RDONLY", "MS_BIND", "MS_NODEV", "MS_NOEXEC",
+    "MS_NOSUID", "MS_PRIVATE", "MS_RDONLY", "MS_REC", "MS_REMOUNT", "MS_SLAVE", "mount",
+    "mount_setattr", "move_mount", "open_tree_clone", "unmount", "unshare",
 ]  # fmt: skip
 
 CLONE_NEWNS: Final = 0x0002_0000
@@ -28,6 +28,7 @@ MOUNT_ATTR_RDONLY: Final = 0x1
 MOUNT_ATTR_NOSUID: Final = 0x2
 MOUNT_ATTR_NODEV: Final = 0x4
 MOUNT_ATTR_IDMAP: Final = 0x10_0000
+MOUNT_ATTR_NOSYMFOLLOW: Final = 0x20_0000
 
 # Numbers are the same on every architecture that has the generic table (x86-64, arm64).
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442

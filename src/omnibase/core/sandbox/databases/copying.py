@@ -32,7 +32,13 @@ MAX_DATABASE_BYTES: Final = 1 << 30
 """Largest database that is copied, its log included."""
 _SECONDS: Final = 30
 _NOBODY: Final = 65534
-_CLOSED: Final = _sys.MOUNT_ATTR_RDONLY | _sys.MOUNT_ATTR_NOSUID | _sys.MOUNT_ATTR_NODEV
+# No link either: who writes in the directory must not choose what its owner reads.
+_CLOSED: Final = (
+    _sys.MOUNT_ATTR_RDONLY
+    | _sys.MOUNT_ATTR_NOSUID
+    | _sys.MOUNT_ATTR_NODEV
+    | _sys.MOUNT_ATTR_NOSYMFOLLOW
+)
 _REASONS: Final = {
     "EMPTY": ("is empty, no database yet", "open it once with its own application"),
     "SQLITE_NOTADB": ("is no SQLite database, or an encrypted one", "check the file"),
