@@ -16,6 +16,7 @@ CLOSING := ^=+ .* in [0-9.]+s.* =+$$
 DECIDING := $(wildcard \
   src/omnibase/core/audit/chain.py \
   src/omnibase/core/audit/checker.py \
+  src/omnibase/core/audit/checkpoints.py \
   src/omnibase/core/artifacts/kinds.py \
   src/omnibase/core/packages/index.py \
   src/omnibase/core/packages/lock.py \

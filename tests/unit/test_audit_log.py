@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from omnibase.core.audit import AuditLog, places
-from omnibase.core.audit.chain import GENESIS, Checkpoint, Head, looks_whole, parse, seal
+from omnibase.core.audit.chain import GENESIS, Head, looks_whole, parse, seal
 from omnibase.core.audit.checker import MAX_FINDINGS, Checker, Keys
+from omnibase.core.audit.checkpoints import Checkpoint
 from omnibase.core.audit.keys import SigningKey, known_keys, public_pem, read_public
 from omnibase.core.audit.segments import find_tail, segments
 from omnibase.core.audit.verification import verify

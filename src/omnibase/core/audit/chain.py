@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from omnibase.core.events.model import MAX_LINE_BYTES
 
@@ -26,10 +25,8 @@ __all__ = [
     "GENESIS",
     "KINDS",
     "MAX_RECORD_BYTES",
-    "Checkpoint",
     "Head",
     "Record",
-    "checkpoint_body",
     "compact",
     "looks_whole",
     "parse",
@@ -38,23 +35,19 @@ __all__ = [
 
 FORMAT: Final = "omnibase.audit.v1"
 DOMAIN: Final = b"omnibase.audit.record.v1\n"
-CHECKPOINT_DOMAIN: Final = b"omnibase.audit.checkpoint.v1\n"
 KINDS: Final = ("event", "segment", "checkpoint", "torn", "lost")
 MAX_RECORD_BYTES: Final = MAX_LINE_BYTES + 512
 """A longer line is no record."""
 
-_LINE: Final = re.compile(
-    rb'\{"(' + "|".join(KINDS).encode() + rb')":([ -~]+),"seq":([1-9][0-9]{0,18}),'
-    rb'"signed":(0|[1-9][0-9]{0,18}),"hash":"([0-9a-f]{64})"\}'
-)
 _HASH_BYTES: Final = len(b',"hash":"') + 64 + len(b'"}')
+_PRINTABLE: Final = bytes(range(0x20, 0x7F))
+_HEX: Final = b"0123456789abcdef"
 # The end of a record that was written whole, though perhaps changed since.
-_WHOLE: Final = re.compile(rb',"hash":".{64}|,"signed":.*"\}\Z', re.DOTALL)
-_HEAD: Final = re.compile(r"(0|[1-9][0-9]{0,18}):([0-9a-f]{64})")
+_WHOLE: Final = rb',"hash":".{64}|,"signed":.*"\}\Z'
+_HEAD: Final = r"(0|[1-9][0-9]{0,18}):([0-9a-f]{64})"
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """Where a chain ends.
 
     Attributes:
@@ -77,7 +70,7 @@ class Head:
         Raises:
             ValueError: It is something else.
         """
-        match = _HEAD.fullmatch(text)
+        match = re.fullmatch(_HEAD, text)
         if match is None:
             raise ValueError("not a head")
         return cls(int(match[1]), match[2])
@@ -86,8 +79,7 @@ class Head:
 GENESIS: Final = Head(0, "0" * 64)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One line as it was read; whether it continues a chain is another question.
 
     Attributes:
@@ -131,72 +123,37 @@ def seal(before: Head, kind: str, body: str) -> tuple[bytes, Head]:
 
 def parse(line: bytes) -> Record | None:
     """Reads a line without its end; ``None`` if it is not one that `seal` writes."""
-    match = _LINE.fullmatch(line) if len(line) <= MAX_RECORD_BYTES else None
-    if match is None:
+    # By hand: a regular expression would be compiled by every process that appends.
+    content, end = line[:-_HASH_BYTES], line[-_HASH_BYTES:]
+    rest, _, signed = content.rpartition(b',"signed":')
+    rest, _, seq = rest.rpartition(b',"seq":')
+    kind, _, body = rest.partition(b'":')
+    name = kind[2:].decode("ascii", "replace")
+    whole = (
+        len(line) <= MAX_RECORD_BYTES
+        and kind[:2] == b'{"'
+        and name in KINDS
+        and body
+        and not body.translate(None, _PRINTABLE)
+        and _is_number(seq)
+        and seq != b"0"
+        and _is_number(signed)
+        and (end[:9], end[73:]) == (b',"hash":"', b'"}')
+        and not end[9:73].translate(None, _HEX)
+    )
+    if not whole:
         return None
-    kind, body, seq, signed, digest = match.groups()
-    head = Head(int(seq), digest.decode(), int(signed))
-    return Record(kind.decode(), body, head, line[:-_HASH_BYTES])
+    return Record(name, body, Head(int(seq), end[9:73].decode(), int(signed)), content)
+
+
+def _is_number(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= 19 and (text == b"0" or text[:1] != b"0")
 
 
 def looks_whole(line: bytes) -> bool:
     """Says whether a line that is no record was one: a writer that was cut short left less."""
-    return _WHOLE.search(line[-256:]) is not None
+    return re.search(_WHOLE, line[-256:], re.DOTALL) is not None
 
 
 def _hash(before: Head, content: bytes) -> str:
     return sha256(DOMAIN + bytes.fromhex(before.hash) + content).hexdigest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """A signature under everything up to a record.
-
-    Attributes:
-        log: Id of the log.
-        head: The record just before the checkpoint, and all before it.
-        time: When it was signed, RFC 3339.
-        key: The public key, ``ed25519:`` and 64 hexadecimal digits.
-        next: The key that signs from here on, if this is the last one by ``key``.
-        signature: 128 hexadecimal digits.
-    """
-
-    log: str
-    head: Head
-    time: str
-    key: str
-    next: str | None
-    signature: str
-
-    @property
-    def message(self) -> bytes:
-        """The bytes that are signed."""
-        return checkpoint_body(self.log, self.head, self.time, self.key, self.next)
-
-    @classmethod
-    def of(cls, record: Record) -> Checkpoint | None:
-        """Reads a record's body; ``None`` if it is not exactly what a writer writes."""
-        fields = record.fields()
-        try:
-            found = cls(
-                log=fields["log"],
-                head=Head.parse(fields["head"]),
-                time=fields["time"],
-                key=fields["key"],
-                next=fields["next"],
-                signature=fields["signature"],
-            )
-        except (KeyError, TypeError, ValueError):
-            return None
-        return found if found.body().encode("ascii", "replace") == record.body else None
-
-    def body(self) -> str:
-        """Returns the body of its record."""
-        unsigned = self.message[len(CHECKPOINT_DOMAIN) : -1].decode("ascii")
-        return f"{unsigned},{compact({'signature': self.signature})[1:]}"
-
-
-def checkpoint_body(log: str, head: Head, time: str, key: str, next_key: str | None) -> bytes:
-    """Returns the bytes that a checkpoint signs."""
-    body = {"log": log, "head": str(head), "time": time, "key": key, "next": next_key}
-    return CHECKPOINT_DOMAIN + compact(body).encode("ascii")

@@ -10,12 +10,12 @@ from typing import Any, Final
 from omnibase.core.audit.chain import (
     FORMAT,
     GENESIS,
-    Checkpoint,
     Head,
     Record,
     looks_whole,
     parse,
 )
+from omnibase.core.audit.checkpoints import Checkpoint
 
 __all__ = ["MAX_FINDINGS", "Checker", "Finding", "Keys"]
 

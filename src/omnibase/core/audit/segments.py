@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from omnibase.core.audit.chain import GENESIS, MAX_RECORD_BYTES, Head, Record, parse
 
@@ -18,13 +16,11 @@ __all__ = ["LOCK", "Segment", "Tail", "find_tail", "header_of", "open_segment", 
            "segments"]  # fmt: skip
 
 LOCK: Final = "lock"
-_NAME: Final = re.compile(r"([0-9]{8})\.jsonl")
 _WINDOW: Final = 16 << 10
 _MAX_TAIL: Final = 2 * MAX_RECORD_BYTES
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Segment:
+class Segment(NamedTuple):
     """One file of a log.
 
     Attributes:
@@ -53,9 +49,9 @@ def segments(directory: Path) -> list[Segment]:
     except FileNotFoundError:
         return []
     for name in names:
-        match = _NAME.fullmatch(name)
-        if match:
-            found.append(Segment(int(match[1]), directory / name))
+        number, _, kind = name.partition(".")
+        if kind == "jsonl" and len(number) == 8 and number.isascii() and number.isdigit():
+            found.append(Segment(int(number), directory / name))
     return sorted(found)
 
 
@@ -79,8 +75,7 @@ def header_of(fd: int) -> Record | None:
     return record if record is not None and record.kind == "segment" else None
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(NamedTuple):
     """The end of a segment.
 
     Attributes:

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Final
 from omnibase.core.audit.chain import (
     FORMAT,
     GENESIS,
-    Checkpoint,
     Head,
-    checkpoint_body,
     compact,
     seal,
 )
@@ -274,6 +272,7 @@ class Writer:
         """Appends a checkpoint; makes a key if there is none."""
         if self._cannot_sign:
             return None
+        from omnibase.core.audit.checkpoints import Checkpoint, checkpoint_body
         from omnibase.core.audit.keys import available
 
         if not available():
