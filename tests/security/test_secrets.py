@@ -444,7 +444,7 @@ def variable() -> Iterator[str]:
 @pytest.mark.parametrize("shown", [6, 13])
 def test_an_exception_that_its_bounds_cut_within_a_value(shown: int) -> None:
     outcome = run(
-        f"value = 'x' * {4096 - shown} + open('/run/secrets/TOKEN').read()\nraise ValueError(value)",
+        f"x = 'x' * {4096 - shown}\nraise ValueError(x + open('/run/secrets/TOKEN').read())",
         GRANT,
     )
     error = outcome.finished.error

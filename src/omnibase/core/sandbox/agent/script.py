@@ -224,7 +224,7 @@ def _report(error: BaseException) -> None:
         fd = os.open(_RAISED, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         os.write(fd, b"OBE1" + sizes + b"".join(parts))
         os.close(fd)
-    except Exception:
+    except (OSError, TypeError, AttributeError):
         pass  # the script has filled it, or has changed what it takes
 
 
