@@ -441,6 +441,18 @@ def variable() -> Iterator[str]:
         yield VALUE
 
 
+@pytest.mark.parametrize("shown", [6, 13])
+def test_an_exception_that_its_bounds_cut_within_a_value(shown: int) -> None:
+    outcome = run(
+        f"x = 'x' * {4096 - shown}\nraise ValueError(x + open('/run/secrets/TOKEN').read())",
+        GRANT,
+    )
+    error = outcome.finished.error
+    assert error is not None
+    assert error.message == "x" * (4096 - shown) + "***TOKEN***"
+    assert VALUE[:shown] not in error.traceback
+
+
 def test_by_default_secrets_come_from_the_environment(variable: str) -> None:
     code = "import os\nprint(len(open('/run/secrets/TOKEN').read()), dict(os.environ))"
     outcome = observed(lambda bus: omnibase.run(code, capabilities=[GRANT], bus=bus))

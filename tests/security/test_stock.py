@@ -87,11 +87,28 @@ class TestTheExceptionOfAScript:
             b"import os\nif os.fork() == 0:\n    raise ValueError('a child')\nos.wait()\n",
             RAISED + b"os.write(f, b'OBE1' + bytes(60000))",
             RAISED + b"os.write(f, b'nonsense'); raise ValueError('x')",
-            b"class E(Exception):\n    def __str__(self): raise SystemExit\nraise E\n",
+            b"import os; os.open = os.write = None; raise ValueError('x')",
         ],
     )
     def test_else_there_is_none(self, sandbox: SandboxFixture, source: bytes) -> None:
         assert sandbox.source(source).finished.error is None
+
+    def test_one_that_cannot_be_told_is_told_as_the_traceback_does(
+        self, sandbox: SandboxFixture
+    ) -> None:
+        error = sandbox.source(
+            b"class E(Exception):\n    def __str__(self): raise SystemExit\nraise E\n"
+        ).finished.error
+        assert error is not None
+        assert (error.type, error.message) == ("E", "<exception str() failed>")
+
+    def test_a_script_that_breaks_what_tells_it_keeps_its_traceback(
+        self, sandbox: SandboxFixture
+    ) -> None:
+        result = sandbox.source(b"import os\nos.open = None\nraise ValueError('x')\n").finished
+        assert result.exit_code == 1
+        assert result.stderr.endswith(b"ValueError: x\n")
+        assert b"/opt/omnibase/agent" not in result.stderr
 
     def test_it_may_be_made_up_but_stays_text(self, sandbox: SandboxFixture) -> None:
         outcome = sandbox.source(

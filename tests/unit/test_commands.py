@@ -19,6 +19,7 @@ from omnibase.core.sandbox.addressed import manifest_digest
 from omnibase.core.sandbox.commands import finding, layer, loader
 from omnibase.core.sandbox.commands.granting import command_name
 from omnibase.core.sandbox.commands.layout import is_name
+from omnibase.core.sandbox.commands.ways import exposed
 from omnibase.core.sandbox.monitor.attempts import Violation
 from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
 from omnibase.core.security.capability_file import load_capabilities
@@ -232,6 +233,39 @@ class TestFinding:
         path.chmod(0o755)
         os.chown(path, 1000, 1000)
         assert f"chown root {path}" in (problem("tool").hint or "")
+
+    def test_a_way_that_others_may_change(self, place: Path, tmp_path: Path) -> None:
+        inner = tmp_path / "of-others"
+        inner.mkdir()
+        copy(inner, "real")
+        (inner / "next").symlink_to("./real")
+        (place / "tool").symlink_to(os.path.relpath(inner / "next", place.resolve()))
+        assert finding.check("tool").path == str(inner.resolve() / "real")
+        os.chown(inner, 1000, 1000)
+        assert f"leads through `{inner.resolve()}`" in problem("tool").message
+        os.chown(inner, 0, 0)
+        inner.chmod(0o777)
+        assert f"chmod go-w {inner.resolve()}" in (problem("tool").hint or "")
+        inner.chmod(0o1777)
+        finding.check("tool")
+        os.lchown(inner / "next", 1000, 1000)
+        assert f"leads through `{inner.resolve() / 'next'}`" in problem("tool").message
+
+    def test_a_library_that_others_may_change(
+        self, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        copy(place, "tool")
+        library = tmp_path / "libx.so.1"
+        library.write_bytes(b"")
+        listing = {"libx.so.1": str(library)}
+        monkeypatch.setattr(finding._runsc, "loader_listing", lambda path: listing)
+        finding.check("tool")
+        library.chmod(0o666)
+        assert f"leads through `{library.resolve()}`" in problem("tool").message
+        library.unlink()
+        library.symlink_to("libx.so.1")
+        with pytest.raises(OSError, match="Too many levels"):
+            exposed(str(library))
 
     @pytest.mark.parametrize(
         ("first", "interpreter"),
@@ -480,13 +514,13 @@ class TestLayer:
     def test_two_libraries_of_one_name(
         self, state: Path, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        paths = {"one": "/a/libx.so.1", "two": "/b/libx.so.1"}
+        paths = {"one": "/etc/hosts", "two": "/etc/passwd"}
         for name in paths:
             copy(place, name)
         monkeypatch.setattr(
             finding._runsc, "loader_listing", lambda path: {"libx.so.1": paths[path.name]}
         )
-        with pytest.raises(ExternalCommandError, match=r"`/b/libx\.so\.1`, and another") as e:
+        with pytest.raises(ExternalCommandError, match="`/etc/passwd`, and another") as e:
             layer.ensure_layer(state, ("one", "two"))
         assert e.value.details["command"] == "two"
         assert not list((state / "commands").glob(".build-*"))

@@ -223,7 +223,10 @@ def _report(error: BaseException) -> None:
         name = kind.__qualname__
         if kind.__module__ not in ("builtins", "__main__"):
             name = f"{kind.__module__}.{name}"
-        message = str(error)
+        try:
+            message = str(error)
+        except BaseException:
+            message = "<exception str() failed>"  # as the traceback says
     except BaseException:
         return  # an exception that cannot be shown: what is printed has to do
     finally:
@@ -237,8 +240,8 @@ def _report(error: BaseException) -> None:
         fd = os.open(_RAISED, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         os.write(fd, b"OBE1" + sizes + b"".join(parts))
         os.close(fd)
-    except OSError:
-        pass  # the script has filled it
+    except (OSError, TypeError, AttributeError):
+        pass  # the script has filled it, or has changed what it takes
 
 
 def _provide_user() -> None:

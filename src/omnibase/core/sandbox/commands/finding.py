@@ -15,6 +15,7 @@ from typing import Final
 
 from omnibase.core.sandbox import _runsc, elf
 from omnibase.core.sandbox.commands.layout import is_name
+from omnibase.core.sandbox.commands.ways import exposed
 from omnibase.core.sandbox.monitor.attempts import Violation
 from omnibase.errors import ExternalCommandError
 
@@ -179,9 +180,20 @@ def _check_status(found: Found, status: os.stat_result) -> None:
             f"`{found.path}` may be replaced by others than root",
             f"`chown root {found.path}; chmod go-w {found.path}`, if you trust what it is",
         )
+    _check_way(found, found.places[0])
     if status.st_size > _MAX_BYTES:
         raise refused(
             found.name, f"`{found.path}` has more than {_MAX_BYTES >> 20} MiB", "grant another one"
+        )
+
+
+def _check_way(found: Found, path: str) -> None:
+    loose = exposed(path)
+    if loose is not None:
+        raise refused(
+            found.name,
+            f"`{path}` leads through `{loose}`, which others than root may change",
+            f"`chown root {loose}; chmod go-w {loose}`, if you trust what is there",
         )
 
 
@@ -243,7 +255,10 @@ def libraries_of(found: Found) -> dict[str, str]:
             f"`{found.path}` needs more than {_MAX_LIBRARIES} libraries",
             "grant another one",
         )
-    return {name: path for name, path in listing.items() if "/" not in name and path is not None}
+    libraries = {n: path for n, path in listing.items() if "/" not in n and path is not None}
+    for path in libraries.values():
+        _check_way(found, path)
+    return libraries
 
 
 def _loader() -> str:
