@@ -440,6 +440,22 @@ def test_a_link_swapped_in_leads_nowhere(area: Path, sandbox: SandboxFixture) ->
     assert secret.exists()
 
 
+@pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm"])
+def test_a_pipe_beside_it_is_not_waited_for(
+    area: Path, sandbox: SandboxFixture, suffix: str
+) -> None:
+    path = database(area / "app.db")
+    os.mkfifo(f"{path}{suffix}")
+    ask = read("select count(*) from t")
+    outcome = sandbox.source(ask, [grant(path)], args=[str(path)])
+    assert isinstance(outcome.error, CapabilityError)
+    assert f"`app.db{suffix}` beside it, which is not a regular file" in outcome.error.message
+    os.unlink(f"{path}{suffix}")
+    granted = sandbox.source(ask, [grant(path)], args=[str(path)])
+    granted.assert_clean()
+    assert granted.stdout == "[(3,)]\n"
+
+
 def test_no_link_in_the_directory_is_followed(
     area: Path, sandbox: SandboxFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

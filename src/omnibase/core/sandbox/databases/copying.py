@@ -135,12 +135,23 @@ def _opened(grant: DatabaseGrant) -> Iterator[int]:
     try:
         file = walk(grant.path, grant.file)
         try:
+            _check_beside(grant, parent, name)
             _check(grant, os.stat(file), _log_size(parent, name))
         finally:
             os.close(file)
         yield parent
     finally:
         os.close(parent)
+
+
+def _check_beside(grant: DatabaseGrant, parent: int, name: str) -> None:
+    """Refuses what SQLite would wait for: it opens a pipe as it does a journal."""
+    for suffix in ("-journal", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            mode = os.stat(f"{name}{suffix}", dir_fd=parent, follow_symlinks=False).st_mode
+            if not stat.S_ISREG(mode):
+                what = f"has `{name}{suffix}` beside it, which is not a regular file"
+                raise _refused(grant, what, "remove that, and find out who made it")
 
 
 def _log_size(parent: int, name: str) -> int:
