@@ -10,6 +10,7 @@ import secrets
 import select
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -637,3 +638,57 @@ def test_a_closed_standard_output_is_no_ones_file(script: Script, tmp_path: Path
     )  # fmt: skip
     assert done.returncode == 0
     assert all(Event.from_json(line) for line in record.read_text().splitlines())
+
+
+def test_who_opens_a_database_is_told_how_to_get_a_copy(script: Script, data: Path) -> None:
+    path = data / "app.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma user_version = 42")
+        connection.commit()
+    read = script(
+        f"import sqlite3; print(*sqlite3.connect('{path}').execute('pragma user_version'))"
+    )
+    said = omnibase("sandbox", "run", read)
+    grant = f"--allow DATABASE_READ:sqlite:{path}"
+    assert said.code == 121
+    assert said.err.splitlines()[-1].endswith(f"in place of it: {grant}")
+    said = omnibase("sandbox", "run", read, *grant.split())
+    assert (said.code, said.out, said.err) == (0, b"(42,)\n", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "note"),
+    [
+        ("/artifacts/out/plots", "no ARTIFACT_WRITE is granted"),
+        ("/registry/out/report", "no REGISTRY_WRITE is granted"),
+        ("/srv/none", "FILE_WRITE:/srv/none is not granted"),
+    ],
+)
+def test_a_directory_that_cannot_be_made_is_told_with_the_grant(
+    script: Script, path: str, note: str
+) -> None:
+    said = omnibase("sandbox", "run", script(f"import os; os.makedirs('{path}')"))
+    assert said.code == 121
+    assert f"\n{note}\n" in said.err
+    assert "its path is not seen; a grant to write there may allow it" in said.err
+    granted = script("import os; os.makedirs('/artifacts/out/plots'); print('made')")
+    said = omnibase("sandbox", "run", granted, "--allow", "ARTIFACT_WRITE:plots/*")
+    assert said.out == b"made\n"
+
+
+def test_a_missing_module_is_told_with_how_to_get_it(script: Script) -> None:
+    said = omnibase("sandbox", "run", script("import nothing_of_that_name"))
+    assert said.code == 1
+    assert "`--packages FILE` gives a script others" in said.err
+
+
+def test_the_exception_of_a_script_is_in_the_json(script: Script) -> None:
+    said = omnibase("sandbox", "run", script("raise ValueError('of mine')"), "--json")
+    told = json.loads(said.out)
+    assert (said.code, told["error"]) == (1, None)
+    assert (told["script_error"]["type"], told["script_error"]["message"]) == (
+        "ValueError",
+        "of mine",
+    )
+    told = json.loads(omnibase("sandbox", "run", script("print(1)"), "--json").out)
+    assert told["script_error"] is None

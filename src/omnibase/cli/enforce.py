@@ -11,6 +11,7 @@ from omnibase.core.sandbox import compile, resolving
 from omnibase.core.sandbox.commands import finding
 from omnibase.core.sandbox.databases import copying
 from omnibase.core.sandbox.image import Image
+from omnibase.core.sandbox.monitor.attempts import UNTOLD_PATH
 from omnibase.core.secrets import fetch
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import CapabilityDenied, CapabilityError, OmniBaseError
@@ -153,10 +154,21 @@ def port_unknown(capability: Capability) -> str | None:
     return f"NETWORK_CONNECT:{host}:443"
 
 
+def database_copy(capability: Capability) -> str | None:
+    """Returns what grants a copy of a file instead, if its name is one of an SQLite database."""
+    if capability.type.value not in ("FILE_READ", "FILE_WRITE"):
+        return None
+    if not capability.resource.endswith((".db", ".db3", ".sqlite", ".sqlite3")):
+        return None
+    return f"DATABASE_READ:sqlite:{capability.resource}"
+
+
 def ungrantable(violation: Violation) -> str:
     """Says why `needed` has no answer."""
     if violation.operation == "lookup":
         return "a grant names a host and a port, and it told no name"
+    if violation.resource == UNTOLD_PATH:
+        return "its path is not seen; a grant to write there may allow it"
     if violation.capability is None:
         return "no capability allows this"
     return "no capability names exactly this"

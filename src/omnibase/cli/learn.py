@@ -331,6 +331,8 @@ def _tell(
     guessed: dict[Capability, str],
     proposed: dict[Capability, list[Capability]],
 ) -> None:
+    from omnibase.cli.enforce import database_copy
+
     say = console.note
     say(f"omnibase: wrote {console.printable(options.out)}: {len(given)} given, {len(kept)} learnt")
     for capability in given:
@@ -338,6 +340,10 @@ def _tell(
     for capability in kept:
         row, state = lesson.learnt[capability], found[capability]
         say(f"  learnt  {console.printable(str(capability))}  {row.reason}")
+        if copy := database_copy(capability):
+            say(
+                f"          to read an SQLite database, a copy is enough: {console.printable(copy)}"
+            )
         problem = state.refusal or state.problem
         if problem is not None:
             say(f"          {console.colour('yellow', 'but')} {console.printable(problem)}")

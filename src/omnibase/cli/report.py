@@ -211,7 +211,7 @@ def _note(text: str, hint: str | None = None) -> None:
 
 
 def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
-    from omnibase.cli.enforce import enforcement_of, needed, port_unknown
+    from omnibase.cli.enforce import database_copy, enforcement_of, needed, port_unknown
     from omnibase.core.sandbox.commands.finding import outlook
 
     rows: dict[str, list[Violation]] = {}
@@ -225,6 +225,7 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
     kept_back: list[str] = []
     absent: list[str] = []
     guessed: list[str] = []
+    copies: dict[str, None] = {}
     for name, group in shown:
         text = console.printable(name, 200)
         console.note(f"  {console.colour('red', 'denied')}  {text:<{width}}  {_how(group)}")
@@ -241,6 +242,8 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
             found = enforcement_of(capability, resolve=False)
             if found.usable:
                 allow.append(str(capability))
+                if copy := database_copy(capability):
+                    copies[copy] = None
             else:
                 never.setdefault(found.hint, []).append(str(capability))
     if len(rows) > len(shown):
@@ -257,6 +260,12 @@ def _list(violations: Iterable[Violation], asked: Asked | None) -> None:
         command = console.printable(asked.command("registry update", *flags), 4000)
         console.note(
             f"{hint} what should be allowed, it must require, and its policy permit: `{command}`"
+        )
+    if copies:
+        flag = "--allow" if asked is None else "--require"
+        words = console.printable(" ".join(f"{flag} {shlex.quote(one)}" for one in copies), 4000)
+        console.note(
+            f"{hint} to read an SQLite database, a copy is enough, in place of it: {words}"
         )
     if absent:
         names = console.printable(", ".join(absent), 1000)

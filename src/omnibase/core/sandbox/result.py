@@ -226,7 +226,7 @@ class RunResult:
             "sandboxed": self.sandboxed,
             "layer": self.layer,
             "component": self.component and self.component.to_dict(),
-            "error": self.error and self.error.to_dict(),
+            "script_error": self.error and self.error.to_dict(),
             "artifacts": [artifact.to_dict() for artifact in self.artifacts.values()],
             "registry_proposed": [one.to_dict() for one in self.proposed],
             "artifacts_left_out": [left.to_dict() for left in self.artifacts.left_out],

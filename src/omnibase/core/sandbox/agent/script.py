@@ -8,6 +8,7 @@ import os
 import sys
 
 _NOBODY = 65534
+_NO_MODULE = "the sandbox has the standard library; `--packages FILE` gives a script others"
 _RAISED = "/run/raised"  # a FIFO to PID 1 for the exception that the script ends with
 
 
@@ -53,6 +54,7 @@ class _Courtesy:
         self.opened: tuple[object, int] | None = None
         self.peer: str | None = None
         self.database: str | None = None
+        self.made: object = None
         self.busy = False
 
     def hook(self, event: str, args: tuple) -> None:  # type: ignore[type-arg]
@@ -75,6 +77,8 @@ class _Courtesy:
                 pass  # it always fails: the attempt itself is the message to the trace
             finally:
                 self.busy = False
+        elif event == "os.mkdir":
+            self.made = args[0]
         elif event == "sqlite3.connect":
             self._find_database(args[0])
         elif event == "socket.connect":
@@ -99,8 +103,12 @@ class _Courtesy:
                 os.close(os.open(path, os.O_RDONLY))
             except OSError:
                 pass  # the attempt itself is the message to the trace
+        except FileNotFoundError:  # SQLite opens it itself
+            path = os.path.join(os.getcwd(), path)
+            if not os.path.isdir(os.path.dirname(path)):
+                self.database = path
         except (OSError, ValueError):
-            pass  # SQLite opens it itself
+            pass
         finally:
             self.busy = False
 
@@ -130,6 +138,14 @@ class _Courtesy:
                         text = f"ARTIFACT_WRITE:{path[15:]} is not granted"
                     elif path.startswith("/artifacts/") and kind == "FILE_READ":
                         text = f"ARTIFACT_READ:{path[11:]} is not granted"
+            elif self.made == name:
+                path = os.path.join(os.getcwd(), name)
+                if path in ("/artifacts", "/artifacts/out"):
+                    text = "no ARTIFACT_WRITE is granted"
+                elif path in ("/registry", "/registry/out"):
+                    text = "no REGISTRY_WRITE is granted"
+                elif not self._own(path):
+                    text = f"FILE_WRITE:{path} is not granted"
             elif number == 13 and not self._own(os.path.join(os.getcwd(), name)):
                 text = f"FILE_READ:{os.path.join(os.getcwd(), name)} is not granted"
             elif "/" not in name or os.path.basename(os.path.dirname(name)) in ("bin", "sbin"):
@@ -186,7 +202,7 @@ def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
         if isinstance(error, OSError):
             courtesy.note(error)
         elif isinstance(error, ModuleNotFoundError):
-            error.add_note("the sandbox has the standard library and what is granted, no more")
+            error.add_note(_NO_MODULE)
         else:
             courtesy.note_database(error)
         if os.getpid() == own:  # a child that it forked comes out here as well

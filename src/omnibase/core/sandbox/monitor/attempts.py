@@ -8,10 +8,12 @@ from typing import Any, Final, Literal
 
 from omnibase.core.sandbox.monitor.wire import Message
 
-__all__ = ["AGENT", "Attempt", "Evidence", "Granted", "Violation", "attempt_of"]
+__all__ = ["AGENT", "UNTOLD_PATH", "Attempt", "Evidence", "Granted", "Violation", "attempt_of"]
 
 # Thread group of PID 1, in the root PID namespace: unforgeable.
 AGENT: Final = 1
+# What a denied `mkdir`, `rename`, … was about: the trace has no path of those.
+UNTOLD_PATH: Final = "a path outside the grants"
 Evidence = Literal["kernel", "broker", "agent"]
 
 

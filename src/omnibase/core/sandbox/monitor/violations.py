@@ -20,6 +20,7 @@ from typing import Final
 from omnibase.core.sandbox.egress.layout import Layout
 from omnibase.core.sandbox.monitor.attempts import (
     AGENT,
+    UNTOLD_PATH,
     Attempt,
     Evidence,
     Granted,
@@ -293,7 +294,7 @@ class Judge:
         if number in NATIVE:
             return attempt_of(message, None, NATIVE[number], NATIVE[number])
         if number in FILE_CHANGES and error in _DENIED:
-            return attempt_of(message, None, FILE_CHANGES[number], "a path outside the grants")
+            return attempt_of(message, None, FILE_CHANGES[number], UNTOLD_PATH)
         if number in PRIVILEGE and error == errors.EPERM:
             return attempt_of(
                 message, None, PRIVILEGE[number], "another user's rights or processes"
