@@ -40,14 +40,16 @@ class RawRunsc:
     def __call__(self, *, trace: str | None = None) -> bytes:
         """Runs it; ``trace`` names a pod-init configuration."""
         reader, writer = os.pipe()
+        raised = os.open(os.devnull, os.O_WRONLY)
         flags = [f"--pod-init-config={trace}"] if trace else []
         process = subprocess.Popen(
             [*self._command, *flags, "run", f"--bundle={self._directory}",
-             f"--pass-fd={reader}:3", f"raw-{secrets.token_hex(8)}"],
+             f"--pass-fd={reader}:3", f"--pass-fd={raised}:6", f"raw-{secrets.token_hex(8)}"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            pass_fds=(reader,), env={"PATH": "/usr/bin:/bin"}, cwd="/",
+            pass_fds=(reader, raised), env={"PATH": "/usr/bin:/bin"}, cwd="/",
         )  # fmt: skip
         os.close(reader)
+        os.close(raised)
         feeder = threading.Thread(target=_feed, args=(writer, self._job))
         feeder.start()
         out, err = process.communicate()
