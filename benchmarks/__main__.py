@@ -23,7 +23,7 @@ import omnibase
 from benchmarks.measure import Sample, in_turns
 from benchmarks.rawrun import RawRunsc
 from omnibase.backend import backend
-from omnibase.core.sandbox import lifecycle, state
+from omnibase.core.sandbox import state
 
 ROOT = Path(__file__).resolve().parent.parent
 HELLO = "print(1)\n"
@@ -115,7 +115,7 @@ def _watched(script: str) -> Callable[[], object]:
 
 def _unwatched(script: str) -> Callable[[], object]:
     """The same run with every trace point but the sign of life taken out."""
-    full = lifecycle.bundle.trace_config
+    full = bundle.trace_config
 
     def bare(endpoint: str) -> dict[str, object]:
         config = full(endpoint)
@@ -124,11 +124,11 @@ def _unwatched(script: str) -> Callable[[], object]:
         return config
 
     def call() -> None:
-        lifecycle.bundle.trace_config = bare
+        bundle.trace_config = bare
         try:
             omnibase.run(script, context=CONTEXT)
         finally:
-            lifecycle.bundle.trace_config = full
+            bundle.trace_config = full
 
     return call
 
