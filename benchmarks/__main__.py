@@ -23,7 +23,7 @@ import omnibase
 from benchmarks.measure import Sample, in_turns
 from benchmarks.rawrun import RawRunsc
 from omnibase.backend import backend
-from omnibase.core.sandbox import state
+from omnibase.core.sandbox import bundle, state
 
 ROOT = Path(__file__).resolve().parent.parent
 HELLO = "print(1)\n"
