@@ -133,12 +133,13 @@ docs: setup ## check that every relative link in the documentation resolves
 	@$(BIN)/python scripts/check_links.py
 
 # A tool environment of its own: the lock does not lock its own maker.
+LOCKED := artifacts audit dev docs keyring logs nats otel parquet sql
 lock: ## requirements.lock, made anew from pyproject.toml
 	@[ -x .venv-lock/bin/pip-compile ] || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet pip-tools; }
 	CUSTOM_COMPILE_COMMAND='make lock' .venv-lock/bin/pip-compile --quiet --upgrade --allow-unsafe \
-	  --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --extra artifacts --extra audit --extra dev --extra keyring --extra sql --output-file requirements.lock pyproject.toml
-	@! grep -nE '://|^-|file:' requirements.lock || { echo "make: requirements.lock names a place" >&2; exit 1; }
+	  --generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  $(LOCKED:%=--extra %) --output-file requirements.lock pyproject.toml
+	@! grep -nE '://|^-|file:/' requirements.lock || { echo "make: requirements.lock names a place" >&2; exit 1; }
 
 clean: ## remove what the targets made, the virtual environment included
 	rm -rf $(VENV) .venv-lock .venv-fuzz .fuzz-* build dist htmlcov .coverage .coverage.* coverage.xml $(OUTPUT)
