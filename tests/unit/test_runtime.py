@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,7 +103,7 @@ class TestFinding:
         assert _runsc.find_runtime().version == "release-20260202.0-longer"
 
     def test_an_architecture_without_tables(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("platform.machine", lambda: "aarch64")
+        monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="aarch64"))
         with pytest.raises(SandboxUnavailable, match="`aarch64` is not supported") as caught:
             _runsc.find_runtime()
         assert caught.value.hint

@@ -18,23 +18,6 @@ from omnibase.core.events.payload import (
     Timestamp,
     declare,
 )
-from omnibase.core.events.uses import (
-    ArtifactRead,
-    ArtifactRefused,
-    ArtifactStored,
-    CommandStarted,
-    DatabaseCopied,
-    EgressClosed,
-    EgressFailed,
-    EgressOpened,
-    LayerAttached,
-    LayerBuilt,
-    PackagesResolved,
-    RegistryAdded,
-    RegistryRead,
-    RegistryRefused,
-    SecretRead,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +253,7 @@ class MonitorGap(Payload):
     reason: str
 
 
-PAYLOADS: tuple[type[Payload], ...] = (
+declare(
     SandboxStart,
     SandboxExit,
     CapabilityGranted,
@@ -280,24 +263,6 @@ PAYLOADS: tuple[type[Payload], ...] = (
     RunRetried,
     UnsandboxedStart,
     SandboxViolation,
-    SecretRead,
-    PackagesResolved,
-    LayerBuilt,
-    LayerAttached,
-    CommandStarted,
-    ArtifactRead,
-    ArtifactStored,
-    ArtifactRefused,
-    DatabaseCopied,
-    RegistryRead,
-    RegistryAdded,
-    RegistryRefused,
-    EgressOpened,
-    EgressClosed,
-    EgressFailed,
     ResourceLimitExceeded,
     MonitorGap,
 )
-"""Every type of event."""
-
-declare(PAYLOADS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from omnibase.core.events.payload import Count, Payload, Seconds, Sha256
+from omnibase.core.events.payload import Count, Payload, Seconds, Sha256, declare
 
 __all__ = [
     "ArtifactRead",
@@ -287,3 +287,22 @@ class EgressFailed(Payload):
     target: str
     capability: str
     reason: str
+
+
+declare(
+    ArtifactRead,
+    ArtifactRefused,
+    ArtifactStored,
+    CommandStarted,
+    DatabaseCopied,
+    EgressClosed,
+    EgressFailed,
+    EgressOpened,
+    LayerAttached,
+    LayerBuilt,
+    PackagesResolved,
+    RegistryAdded,
+    RegistryRead,
+    RegistryRefused,
+    SecretRead,
+)

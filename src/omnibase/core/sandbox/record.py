@@ -6,18 +6,9 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from omnibase.core import events
-from omnibase.core.context import ExecutionContext
-from omnibase.core.sandbox.collect.reports import Collected, Left
-from omnibase.core.sandbox.databases.copying import DatabaseCopied
-from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
-from omnibase.core.sandbox.monitor.executions import CommandStart
-from omnibase.core.sandbox.monitor.reads import SecretReading
-from omnibase.core.sandbox.monitor.violations import Violation
-from omnibase.core.sandbox.result import LimitKind
-from omnibase.core.sandbox.runner import Ended, RunRequest
 from omnibase.errors import (
     OmniBaseError,
     ResourceLimitExceeded,
@@ -25,6 +16,17 @@ from omnibase.errors import (
     SandboxTimeout,
     SandboxViolationError,
 )
+
+if TYPE_CHECKING:
+    from omnibase.core.context import ExecutionContext
+    from omnibase.core.sandbox.collect.reports import Collected, Left
+    from omnibase.core.sandbox.databases.copying import DatabaseCopied
+    from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
+    from omnibase.core.sandbox.monitor.executions import CommandStart
+    from omnibase.core.sandbox.monitor.reads import SecretReading
+    from omnibase.core.sandbox.monitor.violations import Violation
+    from omnibase.core.sandbox.result import LimitKind
+    from omnibase.core.sandbox.runner import Ended, RunRequest
 
 __all__ = ["Exchange", "Recorder", "sandbox_start", "spec_limits", "verdict"]
 
@@ -339,6 +341,8 @@ def _violation_event(violation: Violation) -> events.SandboxViolation:
 
 
 def _egress_event(report: Opened | Closed | Failed) -> events.Payload:
+    from omnibase.core.sandbox.egress.reports import Failed, Opened
+
     if isinstance(report, Failed):
         return events.EgressFailed(
             target=report.target, capability=report.capability, reason=report.reason
