@@ -17,6 +17,7 @@ from omnibase.core.events.model import (
     SandboxExit,
     SandboxStart,
     SandboxViolation,
+    SinkLag,
     UnsandboxedStart,
 )
 from omnibase.core.events.sinks import CollectingSink, Sink
@@ -78,6 +79,7 @@ __all__ = [
     "SecretRead",
     "Sink",
     "SinkFailure",
+    "SinkLag",
     "Subscription",
     "UnsandboxedStart",
     "default_bus",

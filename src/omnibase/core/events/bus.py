@@ -72,11 +72,26 @@ class Subscription:
 
     __call__ = unsubscribe
 
+    def report(self, payload: Payload, runid: str) -> None:
+        """Tells the other sinks something about this one; nothing once it has left.
+
+        May be called from any thread.
+
+        Args:
+            payload: What there is to say, e.g. `SinkLag`.
+            runid: The run that it is about.
+        """
+        self._bus._report(self, payload, runid)
+
     def __enter__(self) -> Subscription:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.unsubscribe()
+
+    def _next(self, payload: Payload, runid: str) -> Event:
+        self._reports += 1
+        return Event(data=payload, source=self._source, runid=runid, sequence=self._reports)
 
 
 class EventBus:
@@ -126,6 +141,9 @@ class EventBus:
         with self._lock:
             self._check_open()
             self._subscriptions += (subscription,)
+        report_to = getattr(sink, "report_to", None)
+        if callable(report_to):
+            report_to(subscription.report)
         return subscription
 
     def publish(self, event: Event) -> None:
@@ -173,7 +191,7 @@ class EventBus:
             return True
         interrupts: list[BaseException] = []
         for each in self._subscriptions:
-            self._report(each, interrupts)
+            self._report_losses(each, interrupts)
         flushed = False
         try:
             # Still open: a sink may publish what it could not deliver.
@@ -198,7 +216,7 @@ class EventBus:
             gone, self._subscriptions = self._subscriptions != left, left
         if gone:
             interrupts: list[BaseException] = []
-            self._report(subscription, interrupts)
+            self._report_losses(subscription, interrupts)
             _raise_first(interrupts)
 
     def _deliver(
@@ -223,7 +241,7 @@ class EventBus:
                 interrupts.append(error)
             if self._count(subscription, operation, error, event):
                 _log(subscription.name, operation, error)
-                self._report(subscription, interrupts)
+                self._report_losses(subscription, interrupts)
         return None
 
     def _count(
@@ -249,23 +267,24 @@ class EventBus:
                 del self._failures[next(iter(self._failures))]
             return before is None
 
-    def _report(self, subscription: Subscription, interrupts: list[BaseException]) -> None:
+    def _report(self, subscription: Subscription, payload: Payload, runid: str) -> None:
+        with self._lock:
+            if subscription not in self._subscriptions:
+                return
+            event = subscription._next(payload, runid)
+        interrupts: list[BaseException] = []
+        self._deliver(event, interrupts, but=subscription)
+        _raise_first(interrupts)
+
+    def _report_losses(self, subscription: Subscription, interrupts: list[BaseException]) -> None:
         """Tells the other sinks what this one lost since the last report."""
         with self._lock:
             failure, lost = self._failures.get(subscription), subscription._unreported
             if failure is None or not lost:
                 return
             subscription._unreported = 0
-            subscription._reports += 1
-            gap = Event(
-                source=subscription._source,
-                runid=subscription._runid,
-                sequence=subscription._reports,
-                data=MonitorGap(
-                    dropped=lost,
-                    reason=f"sink {failure.sink}: {failure.operation}: {failure.error}",
-                ),
-            )
+            reason = f"sink {failure.sink}: {failure.operation}: {failure.error}"
+            gap = subscription._next(MonitorGap(dropped=lost, reason=reason), subscription._runid)
         self._deliver(gap, interrupts, but=subscription)
 
 

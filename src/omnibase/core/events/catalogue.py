@@ -14,6 +14,7 @@ from omnibase.core.events.payloads import (
     SandboxExit,
     SandboxStart,
     SandboxViolation,
+    SinkLag,
     UnsandboxedStart,
 )
 from omnibase.core.events.uses import (
@@ -62,6 +63,7 @@ PAYLOADS: tuple[type[Payload], ...] = (
     EgressClosed,
     EgressFailed,
     ResourceLimitExceeded,
+    SinkLag,
     MonitorGap,
 )
 """Every type of event."""

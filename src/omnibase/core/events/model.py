@@ -30,6 +30,7 @@ from omnibase.core.events.payloads import (
     SandboxExit,
     SandboxStart,
     SandboxViolation,
+    SinkLag,
     UnsandboxedStart,
 )
 
@@ -83,6 +84,7 @@ __all__ = [
     "SandboxStart",
     "SandboxViolation",
     "SecretRead",
+    "SinkLag",
     "UnsandboxedStart",
 ]
 
