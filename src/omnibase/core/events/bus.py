@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from omnibase.core.events._fields import bounded, new_id, utc
+from omnibase.core.events import tracing
+from omnibase.core.events._fields import bad, bounded, new_id, utc
 from omnibase.core.events.model import Event, MonitorGap, Payload
 from omnibase.core.events.sinks import CollectingSink, FunctionSink, Sink
 
@@ -64,7 +65,7 @@ class Subscription:
         self._source = f"urn:omnibase:sink:{new_id()}"
         self._reports = 0
         self._unreported = 0
-        self._runid = ""
+        self._last: Event | None = None
 
     def unsubscribe(self) -> None:
         """Ends the subscription; the sink stays open. May be called twice."""
@@ -87,9 +88,15 @@ class EventBus:
     as `MonitorGap`; the rest is reported when the sink leaves the bus.
     ``KeyboardInterrupt`` and its like do propagate, after the other sinks had
     their turn.
+
+    Args:
+        traceparent: W3C trace context of the process's caller: runs that no
+            OpenTelemetry span surrounds are its children. One that is not valid
+            counts as none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, traceparent: str | None = None) -> None:
+        self.trace = tracing.parse(traceparent)
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()  # replaced, never changed
         self._failures: dict[Subscription, SinkFailure] = {}
@@ -235,7 +242,7 @@ class EventBus:
             before = self._failures.get(subscription)
             lost = 0 if event is None else 1
             subscription._unreported += lost
-            subscription._runid = event.runid if event else subscription._runid
+            subscription._last = event or subscription._last
             self._failures[subscription] = SinkFailure(
                 sink=subscription.name,
                 operation=operation,
@@ -253,14 +260,19 @@ class EventBus:
         """Tells the other sinks what this one lost since the last report."""
         with self._lock:
             failure, lost = self._failures.get(subscription), subscription._unreported
-            if failure is None or not lost:
+            last = subscription._last
+            if failure is None or last is None or not lost:
                 return
             subscription._unreported = 0
             subscription._reports += 1
             gap = Event(
                 source=subscription._source,
-                runid=subscription._runid,
+                runid=last.runid,
                 sequence=subscription._reports,
+                componentid=last.componentid,
+                policydigest=last.policydigest,
+                traceparent=last.traceparent,
+                parentspan=last.parentspan,
                 data=MonitorGap(
                     dropped=lost,
                     reason=f"sink {failure.sink}: {failure.operation}: {failure.error}",
@@ -283,7 +295,16 @@ class Emitter:
         subject: What the run is about, e.g. the script's name.
         componentid: UUID of the component.
         policydigest: Digest of the policy; may be set once it is known.
-        traceparent: W3C trace context of the caller.
+        traceparent: W3C trace context of the caller; by default that of the current
+            OpenTelemetry span, else the bus's. If there is none, the run begins a trace.
+
+    Raises:
+        ValueError: ``traceparent`` is not valid.
+
+    Attributes:
+        traceparent: W3C trace context of the run: every event has it.
+        parentspan: Span of the caller, if there is one.
+        began: When it was made, by the monotonic clock, in seconds.
     """
 
     def __init__(
@@ -302,7 +323,13 @@ class Emitter:
         self.subject = subject
         self.componentid = componentid
         self.policydigest = policydigest
-        self.traceparent = traceparent
+        parent = tracing.parse(traceparent)
+        if parent is None and traceparent is not None:
+            raise bad("traceparent", "a W3C traceparent", traceparent)
+        parent = parent or tracing.current_span() or bus.trace
+        self.traceparent = str(tracing.begin(parent))
+        self.parentspan = None if parent is None else parent.spanid
+        self.began = time.monotonic()
         self._bus = bus
         # Held while publishing, for the order; re-entrant, for sinks that emit.
         self._lock = threading.RLock()
@@ -325,6 +352,7 @@ class Emitter:
                 componentid=self.componentid,
                 policydigest=self.policydigest,
                 traceparent=self.traceparent,
+                parentspan=self.parentspan,
             )
             self._sequence += 1
             self._bus.publish(event)
