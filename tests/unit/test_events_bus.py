@@ -22,6 +22,7 @@ from omnibase.core.events import (
     MonitorGap,
     SandboxExit,
     Sink,
+    SinkLag,
     default_bus,
 )
 
@@ -244,6 +245,59 @@ class TestFailures:
         emitter.emit(SandboxExit(outcome="ok", wall_seconds=1))
         assert [each.sequence for each in sink.events] == [1, 2]
         assert bus.failures == ()
+
+
+class TestReports:
+    class Lagging(CollectingSink):
+        """Says that it lags, when told to."""
+
+        report: Callable[..., None]
+
+        def report_to(self, report: Callable[..., None]) -> None:
+            self.report = report
+
+    LAG = SinkLag(
+        sink="Lagging", state="lagging", pending=1, oldest_seconds=11, reason="a slow broker"
+    )
+
+    def test_reach_the_other_sinks_alone(self, bus: EventBus) -> None:
+        sink, other = self.Lagging(), collecting(bus)
+        bus.subscribe(sink)
+        for _ in range(2):
+            sink.report(self.LAG, "r1")
+        assert sink.events == ()
+        assert other.payloads(SinkLag) == (self.LAG, self.LAG)
+        assert [(e.runid, e.sequence) for e in other.events] == [("r1", 1), ("r1", 2)]
+        assert other.events[0].source.startswith("urn:omnibase:sink:")
+
+    def test_share_their_sequence_with_those_of_failures(self, bus: EventBus) -> None:
+        class Broken(TestReports.Lagging):
+            def emit(self, event: Event, /) -> None:
+                raise OSError("full")
+
+        sink, other = Broken(), collecting(bus)
+        bus.subscribe(sink)
+        sink.report(self.LAG, "r1")
+        sent = Emitter(bus).emit(MonitorGap(dropped=0, reason="test"))
+        mine = [event for event in other.events if event is not sent]
+        assert [event.sequence for event in mine] == [1, 2]
+        assert len({event.source for event in mine}) == 1
+
+    def test_end_with_the_subscription_and_the_bus(self, bus: EventBus) -> None:
+        sink, other = self.Lagging(), collecting(bus)
+        bus.subscribe(sink)()
+        sink.report(self.LAG, "r1")
+        bus.subscribe(sink)
+        bus.close()
+        sink.report(self.LAG, "r1")
+        assert other.events == ()
+
+    def test_a_sink_that_fails_to_keep_one_is_counted(self, bus: EventBus) -> None:
+        sink = self.Lagging()
+        bus.subscribe(BrokenSink())
+        bus.subscribe(sink)
+        sink.report(self.LAG, "r1")
+        assert [failure.lost for failure in bus.failures] == [1]
 
 
 class TestFlushAndClose:

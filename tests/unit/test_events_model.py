@@ -42,6 +42,7 @@ from omnibase.core.events import (
     SandboxStart,
     SandboxViolation,
     SecretRead,
+    SinkLag,
     UnsandboxedStart,
     utc,
 )
@@ -130,6 +131,13 @@ SAMPLES: tuple[Payload, ...] = (
     ),
     EgressFailed(target="a.example:443", capability="NETWORK_CONNECT:*:443", reason="refused"),
     ResourceLimitExceeded(kind="memory", limit=50_000_000, unit="bytes", detail="killed"),
+    SinkLag(
+        sink="JetStreamSink",
+        state="lagging",
+        pending=12,
+        oldest_seconds=10.5,
+        reason="connection refused",
+    ),
     MonitorGap(dropped=3, reason="the trace's queue was full"),
 )
 

@@ -32,6 +32,7 @@ from omnibase.core.events.model import (
     SandboxStart,
     SandboxViolation,
     SecretRead,
+    SinkLag,
     UnsandboxedStart,
 )
 from omnibase.core.events.sinks import CollectingSink, Sink
@@ -72,6 +73,7 @@ __all__ = [
     "SecretRead",
     "Sink",
     "SinkFailure",
+    "SinkLag",
     "Subscription",
     "UnsandboxedStart",
     "default_bus",

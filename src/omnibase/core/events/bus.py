@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from omnibase.core.events import tracing
 from omnibase.core.events._fields import bad, bounded, new_id, utc
@@ -27,6 +27,7 @@ __all__ = [
 _T = TypeVar("_T")
 
 _MAX_NESTING = 8
+_ABOUT = ("componentid", "policydigest", "traceparent", "parentspan")
 _MAX_FAILURES = 256
 
 
@@ -73,11 +74,31 @@ class Subscription:
 
     __call__ = unsubscribe
 
+    def report(self, payload: Payload, runid: str) -> None:
+        """Tells the other sinks something about this one; nothing once it has left.
+
+        May be called from any thread.
+
+        Args:
+            payload: What there is to say, e.g. `SinkLag`.
+            runid: The run that it is about.
+        """
+        self._bus._report(self, payload, runid)
+
     def __enter__(self) -> Subscription:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.unsubscribe()
+
+    def _next(self, payload: Payload, runid: str) -> Event:
+        self._reports += 1
+        last = self._last
+        same = last is not None and last.runid == runid
+        about: dict[str, Any] = {name: getattr(last, name) for name in _ABOUT if same}
+        return Event(
+            data=payload, source=self._source, runid=runid, sequence=self._reports, **about
+        )  # fmt: skip
 
 
 class EventBus:
@@ -133,6 +154,9 @@ class EventBus:
         with self._lock:
             self._check_open()
             self._subscriptions += (subscription,)
+        report_to = getattr(sink, "report_to", None)
+        if callable(report_to):
+            report_to(subscription.report)
         return subscription
 
     def publish(self, event: Event) -> None:
@@ -180,7 +204,7 @@ class EventBus:
             return True
         interrupts: list[BaseException] = []
         for each in self._subscriptions:
-            self._report(each, interrupts)
+            self._report_losses(each, interrupts)
         flushed = False
         try:
             # Still open: a sink may publish what it could not deliver.
@@ -205,7 +229,7 @@ class EventBus:
             gone, self._subscriptions = self._subscriptions != left, left
         if gone:
             interrupts: list[BaseException] = []
-            self._report(subscription, interrupts)
+            self._report_losses(subscription, interrupts)
             _raise_first(interrupts)
 
     def _deliver(
@@ -213,6 +237,7 @@ class EventBus:
     ) -> None:
         for each in self._subscriptions:
             if each is not but:
+                each._last = event
                 self._try(each, "emit", partial(each.sink.emit, event), interrupts, event)
 
     def _try(
@@ -230,7 +255,7 @@ class EventBus:
                 interrupts.append(error)
             if self._count(subscription, operation, error, event):
                 _log(subscription.name, operation, error)
-                self._report(subscription, interrupts)
+                self._report_losses(subscription, interrupts)
         return None
 
     def _count(
@@ -242,7 +267,6 @@ class EventBus:
             before = self._failures.get(subscription)
             lost = 0 if event is None else 1
             subscription._unreported += lost
-            subscription._last = event or subscription._last
             self._failures[subscription] = SinkFailure(
                 sink=subscription.name,
                 operation=operation,
@@ -256,7 +280,16 @@ class EventBus:
                 del self._failures[next(iter(self._failures))]
             return before is None
 
-    def _report(self, subscription: Subscription, interrupts: list[BaseException]) -> None:
+    def _report(self, subscription: Subscription, payload: Payload, runid: str) -> None:
+        with self._lock:
+            if subscription not in self._subscriptions:
+                return
+            event = subscription._next(payload, runid)
+        interrupts: list[BaseException] = []
+        self._deliver(event, interrupts, but=subscription)
+        _raise_first(interrupts)
+
+    def _report_losses(self, subscription: Subscription, interrupts: list[BaseException]) -> None:
         """Tells the other sinks what this one lost since the last report."""
         with self._lock:
             failure, lost = self._failures.get(subscription), subscription._unreported
@@ -264,20 +297,8 @@ class EventBus:
             if failure is None or last is None or not lost:
                 return
             subscription._unreported = 0
-            subscription._reports += 1
-            gap = Event(
-                source=subscription._source,
-                runid=last.runid,
-                sequence=subscription._reports,
-                componentid=last.componentid,
-                policydigest=last.policydigest,
-                traceparent=last.traceparent,
-                parentspan=last.parentspan,
-                data=MonitorGap(
-                    dropped=lost,
-                    reason=f"sink {failure.sink}: {failure.operation}: {failure.error}",
-                ),
-            )
+            reason = f"sink {failure.sink}: {failure.operation}: {failure.error}"
+            gap = subscription._next(MonitorGap(dropped=lost, reason=reason), last.runid)
         self._deliver(gap, interrupts, but=subscription)
 
 

@@ -31,6 +31,7 @@ from omnibase.core.events.payloads import (
     SandboxExit,
     SandboxStart,
     SandboxViolation,
+    SinkLag,
     UnsandboxedStart,
 )
 from omnibase.core.events.uses import (
@@ -81,6 +82,7 @@ __all__ = [
     "SandboxStart",
     "SandboxViolation",
     "SecretRead",
+    "SinkLag",
     "UnsandboxedStart",
 ]
 

@@ -10,6 +10,7 @@ from omnibase.core.events._fields import FrozenMap, Scalar, utc
 from omnibase.core.events.payload import (
     Count,
     Evidence,
+    Lag,
     Number,
     Payload,
     Seconds,
@@ -287,6 +288,26 @@ class MonitorGap(Payload):
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkLag(Payload):
+    """A sink has not delivered what it keeps, or has caught up.
+
+    Attributes:
+        sink: The sink's class, e.g. ``JetStreamSink``.
+        state: ``lagging``, once for each time that it falls behind, or ``caught-up``.
+        pending: How many events it keeps and has not delivered.
+        oldest_seconds: How long ago the oldest of them happened; 0 if there is none.
+        reason: What is in the way, or was, for a person.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.sink.lag.v1"
+    sink: str
+    state: Lag
+    pending: Count
+    oldest_seconds: Seconds
+    reason: str
+
+
 PAYLOADS: tuple[type[Payload], ...] = (
     SandboxStart,
     SandboxExit,
@@ -313,6 +334,7 @@ PAYLOADS: tuple[type[Payload], ...] = (
     EgressClosed,
     EgressFailed,
     ResourceLimitExceeded,
+    SinkLag,
     MonitorGap,
 )
 """Every type of event."""
