@@ -106,8 +106,9 @@ endif
 test-fast: setup postgres nats ## unit, property and contract tests alone
 	@$(BIN)/python -m pytest tests/unit tests/property tests/contract
 
-test-security: setup postgres redis nats commands ## hostile code on a real sandbox
-	@$(BIN)/python -m pytest tests/security
+# GROUP is one of those that `scripts/check_threats.py` lists, or an expression over them.
+test-security: setup postgres redis nats commands ## hostile code on a real sandbox; GROUP=egress for one group
+	@$(BIN)/python -m pytest tests/security $(if $(GROUP),-m "$(GROUP)")
 
 check: setup ## lint, format, types, import rules and the rules of the house
 	$(BIN)/ruff check
@@ -115,6 +116,7 @@ check: setup ## lint, format, types, import rules and the rules of the house
 	$(BIN)/mypy --strict src
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_rules.py
+	$(BIN)/python scripts/check_threats.py
 
 format: setup ## apply the formatter and the lint's safe fixes
 	$(BIN)/ruff check --fix

@@ -10,8 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.cli import heed_signals
 from tests.security import leaks
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-ORCH-11")]
 
 _RUN = """
 import sys, omnibase
