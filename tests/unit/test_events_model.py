@@ -213,7 +213,7 @@ class TestEnvelope:
             make()
             .to_dict()
             .keys()
-            .isdisjoint({"subject", "componentid", "policydigest", "traceparent"})
+            .isdisjoint({"subject", "componentid", "policydigest", "traceparent", "parentspan"})
         )
 
     def test_the_sequence_is_text_that_sorts(self) -> None:
@@ -262,6 +262,8 @@ class TestEnvelope:
             ("sequence", True),
             ("sequence", "1"),
             ("traceparent", "00-" + "0" * 32 + "-b9c7c989f97918e1-01"),
+            ("parentspan", "0" * 16),
+            ("parentspan", "B9C7C989F97918E1"),
             ("traceparent", "ff-0af7651916cd43dd8448eb211c80319c-b9c7c989f97918e1-01"),
             ("data", {"dropped": 1}),
         ],

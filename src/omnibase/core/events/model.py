@@ -102,6 +102,7 @@ ENVELOPE: dict[str, f.FieldType] = {
     "componentid": f.ATTRIBUTE.or_none(),
     "policydigest": f.ATTRIBUTE.or_none(),
     "traceparent": f.TRACEPARENT.or_none(),
+    "parentspan": f.SPAN.or_none(),
 }
 
 
@@ -119,7 +120,8 @@ class Event:
         subject: What it is about, e.g. the script's name; controls are escaped.
         componentid: UUID of the component that runs.
         policydigest: Digest of the policy that decided.
-        traceparent: W3C trace context of the caller.
+        traceparent: W3C trace context of the run: its trace, and its own span there.
+        parentspan: Span of the caller in that trace; ``None`` if the run has begun it.
 
     Raises:
         ValueError: A field has the wrong type or form.
@@ -138,6 +140,7 @@ class Event:
     componentid: str | None = None
     policydigest: str | None = None
     traceparent: str | None = None
+    parentspan: str | None = None
 
     def __post_init__(self) -> None:
         field_kinds(type(self.data))

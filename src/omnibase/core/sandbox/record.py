@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -132,10 +133,15 @@ class Recorder:
         for exchange in self._exchanges:
             exchange.stage(directory)
 
-    def on_started(self, run_id: str) -> None:
+    def on_started(self, run_id: str, boot_seconds: float | None = None) -> None:
         """See `runner.Observer`."""
         self._started = time.monotonic()
+        before = max(0.0, self._started - self._emitter.began - (boot_seconds or 0.0))
         for payload in self._start:
+            if isinstance(payload, events.SandboxStart):
+                payload = replace(payload, prepare_seconds=before, boot_seconds=boot_seconds)
+            elif isinstance(payload, events.UnsandboxedStart):
+                payload = replace(payload, prepare_seconds=before)
             self._emitter.emit(payload)
         self._check()
 
@@ -211,6 +217,7 @@ class Recorder:
                 )
             )
         usage = result.usage
+        finished = None if ended.finished is None else max(ended.finished, self._started)
         self._emitter.emit(
             events.SandboxExit(
                 exit_code=result.exit_code,
@@ -221,6 +228,8 @@ class Recorder:
                 peak_memory_bytes=usage.peak_memory_bytes,
                 output_bytes=usage.output_bytes,
                 violations=sum(violation.count for violation in result.violations),
+                script_seconds=None if finished is None else finished - self._started,
+                teardown_seconds=None if finished is None else time.monotonic() - finished,
             )
         )
 
