@@ -2,10 +2,10 @@
 
 Run with ``python benchmarks/bench_policy.py [--sizes 10,100,1000] [--calls N]``. Ten
 requested capabilities are decided against documents of 10, 100 and 1000 policies, each
-time anew (the memory of decisions is emptied): ``concrete`` asks for ten files, ``patterns`` for eight directories, a
-domain and a size. ``parse`` reads and validates the document. ``repeated`` is an equal
-request again, from memory, as the next run of the component makes it; its target is a
-median of at most 20 µs.
+time anew (the memory of decisions is emptied): ``concrete`` asks for ten files,
+``patterns`` for eight directories, a domain and a size. ``parse`` reads and validates
+the document. ``repeated`` is an equal request again, from memory, as the next run of
+the component makes it; its target is a median of at most 20 µs.
 """
 
 from __future__ import annotations

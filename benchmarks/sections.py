@@ -14,6 +14,7 @@ from typing import Any
 
 import omnibase
 from benchmarks.measure import Sample, Scale, in_turns, pick
+from benchmarks.pool_section import compare
 from benchmarks.rawrun import RawRunsc
 from omnibase.core.sandbox import bundle, state
 
@@ -206,7 +207,11 @@ def _egress(scale: Scale) -> str:
 def _registry(scale: Scale) -> str:
     sizes: tuple[int, ...] = pick(scale, (1, 1000, 100_000), (1, 1000), (1,))
     figures = figures_of(
-        "-m", "benchmarks.bench_registry", "--files", f"--sizes={','.join(map(str, sizes))}"
+        "-m",
+        "benchmarks.bench_registry",
+        "--files",
+        f"--sizes={','.join(map(str, sizes))}",
+        f"--calls={pick(scale, 300, 300, 2)}",
     )
     rows = {
         "`get(uuid)`": ("get_us", 1e-3, "ms", "nothing"),
@@ -242,6 +247,7 @@ def _audit(scale: Scale) -> str:
         "-m", "benchmarks.bench_audit", f"--events={events}",
         f"--emitted={pick(scale, 20_000, 5_000, 50)}", f"--runs={pick(scale, 100, 30, 2)}",
         f"--times={pick(scale, 3, 3, 1)}",
+        f"--questions={pick(scale, 99, 99, 3)}",
     )  # fmt: skip
     rates, run, log = figures["rates"], figures["run"], figures["log"]
     lines = [
@@ -283,6 +289,7 @@ def table(title: str, samples: dict[str, Sample], base: str) -> str:
 
 SECTIONS: dict[str, Callable[[Scale], str]] = {
     "start": _start_up,
+    "pool": compare,
     "monitor": _monitor,
     "throughput": _throughput,
     "capabilities": _capabilities,
