@@ -129,8 +129,10 @@ fuzz: ## coverage-guided fuzzing of what a hostile guest speaks to, FUZZ_SECONDS
 	  .venv-fuzz/bin/python scripts/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -max_len=800 \
 	    -print_final_stats=1 -verbosity=0 -artifact_prefix=.fuzz-; done
 
-docs: setup ## check that every relative link in the documentation resolves
+docs: setup ## the documentation as a site, in site/: links, blocks and offline use are checked
 	@$(BIN)/python scripts/check_links.py
+	@$(BIN)/python scripts/check_blocks.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # A tool environment of its own: the lock does not lock its own maker.
 LOCKED := artifacts audit dev docs keyring logs nats otel parquet sql
@@ -142,6 +144,6 @@ lock: ## requirements.lock, made anew from pyproject.toml
 	@! grep -nE '://|^-|file:/' requirements.lock || { echo "make: requirements.lock names a place" >&2; exit 1; }
 
 clean: ## remove what the targets made, the virtual environment included
-	rm -rf $(VENV) .venv-lock .venv-fuzz .fuzz-* build dist htmlcov .coverage .coverage.* coverage.xml $(OUTPUT)
+	rm -rf $(VENV) .venv-lock .venv-fuzz .fuzz-* build dist site htmlcov .coverage .coverage.* coverage.xml $(OUTPUT)
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find src tests scripts benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
