@@ -74,7 +74,8 @@ class SandboxExit(Payload):
         signal: Number of the signal that ended it, or ``None``.
         outcome: ``ok``, ``failed``, ``violation``, ``timeout``, ``limit``,
             ``cancelled`` or ``aborted``.
-        wall_seconds: From the start of the run to its end.
+        wall_seconds: From the start of the run to its end; after a `RunRecovered`, to
+            its last event before.
         cpu_seconds: CPU time of the whole sandbox; ``None`` if not measured.
         peak_memory_bytes: Of the whole sandbox; ``None`` if not measured.
         output_bytes: Standard output and standard error, together.
@@ -167,6 +168,20 @@ class RunRetried(Payload):
     attempt: Count
     reason: str
     delay_seconds: Seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecovered(Payload):
+    """The process of a run was gone; what follows, its end, is written by another.
+
+    Attributes:
+        reason: What is known of it, for a person.
+        pid: The process that is gone.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.run.recovered.v1"
+    reason: str
+    pid: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +291,7 @@ PAYLOADS: tuple[type[Payload], ...] = (
     CapabilityGranted,
     CapabilityDenied,
     PolicyDecided,
+    RunRecovered,
     RunRefused,
     RunRetried,
     UnsandboxedStart,
