@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,6 +30,7 @@ from omnibase.errors import (
     ConfigurationError,
     ExternalCommandError,
     OmniBaseError,
+    PolicyError,
     RegistryError,
     SandboxError,
     SandboxViolationError,
@@ -145,6 +147,7 @@ class Call:
                 raise  # the run is over, and was not denied
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
+            tell_refused(emitter, error)
             raise
         except (ConfigurationError, SandboxError) as error:
             if isinstance(error, ConfigurationError) or error.result is None:
@@ -194,8 +197,12 @@ class Call:
 
 def tell_refused(emitter: events.Emitter, error: OmniBaseError) -> None:
     """Puts on record that nothing was started, and why."""
-    file = error.details.get("file")
-    emitter.emit(events.RunRefused(code=error.code, reason=error.message, file=file))
+    seconds = time.monotonic() - emitter.began
+    blamed = isinstance(error, PolicyError | RegistryError)
+    file = error.details.get("file") if blamed else None
+    emitter.emit(
+        events.RunRefused(code=error.code, reason=error.message, file=file, seconds=seconds)
+    )
 
 
 def perform(

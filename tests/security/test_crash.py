@@ -10,11 +10,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from omnibase.core.audit.open_runs import SPARE
 from omnibase.core.events import RunRecovered, SandboxExit
 from tests.helpers.audit import check, events
 from tests.helpers.cli import heed_signals
 from tests.security import leaks
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-ORCH-11")]
 
 _RUN = """
 import sys, omnibase

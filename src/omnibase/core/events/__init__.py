@@ -33,6 +33,7 @@ from omnibase.core.events.model import (
     SandboxStart,
     SandboxViolation,
     SecretRead,
+    SinkLag,
     UnsandboxedStart,
 )
 from omnibase.core.events.sinks import CollectingSink, Sink
@@ -74,6 +75,7 @@ __all__ = [
     "SecretRead",
     "Sink",
     "SinkFailure",
+    "SinkLag",
     "Subscription",
     "UnsandboxedStart",
     "default_bus",

@@ -32,6 +32,7 @@ from omnibase.core.events.payloads import (
     SandboxExit,
     SandboxStart,
     SandboxViolation,
+    SinkLag,
     UnsandboxedStart,
 )
 from omnibase.core.events.uses import (
@@ -83,6 +84,7 @@ __all__ = [
     "SandboxStart",
     "SandboxViolation",
     "SecretRead",
+    "SinkLag",
     "UnsandboxedStart",
 ]
 
@@ -102,6 +104,7 @@ ENVELOPE: dict[str, f.FieldType] = {
     "componentid": f.ATTRIBUTE.or_none(),
     "policydigest": f.ATTRIBUTE.or_none(),
     "traceparent": f.TRACEPARENT.or_none(),
+    "parentspan": f.SPAN.or_none(),
 }
 
 
@@ -119,7 +122,8 @@ class Event:
         subject: What it is about, e.g. the script's name; controls are escaped.
         componentid: UUID of the component that runs.
         policydigest: Digest of the policy that decided.
-        traceparent: W3C trace context of the caller.
+        traceparent: W3C trace context of the run: its trace, and its own span there.
+        parentspan: Span of the caller in that trace; ``None`` if the run has begun it.
 
     Raises:
         ValueError: A field has the wrong type or form.
@@ -138,6 +142,7 @@ class Event:
     componentid: str | None = None
     policydigest: str | None = None
     traceparent: str | None = None
+    parentspan: str | None = None
 
     def __post_init__(self) -> None:
         field_kinds(type(self.data))

@@ -11,6 +11,7 @@ from omnibase.core.events._fields import FrozenMap
 
 Count: TypeAlias = int
 Evidence: TypeAlias = Literal["kernel", "broker", "agent"]
+Lag: TypeAlias = Literal["lagging", "caught-up"]
 Number: TypeAlias = int | float
 Seconds: TypeAlias = float
 Sha256: TypeAlias = str
@@ -22,6 +23,7 @@ _KINDS: dict[str, f.FieldType] = {
     "Count": f.COUNT,
     "Count | None": f.COUNT.or_none(),
     "Evidence": f.one_of("kernel", "broker", "agent"),
+    "Lag": f.one_of("lagging", "caught-up"),
     "Mapping[str, Scalar]": f.SCALARS,
     "Number": f.NUMBER,
     "Seconds": f.SECONDS,

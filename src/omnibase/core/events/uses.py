@@ -53,11 +53,13 @@ class PackagesResolved(Payload):
     Attributes:
         lock_digest: SHA-256 of the lock.
         packages: Each ``name==version sha256:…``.
+        seconds: From the first step; ``None`` if not measured.
     """
 
     type: ClassVar[str] = "dev.omnibase.packages.resolved.v1"
     lock_digest: Sha256
     packages: tuple[str, ...] = ()
+    seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

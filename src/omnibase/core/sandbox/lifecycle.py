@@ -139,6 +139,7 @@ class Run:
             try:
                 self._watch(process, trace, pipes, cgroup, path / "scratch")
             finally:
+                finished = time.monotonic()
                 self._scratch.close()
                 # Ends PID 1 of the namespace; the kernel ends and reaps the rest before it.
                 process.kill()
@@ -169,6 +170,7 @@ class Run:
                 unreached=network.unreached if network is not None else {},
                 network_limits=network.limits if network is not None else (),
                 error=self._script_error(pipes),
+                finished=finished,
             )
 
     def _script_error(self, pipes: Pipes) -> ScriptError | None:
@@ -250,7 +252,8 @@ class Run:
                         self._scratch.hold(scratch)
                         for name in ("control", "stdin"):
                             selector.register(getattr(pipes, name), selectors.EVENT_WRITE, name)
-                        self._observer.on_started(scratch.parent.name)
+                        boot_seconds = time.monotonic() - self._began
+                        self._observer.on_started(scratch.parent.name, boot_seconds)
                         for told in self._staged:
                             self._observer.on_staged(told)
                     self._check_limits(cgroup, deadline, None if self._sent else start_deadline)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -151,7 +152,7 @@ class Recorder:
         for exchange in self._exchanges:
             exchange.stage(directory)
 
-    def on_started(self, run_id: str) -> None:
+    def on_started(self, run_id: str, boot_seconds: float | None = None) -> None:
         """See `runner.Observer`."""
         if self._note is not None:
             try:
@@ -161,7 +162,12 @@ class Recorder:
                     f"the run cannot be noted: {error}", hint=storage_hint(error)
                 ) from error
         self._started = time.monotonic()
+        before = max(0.0, self._started - self._emitter.began - (boot_seconds or 0.0))
         for payload in self._start:
+            if isinstance(payload, events.SandboxStart):
+                payload = replace(payload, prepare_seconds=before, boot_seconds=boot_seconds)
+            elif isinstance(payload, events.UnsandboxedStart):
+                payload = replace(payload, prepare_seconds=before)
             self._emitter.emit(payload)
         self._check()
 
@@ -238,6 +244,7 @@ class Recorder:
                 )
             )
         usage = result.usage
+        finished = None if ended.finished is None else max(ended.finished, self._started)
         self._tell_end(
             events.SandboxExit(
                 exit_code=result.exit_code,
@@ -248,6 +255,8 @@ class Recorder:
                 peak_memory_bytes=usage.peak_memory_bytes,
                 output_bytes=usage.output_bytes,
                 violations=sum(violation.count for violation in result.violations),
+                script_seconds=None if finished is None else finished - self._started,
+                teardown_seconds=None if finished is None else time.monotonic() - finished,
             )
         )
 

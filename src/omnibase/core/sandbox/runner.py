@@ -90,11 +90,13 @@ class Ended:
         cause: ``exit`` by itself; else what ended it: ``time``, ``output``,
             ``cpu``, ``memory``, ``violation``, ``cancelled``.
         fault: A failure of the sandbox itself, for the caller to raise.
+        finished: When the script was over, by the monotonic clock, in seconds.
     """
 
     result: RunResult
     cause: str
     fault: SandboxError | None = None
+    finished: float | None = None
 
 
 class Observer(Protocol):
@@ -106,8 +108,8 @@ class Observer(Protocol):
     def on_staging(self, directory: Path) -> None:
         """The run has artifacts to read: it wants them below this directory, by name."""
 
-    def on_started(self, run_id: str) -> None:
-        """The trace is alive and the script has been sent."""
+    def on_started(self, run_id: str, boot_seconds: float | None = None) -> None:
+        """The trace is alive and the script has been sent; told with what that took."""
 
     def on_staged(self, told: DatabaseCopied) -> None:
         """Something was made for the script to read; told once it has started."""
@@ -271,8 +273,8 @@ class _Relay:
     def on_staging(self, directory: Path) -> None:
         self._hand_over(lambda: self._observer.on_staging(directory))
 
-    def on_started(self, run_id: str) -> None:
-        self._hand_over(lambda: self._observer.on_started(run_id))
+    def on_started(self, run_id: str, boot_seconds: float | None = None) -> None:
+        self._hand_over(lambda: self._observer.on_started(run_id, boot_seconds))
 
     def on_staged(self, told: DatabaseCopied) -> None:
         self._hand_over(lambda: self._observer.on_staged(told))
