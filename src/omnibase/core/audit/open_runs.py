@@ -14,10 +14,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from omnibase.core.audit.segments import segments
+from omnibase.core.audit.log import AuditLog
+from omnibase.core.audit.segments import numbers, segment_name
 
 if TYPE_CHECKING:
-    from omnibase.core.audit.log import AuditLog
     from omnibase.core.events import Emitter, Event, EventBus
 
 __all__ = ["NEW", "SPARE", "OpenRun", "logs_of"]
@@ -40,13 +40,16 @@ class OpenRun:
         directory: Where notes are; made if need be, mode 0700.
         bus: Where the run's events go.
         emitter: Of the run.
+
+    Attributes:
+        logs: Where its end belongs.
     """
 
     def __init__(self, directory: Path, bus: EventBus, emitter: Emitter) -> None:
         self._path = directory / emitter.runid
         self._emitter = emitter
         self._bus = bus
-        self._logs = logs_of(bus)
+        self.logs = logs_of(bus)
         self._lost = 0
         self._fd = -1
 
@@ -59,7 +62,7 @@ class OpenRun:
         Raises:
             OSError: It cannot be written.
         """
-        if self._fd >= 0 or not self._logs:
+        if self._fd >= 0 or not self.logs:
             return
         self._lost = self._losses()
         emitter = self._emitter
@@ -73,7 +76,7 @@ class OpenRun:
             "componentid": emitter.componentid,
             "policydigest": emitter.policydigest,
             "traceparent": emitter.traceparent,
-            "logs": [(str(log.directory), *_end_of(log.directory)) for log in self._logs],
+            "logs": [(str(log.directory), *_end_of(log.directory)) for log in self.logs],
         })  # fmt: skip
         draft = self._path.with_name(NEW + self._path.name)
         fd = _locked(draft)
@@ -121,20 +124,17 @@ class OpenRun:
 
 def logs_of(bus: EventBus) -> list[AuditLog]:
     """Returns the audit logs that a bus writes to."""
-    import sys
-
-    log = sys.modules.get("omnibase.core.audit.log")  # else there is none
-    return [] if log is None else [each for each in bus.sinks if isinstance(each, log.AuditLog)]
+    return [each for each in bus.sinks if isinstance(each, AuditLog)]
 
 
 def _end_of(directory: Path) -> tuple[int, int]:
     """Returns a segment's number and a place in it: what is recorded from now on is behind."""
-    found = segments(directory)
+    found = numbers(directory)
     if not found:
         return 1, 0
     with contextlib.suppress(OSError):
-        return found[-1].number, os.stat(found[-1].path).st_size
-    return found[-1].number, 0
+        return found[-1], os.stat(directory / segment_name(found[-1])).st_size
+    return found[-1], 0
 
 
 def _locked(draft: Path) -> int:

@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 from omnibase.core.audit.chain import MAX_RECORD_BYTES, parse
 from omnibase.core.audit.log import AuditLog
 from omnibase.core.audit.open_runs import NEW, SPARE
-from omnibase.core.audit.segments import LOCK, open_segment, segments
+from omnibase.core.audit.segments import LOCK, open_segment
 from omnibase.core.audit.unended import END, STARTS
-from omnibase.core.audit.verification import lines
+from omnibase.core.audit.verification import lines, segments
 from omnibase.core.events import Event, RunRecovered, SandboxExit
 
 __all__ = ["MAX_WAITING", "Recovered", "recover", "waiting"]

@@ -6,16 +6,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from omnibase.core.audit.chain import GENESIS, MAX_RECORD_BYTES, Head
 from omnibase.core.audit.checker import Checker, Finding, Keys
-from omnibase.core.audit.segments import LOCK, Segment, header_of, open_segment, segments
+from omnibase.core.audit.segments import LOCK, header_of, numbers, open_segment, segment_name
 from omnibase.core.audit.unended import Unended
 from omnibase.core.events.files import lock
 from omnibase.errors import ConfigurationError
 
-__all__ = ["Report", "lines", "snapshot", "verify"]
+__all__ = ["Report", "Segment", "lines", "segments", "snapshot", "verify"]
 
 _CHUNK: Final = 1 << 20
 
@@ -68,6 +68,27 @@ class Report:
             "notes": [one.to_dict() for one in self.notes],
             "unended": list(self.unended),
         }
+
+
+class Segment(NamedTuple):
+    """One file of a log.
+
+    Attributes:
+        number: From 1, without gaps.
+        path: The file.
+    """
+
+    number: int
+    path: Path
+
+
+def segments(directory: Path) -> list[Segment]:
+    """Returns a log's segments in order; none if the directory is missing.
+
+    Raises:
+        OSError: The directory cannot be read.
+    """
+    return [Segment(number, directory / segment_name(number)) for number in numbers(directory)]
 
 
 def snapshot(directory: Path, timeout_seconds: float = 5.0) -> list[tuple[Segment, int]]:

@@ -19,23 +19,6 @@ from omnibase.core.events.payload import (
     Timestamp,
     declare,
 )
-from omnibase.core.events.uses import (
-    ArtifactRead,
-    ArtifactRefused,
-    ArtifactStored,
-    CommandStarted,
-    DatabaseCopied,
-    EgressClosed,
-    EgressFailed,
-    EgressOpened,
-    LayerAttached,
-    LayerBuilt,
-    PackagesResolved,
-    RegistryAdded,
-    RegistryRead,
-    RegistryRefused,
-    SecretRead,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,20 +166,6 @@ class RunRetried(Payload):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecovered(Payload):
-    """The process of a run was gone; what follows, its end, is written by another.
-
-    Attributes:
-        reason: What is known of it, for a person.
-        pid: The process that is gone.
-    """
-
-    type: ClassVar[str] = "dev.omnibase.run.recovered.v1"
-    reason: str
-    pid: Count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRefused(Payload):
     """A script or component was to run, and nothing of it was started.
 
@@ -323,36 +292,17 @@ class SinkLag(Payload):
     reason: str
 
 
-PAYLOADS: tuple[type[Payload], ...] = (
+declare(
     SandboxStart,
     SandboxExit,
     CapabilityGranted,
     CapabilityDenied,
     PolicyDecided,
-    RunRecovered,
     RunRefused,
     RunRetried,
     UnsandboxedStart,
     SandboxViolation,
-    SecretRead,
-    PackagesResolved,
-    LayerBuilt,
-    LayerAttached,
-    CommandStarted,
-    ArtifactRead,
-    ArtifactStored,
-    ArtifactRefused,
-    DatabaseCopied,
-    RegistryRead,
-    RegistryAdded,
-    RegistryRefused,
-    EgressOpened,
-    EgressClosed,
-    EgressFailed,
     ResourceLimitExceeded,
     SinkLag,
     MonitorGap,
 )
-"""Every type of event."""
-
-declare(PAYLOADS)

@@ -7,19 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from omnibase.core import events
-from omnibase.core.context import ExecutionContext
-from omnibase.core.sandbox.collect.reports import Collected, Left
-from omnibase.core.sandbox.databases.copying import DatabaseCopied
-from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
-from omnibase.core.sandbox.monitor.executions import CommandStart
-from omnibase.core.sandbox.monitor.reads import SecretReading
-from omnibase.core.sandbox.monitor.violations import Violation
-from omnibase.core.sandbox.result import LimitKind
-from omnibase.core.sandbox.runner import Ended, RunRequest
-from omnibase.core.sandbox.state import storage_hint
 from omnibase.errors import (
     OmniBaseError,
     ResourceLimitExceeded,
@@ -28,6 +18,17 @@ from omnibase.errors import (
     SandboxTimeout,
     SandboxViolationError,
 )
+
+if TYPE_CHECKING:
+    from omnibase.core.context import ExecutionContext
+    from omnibase.core.sandbox.collect.reports import Collected, Left
+    from omnibase.core.sandbox.databases.copying import DatabaseCopied
+    from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
+    from omnibase.core.sandbox.monitor.executions import CommandStart
+    from omnibase.core.sandbox.monitor.reads import SecretReading
+    from omnibase.core.sandbox.monitor.violations import Violation
+    from omnibase.core.sandbox.result import LimitKind
+    from omnibase.core.sandbox.runner import Ended, RunRequest
 
 __all__ = ["Exchange", "Note", "Recorder", "sandbox_start", "spec_limits", "verdict"]
 
@@ -158,6 +159,8 @@ class Recorder:
             try:
                 self._note.begin(run_id)
             except OSError as error:
+                from omnibase.core.sandbox.state import storage_hint
+
                 raise SandboxStartError(
                     f"the run cannot be noted: {error}", hint=storage_hint(error)
                 ) from error
@@ -385,6 +388,8 @@ def _violation_event(violation: Violation) -> events.SandboxViolation:
 
 
 def _egress_event(report: Opened | Closed | Failed) -> events.Payload:
+    from omnibase.core.sandbox.egress.reports import Failed, Opened
+
     if isinstance(report, Failed):
         return events.EgressFailed(
             target=report.target, capability=report.capability, reason=report.reason

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import stat
 import time
@@ -97,7 +96,7 @@ class RunDirectory:
     @classmethod
     def create(cls, state: Path, run_id: str = "") -> RunDirectory:
         """Makes and locks a new one; it appears under its name only once locked."""
-        run_id = run_id or secrets.token_hex(16)
+        run_id = run_id or os.urandom(16).hex()
         draft = state / "runs" / f"{_NEW}{run_id}"
         lock_fd = -1
         try:
