@@ -22,6 +22,7 @@ __all__ = [
     "RegistryAdded",
     "RegistryRead",
     "RegistryRefused",
+    "RunRecovered",
     "SecretRead",
 ]
 
@@ -320,5 +321,6 @@ declare(
     RegistryAdded,
     RegistryRead,
     RegistryRefused,
+    RunRecovered,
     SecretRead,
 )
