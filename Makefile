@@ -60,8 +60,11 @@ space := $(empty) $(empty)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
+# Compiled as an installed package is: without, where Python is told to write no
+# bytecode, each process would compile all that it imports.
 setup: $(STAMP) ## virtual environment from requirements.lock, and a runsc
 	@scripts/setup-runsc.sh >/dev/null
+	@$(BIN)/python -m compileall -q src
 
 # Redone when what it installs has changed; an interrupted set-up leaves no stamp.
 $(STAMP): requirements.lock pyproject.toml

@@ -201,7 +201,7 @@ class TestDenials:
         outcome = run(one, args=[f"{tree}/open.txt"])
         assert isinstance(outcome.error, CapabilityDenied)
         assert outcome.result is None
-        assert names(outcome) == ["PolicyDecided", "CapabilityDenied"]
+        assert names(outcome) == ["PolicyDecided", "CapabilityDenied", "RunRefused"]
         (denied,) = outcome.reported(events.CapabilityDenied)
         assert denied.capability == f"FILE_READ:{tree}/**" and denied.stage == "pre-exec"
 

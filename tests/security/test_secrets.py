@@ -161,7 +161,7 @@ class TestGrants:
         assert outcome.error.details["capability"] == "SECRET_ACCESS:ABSENT"
         assert "ABSENT" in str(outcome.error.hint)
         assert outcome.result is None
-        assert [event.name for event in outcome.events] == ["CapabilityDenied"]
+        assert [event.name for event in outcome.events] == ["CapabilityDenied", "RunRefused"]
         for text in said(outcome):
             assert_unsaid(text)
 
