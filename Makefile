@@ -55,13 +55,16 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: help setup postgres redis commands demo test test-fast test-security check format bench fuzz docs lock clean
+.PHONY: help setup postgres redis nats commands demo test test-fast test-security check format bench fuzz docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
+# Compiled as an installed package is: without, where Python is told to write no
+# bytecode, each process would compile all that it imports.
 setup: $(STAMP) ## virtual environment from requirements.lock, and a runsc
 	@scripts/setup-runsc.sh >/dev/null
+	@$(BIN)/python -m compileall -q src
 
 # Redone when what it installs has changed; an interrupted set-up leaves no stamp.
 $(STAMP): requirements.lock pyproject.toml
@@ -82,6 +85,10 @@ postgres:
 redis:
 	@scripts/setup-redis.sh >/dev/null
 
+# Events are published to a real server.
+nats:
+	@scripts/setup-nats.sh >/dev/null
+
 # Commands that tests grant are those of this machine.
 commands:
 	@scripts/setup-commands.sh
@@ -91,7 +98,7 @@ demo: setup ## the same script with and without permissions, on a real sandbox
 
 # pytest's own closing line is printed again at the end: it is the last line of
 # the output, whatever coverage reports after it.
-test: setup postgres redis commands ## every test, coverage, and full branch coverage of the modules that decide
+test: setup postgres redis nats commands ## every test, coverage, and full branch coverage of the modules that decide
 	@$(BIN)/coverage erase
 	@$(BIN)/python -m pytest --color=no --cov --cov-report=term 2>&1 | tee $(OUTPUT)
 ifneq ($(DECIDING),)
@@ -99,11 +106,12 @@ ifneq ($(DECIDING),)
 endif
 	@grep -E '$(CLOSING)' $(OUTPUT) | tail -n 1
 
-test-fast: setup postgres ## unit, property and contract tests alone
+test-fast: setup postgres nats ## unit, property and contract tests alone
 	@$(BIN)/python -m pytest tests/unit tests/property tests/contract
 
-test-security: setup postgres redis commands ## hostile code on a real sandbox
-	@$(BIN)/python -m pytest tests/security
+# GROUP is one of those that `scripts/check_threats.py` lists, or an expression over them.
+test-security: setup postgres redis nats commands ## hostile code on a real sandbox; GROUP=egress for one group
+	@$(BIN)/python -m pytest tests/security $(if $(GROUP),-m "$(GROUP)")
 
 check: setup ## lint, format, types, import rules and the rules of the house
 	$(BIN)/ruff check
@@ -111,6 +119,7 @@ check: setup ## lint, format, types, import rules and the rules of the house
 	$(BIN)/mypy --strict src
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_rules.py
+	$(BIN)/python scripts/check_threats.py
 
 format: setup ## apply the formatter and the lint's safe fixes
 	$(BIN)/ruff check --fix

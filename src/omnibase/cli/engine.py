@@ -177,7 +177,7 @@ def events_to(options: Any) -> Iterator[EventBus]:
     from omnibase.core.audit import places
     from omnibase.core.events import EventBus
 
-    bus = EventBus()
+    bus = EventBus(traceparent=os.environ.get("TRACEPARENT"))
     try:
         if options.events is not None:
             _subscribe_file(bus, options.events)
