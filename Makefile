@@ -55,7 +55,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: help setup postgres redis nats commands demo test test-fast test-security check format bench fuzz docs lock clean
+.PHONY: help setup postgres redis nats commands demo test test-fast test-security test-docs check format bench fuzz docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -112,6 +112,9 @@ test-fast: setup postgres nats ## unit, property and contract tests alone
 # GROUP is one of those that `scripts/check_threats.py` lists, or an expression over them.
 test-security: setup postgres redis nats commands ## hostile code on a real sandbox; GROUP=egress for one group
 	@$(BIN)/python -m pytest tests/security $(if $(GROUP),-m "$(GROUP)")
+
+test-docs: setup ## what the documentation shows, and the examples, on a real sandbox
+	@$(BIN)/python -m pytest tests/integration/test_documentation.py tests/integration/test_examples.py
 
 check: setup ## lint, format, types, import rules and the rules of the house
 	$(BIN)/ruff check
