@@ -131,6 +131,11 @@ class EventBus:
             return tuple(self._failures.values())
 
     @property
+    def sinks(self) -> tuple[Sink, ...]:
+        """The sinks that are subscribed."""
+        return tuple(each.sink for each in self._subscriptions)
+
+    @property
     def closed(self) -> bool:
         """Whether the bus takes no more events."""
         return self._closed
@@ -356,6 +361,11 @@ class Emitter:
         # Held while publishing, for the order; re-entrant, for sinks that emit.
         self._lock = threading.RLock()
         self._sequence = 0
+
+    @property
+    def sequence(self) -> int:
+        """Number of the run's latest event; 0 before the first."""
+        return self._sequence
 
     def emit(self, payload: Payload) -> Event:
         """Publishes a payload as the run's next event; returns the event.

@@ -19,23 +19,6 @@ from omnibase.core.events.payload import (
     Timestamp,
     declare,
 )
-from omnibase.core.events.uses import (
-    ArtifactRead,
-    ArtifactRefused,
-    ArtifactStored,
-    CommandStarted,
-    DatabaseCopied,
-    EgressClosed,
-    EgressFailed,
-    EgressOpened,
-    LayerAttached,
-    LayerBuilt,
-    PackagesResolved,
-    RegistryAdded,
-    RegistryRead,
-    RegistryRefused,
-    SecretRead,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +63,8 @@ class SandboxExit(Payload):
         signal: Number of the signal that ended it, or ``None``.
         outcome: ``ok``, ``failed``, ``violation``, ``timeout``, ``limit``,
             ``cancelled`` or ``aborted``.
-        wall_seconds: From the start of the run to its end.
+        wall_seconds: From the start of the run to its end; after a `RunRecovered`, to
+            its last event before.
         cpu_seconds: CPU time of the whole sandbox; ``None`` if not measured.
         peak_memory_bytes: Of the whole sandbox; ``None`` if not measured.
         output_bytes: Standard output and standard error, together.
@@ -308,7 +292,7 @@ class SinkLag(Payload):
     reason: str
 
 
-PAYLOADS: tuple[type[Payload], ...] = (
+declare(
     SandboxStart,
     SandboxExit,
     CapabilityGranted,
@@ -318,25 +302,7 @@ PAYLOADS: tuple[type[Payload], ...] = (
     RunRetried,
     UnsandboxedStart,
     SandboxViolation,
-    SecretRead,
-    PackagesResolved,
-    LayerBuilt,
-    LayerAttached,
-    CommandStarted,
-    ArtifactRead,
-    ArtifactStored,
-    ArtifactRefused,
-    DatabaseCopied,
-    RegistryRead,
-    RegistryAdded,
-    RegistryRefused,
-    EgressOpened,
-    EgressClosed,
-    EgressFailed,
     ResourceLimitExceeded,
     SinkLag,
     MonitorGap,
 )
-"""Every type of event."""
-
-declare(PAYLOADS)

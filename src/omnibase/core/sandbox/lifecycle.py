@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Final
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup
-from omnibase.core.sandbox.databases.copying import DatabaseCopied
-from omnibase.core.sandbox.ending import conclude
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.preparing import prepare, start
@@ -33,6 +31,7 @@ from omnibase.errors import SandboxError, SandboxStartError
 
 if TYPE_CHECKING:
     from omnibase.core.sandbox.collect.collection import Collection
+    from omnibase.core.sandbox.databases.copying import DatabaseCopied
     from omnibase.core.sandbox.egress.session import Session
 
 __all__ = ["Run"]
@@ -137,6 +136,8 @@ class Run:
                 ) from error
             process = self._process = self._start(path, cgroup, pipes)
             try:
+                from omnibase.core.sandbox.ending import conclude  # while the sandbox boots
+
                 self._watch(process, trace, pipes, cgroup, path / "scratch")
             finally:
                 finished = time.monotonic()

@@ -13,23 +13,25 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
-from omnibase.core.sandbox.collect.reports import Collected, Left
-from omnibase.core.sandbox.commands.layout import CommandLayer
-from omnibase.core.sandbox.databases.copying import DatabaseCopied
-from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
-from omnibase.core.sandbox.monitor.executions import CommandStart
-from omnibase.core.sandbox.monitor.reads import SecretReading
-from omnibase.core.sandbox.monitor.violations import Violation
-from omnibase.core.sandbox.registry_files import RegistryFile
-from omnibase.core.sandbox.result import RunResult
-from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
-from omnibase.core.secrets import Secret
 from omnibase.errors import SandboxError, SandboxStartError
+
+if TYPE_CHECKING:
+    from omnibase.core.sandbox.collect.reports import Collected, Left
+    from omnibase.core.sandbox.commands.layout import CommandLayer
+    from omnibase.core.sandbox.databases.copying import DatabaseCopied
+    from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
+    from omnibase.core.sandbox.monitor.executions import CommandStart
+    from omnibase.core.sandbox.monitor.reads import SecretReading
+    from omnibase.core.sandbox.monitor.violations import Violation
+    from omnibase.core.sandbox.registry_files import RegistryFile
+    from omnibase.core.sandbox.result import RunResult
+    from omnibase.core.sandbox.spec import SandboxSpec
+    from omnibase.core.secrets import Secret
 
 __all__ = [
     "Cancel",
