@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omnibase.asked import Authority, Extras, Options, check_argument
 from omnibase.backend import backend, compile_grants
 from omnibase.core import events
+from omnibase.core.audit import places
 from omnibase.core.sandbox import compile, record, state
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
 from omnibase.core.secrets import fetch
@@ -252,23 +253,27 @@ def perform(
     Raises:
         SandboxViolationError, SandboxError: As `omnibase.run`.
     """
+    note = places.open_run(state.state_dir() / state.OPEN_RUNS, options.bus, emitter)
     recorder = record.Recorder(
         emitter, request, started, on_output=options.on_output, check=check,
-        exchanges=tuple(one for one in (exchange, proposals) if one is not None),
+        exchanges=tuple(one for one in (exchange, proposals) if one is not None), note=note,
     )  # fmt: skip
     try:
         ended = runner.run(request, recorder, cancel)
+        if authority is not None:
+            ended = _with(ended, denied=authority.denied, component=authority.component,
+                          layer=request.spec.layer)  # fmt: skip
+        if exchange is not None:
+            ended = _with(ended, artifacts=exchange.artifacts)
+        if proposals is not None:
+            ended = _with(ended, proposed=proposals.finish(ended))
+        recorder.ended(ended)
     except BaseException as cut_short:
         recorder.abandoned(cut_short)
         raise
-    if authority is not None:
-        ended = _with(ended, denied=authority.denied, component=authority.component,
-                      layer=request.spec.layer)  # fmt: skip
-    if exchange is not None:
-        ended = _with(ended, artifacts=exchange.artifacts)
-    if proposals is not None:
-        ended = _with(ended, proposed=proposals.finish(ended))
-    recorder.ended(ended)
+    finally:
+        if note is not None:
+            note.release()
     error = record.verdict(ended, options.context, record.spec_limits(request))
     if isinstance(error, SandboxViolationError):
         _tell_commands(error, request.spec.grants)

@@ -36,6 +36,7 @@ from omnibase.core.events import (
     RegistryRead,
     RegistryRefused,
     ResourceLimitExceeded,
+    RunRecovered,
     RunRefused,
     RunRetried,
     SandboxExit,
@@ -75,6 +76,7 @@ SAMPLES: tuple[Payload, ...] = (
         environment="default",
         policy_version=3,
     ),
+    RunRecovered(reason="its process did not come to tell its end", pid=4711),
     RunRefused(code="policy_error", reason="it is not what the registry wrote", file="policies/u"),
     RunRetried(attempt=1, reason="runsc exited 128", delay_seconds=0.15),
     UnsandboxedStart(

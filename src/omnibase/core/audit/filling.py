@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
+from omnibase.core.audit.unended import END, STARTS
+
 __all__ = ["COUNTED", "INDEXES", "TABLES", "VERSION", "Filler", "decision_of", "microseconds"]
 
-VERSION: Final = 2
+VERSION: Final = 3
 _BATCH: Final = 50_000
 _REMEMBERED: Final = 200_000
 
@@ -27,6 +29,7 @@ TABLES: Final = (
     "CREATE TABLE capability (name INTEGER, time INTEGER, seq INTEGER, type INTEGER NOT NULL,"
     " component INTEGER, decision INTEGER NOT NULL, PRIMARY KEY (name, time, seq)) WITHOUT ROWID",
     "CREATE TABLE segment (number INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, hash TEXT NOT NULL)",
+    "CREATE TABLE unended (run INTEGER PRIMARY KEY)",
     "CREATE TABLE tally (what TEXT, which INTEGER, count INTEGER NOT NULL,"
     " PRIMARY KEY (what, which)) WITHOUT ROWID",
     f"PRAGMA user_version = {VERSION}",
@@ -56,6 +59,7 @@ class Filler:
         self._events: list[tuple[Any, ...]] = []
         self._capabilities: list[tuple[Any, ...]] = []
         self._tally: Counter[tuple[str, int]] = Counter()
+        self._open: dict[int, bool] = {}
 
     def add(self, seq: int, segment: int, start: int, length: int, event: dict[str, Any]) -> None:
         """Takes one event.
@@ -74,6 +78,8 @@ class Filler:
         owner = None if component is None else self._id(str(component), COMPONENT)
         kind, decision = self._id(name, TYPE), decision_of(name, data)
         run = self._id(str(event.get("runid")), RUN)
+        if name in STARTS or name == END:
+            self._open[run] = name != END
         self._events.append((seq, segment, start, length, moment, kind, run, owner, decision))
         self._tally["type", kind] += 1
         if decision:
@@ -94,7 +100,12 @@ class Filler:
             "ON CONFLICT (what, which) DO UPDATE SET count = count + excluded.count",
             [(what, which, count) for (what, which), count in self._tally.items()],
         )
-        self._events, self._capabilities, self._tally = [], [], Counter()
+        runs = self._open.items()
+        added, ended = ([(run,) for run, is_open in runs if is_open is wanted]
+                        for wanted in (True, False))  # fmt: skip
+        db.executemany("INSERT OR IGNORE INTO unended VALUES (?)", added)
+        db.executemany("DELETE FROM unended WHERE run = ?", ended)
+        self._events, self._capabilities, self._tally, self._open = [], [], Counter(), {}
         if len(self._ids) > _REMEMBERED:
             self._ids = {}
 

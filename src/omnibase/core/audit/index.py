@@ -145,10 +145,12 @@ class Index:
             first, last = self._db.execute(
                 "SELECT (SELECT min(time) FROM event), (SELECT max(time) FROM event)"
             ).fetchone()
+            unended = self._db.execute("SELECT count(*) FROM unended").fetchone()[0]
             size = self._db.execute("SELECT count(*), sum(bytes) FROM segment").fetchone()
         return {
             "events": self.rows,
             **{what: tally.get(what, {}).get(0, 0) for what in COUNTED.values()},
+            "unended": unended,
             "first_microseconds": first,
             "last_microseconds": last,
             "types": {names[which]: count for which, count in types},
@@ -256,6 +258,14 @@ class Index:
                 (start, start + "\U0010ffff", RUN, limit),
             )
         ]  # fmt: skip
+
+    def unended(self, limit: int) -> list[str]:
+        """Returns runs that have a start and no end, the latest first."""
+        rows = self._db.execute(
+            "SELECT text FROM unended JOIN name ON name.id = run ORDER BY run DESC LIMIT ?",
+            (limit,),
+        )
+        return [row[0] for row in rows]
 
     def _fetch(self, rows: Iterable[_Row]) -> list[Found]:
         files: dict[int, int] = {}

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from omnibase.core.audit.chain import GENESIS, MAX_RECORD_BYTES, Head
 from omnibase.core.audit.checker import Checker, Finding, Keys
 from omnibase.core.audit.segments import LOCK, header_of, numbers, open_segment, segment_name
+from omnibase.core.audit.unended import Unended
 from omnibase.core.events.files import lock
 from omnibase.errors import ConfigurationError
 
@@ -37,6 +38,7 @@ class Report:
         unchecked: Checkpoints whose signature nobody here can check.
         foreign: Checkpoints by other keys before the first by the one that was given.
         own_keys: The keys are those that lie in the log's own directory.
+        unended: Runs that have a start in what was read, and no end.
     """
 
     findings: tuple[Finding, ...]
@@ -52,6 +54,7 @@ class Report:
     unchecked: int
     foreign: int
     own_keys: bool
+    unended: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON-ready data."""
@@ -63,6 +66,7 @@ class Report:
             **{name: getattr(self, name) for name in counts},
             "findings": [one.to_dict() for one in self.findings],
             "notes": [one.to_dict() for one in self.notes],
+            "unended": list(self.unended),
         }
 
 
@@ -137,13 +141,14 @@ def verify(directory: Path, keys: Keys, since: Head | None = None) -> Report:
     found = snapshot(directory)
     start, found = _from(found, since)
     checker = Checker(keys, start=start, number=found[0][0].number if since else 1, since=since)
-    size = 0
+    size, unended = 0, Unended()
     for segment, size in found:
         checker.begin(segment.number)
         fd = open_segment(segment.path)
         try:
             for offset, line in lines(fd, 0, size):
                 checker.feed(offset, line)
+                unended.feed(line)
                 if checker.full:
                     break
         finally:
@@ -165,6 +170,7 @@ def verify(directory: Path, keys: Keys, since: Head | None = None) -> Report:
         unchecked=checker.unchecked,
         foreign=checker.foreign,
         own_keys=not keys.external,
+        unended=unended.runs,
     )
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         RegistryAdded,
         RegistryRead,
         RegistryRefused,
+        RunRecovered,
         SecretRead,
     )
 
@@ -71,6 +72,7 @@ __all__ = [
     "RegistryRead",
     "RegistryRefused",
     "ResourceLimitExceeded",
+    "RunRecovered",
     "RunRefused",
     "RunRetried",
     "SandboxExit",

@@ -131,6 +131,11 @@ class EventBus:
             return tuple(self._failures.values())
 
     @property
+    def sinks(self) -> tuple[Sink, ...]:
+        """The sinks that are subscribed."""
+        return tuple(each.sink for each in self._subscriptions)
+
+    @property
     def closed(self) -> bool:
         """Whether the bus takes no more events."""
         return self._closed
@@ -181,14 +186,15 @@ class EventBus:
         """Waits until every sink has kept its events; the time is for all together.
 
         Returns:
-            Whether all sinks succeeded.
+            Whether all sinks succeeded but those that are ``advisory``.
         """
         deadline = time.monotonic() + timeout_seconds
         interrupts: list[BaseException] = []
         done = []
         for each in self._subscriptions:
             left = max(0.0, deadline - time.monotonic())
-            done.append(self._try(each, "flush", partial(each.sink.flush, left), interrupts))
+            kept = self._try(each, "flush", partial(each.sink.flush, left), interrupts)
+            done.append(kept or getattr(each.sink, "advisory", False))
         _raise_first(interrupts)
         return all(done)
 
@@ -355,6 +361,11 @@ class Emitter:
         # Held while publishing, for the order; re-entrant, for sinks that emit.
         self._lock = threading.RLock()
         self._sequence = 0
+
+    @property
+    def sequence(self) -> int:
+        """Number of the run's latest event; 0 before the first."""
+        return self._sequence
 
     def emit(self, payload: Payload) -> Event:
         """Publishes a payload as the run's next event; returns the event.

@@ -32,6 +32,7 @@ from omnibase.core.events.uses import (
     RegistryAdded,
     RegistryRead,
     RegistryRefused,
+    RunRecovered,
     SecretRead,
 )
 
@@ -43,6 +44,7 @@ PAYLOADS: tuple[type[Payload], ...] = (
     CapabilityGranted,
     CapabilityDenied,
     PolicyDecided,
+    RunRecovered,
     RunRefused,
     RunRetried,
     UnsandboxedStart,

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         RegistryAdded,
         RegistryRead,
         RegistryRefused,
+        RunRecovered,
         SecretRead,
     )
 
@@ -78,6 +79,7 @@ __all__ = [
     "RegistryRead",
     "RegistryRefused",
     "ResourceLimitExceeded",
+    "RunRecovered",
     "RunRefused",
     "RunRetried",
     "SandboxExit",

@@ -63,7 +63,8 @@ class SandboxExit(Payload):
         signal: Number of the signal that ended it, or ``None``.
         outcome: ``ok``, ``failed``, ``violation``, ``timeout``, ``limit``,
             ``cancelled`` or ``aborted``.
-        wall_seconds: From the start of the run to its end.
+        wall_seconds: From the start of the run to its end; after a `RunRecovered`, to
+            its last event before.
         cpu_seconds: CPU time of the whole sandbox; ``None`` if not measured.
         peak_memory_bytes: Of the whole sandbox; ``None`` if not measured.
         output_bytes: Standard output and standard error, together.

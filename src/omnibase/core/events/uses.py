@@ -22,8 +22,23 @@ __all__ = [
     "RegistryAdded",
     "RegistryRead",
     "RegistryRefused",
+    "RunRecovered",
     "SecretRead",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecovered(Payload):
+    """The process of a run was gone; what follows, its end, is written by another.
+
+    Attributes:
+        reason: What is known of it, for a person.
+        pid: The process that is gone.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.run.recovered.v1"
+    reason: str
+    pid: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,5 +321,6 @@ declare(
     RegistryAdded,
     RegistryRead,
     RegistryRefused,
+    RunRecovered,
     SecretRead,
 )
