@@ -29,6 +29,7 @@ from omnibase.core.events.uses import (
     LayerAttached,
     LayerBuilt,
     PackagesResolved,
+    PoolClientRefused,
     RegistryAdded,
     RegistryRead,
     RegistryRefused,
@@ -66,6 +67,7 @@ PAYLOADS: tuple[type[Payload], ...] = (
     EgressFailed,
     ResourceLimitExceeded,
     SinkLag,
+    PoolClientRefused,
     MonitorGap,
 )
 """Every type of event."""

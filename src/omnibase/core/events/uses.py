@@ -306,6 +306,24 @@ class EgressFailed(Payload):
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolClientRefused(Payload):
+    """The pool's daemon did not let a process in.
+
+    Attributes:
+        pid: The process, as the kernel noted it when it connected.
+        uid: Its user, likewise.
+        gid: Its group, likewise.
+        reason: Why, for a person.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.pool.refused.v1"
+    pid: Count
+    uid: Count
+    gid: Count
+    reason: str
+
+
 declare(
     ArtifactRead,
     ArtifactRefused,
@@ -318,6 +336,7 @@ declare(
     LayerAttached,
     LayerBuilt,
     PackagesResolved,
+    PoolClientRefused,
     RegistryAdded,
     RegistryRead,
     RegistryRefused,

@@ -1,0 +1,104 @@
+"""What a run tells its observer and how it ends, as data: one table for both ends. Pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from omnibase import errors
+from omnibase.core.sandbox.collect.reports import Collected, Left
+from omnibase.core.sandbox.databases.copying import DatabaseCopied
+from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
+from omnibase.core.sandbox.monitor.attempts import Violation
+from omnibase.core.sandbox.monitor.executions import CommandStart
+from omnibase.core.sandbox.monitor.reads import SecretReading
+from omnibase.core.sandbox.remote.codec import WireError, pack, unpack
+from omnibase.core.sandbox.result import RunResult
+from omnibase.core.sandbox.runner import Ended
+from omnibase.errors import OmniBaseError, ResourceLimitExceeded, SandboxError
+
+__all__ = ["ANSWERED", "TOLD", "pack_ended", "pack_error", "unpack_ended", "unpack_error"]
+
+TOLD: Final[dict[str, tuple[Any, ...]]] = {
+    "on_retry": (int, str, float),
+    "on_staging": (Path,),
+    "on_started": (str, float | None, bool),
+    "on_staged": (DatabaseCopied,),
+    "on_output": (str, bytes),
+    "on_violation": (Violation,),
+    "on_secret_read": (SecretReading,),
+    "on_command": (CommandStart,),
+    "on_egress/Opened": (Opened,),
+    "on_egress/Closed": (Closed,),
+    "on_egress/Failed": (Failed,),
+    "on_collected": (tuple[Collected, ...], tuple[Left, ...]),
+    "covers": (str, str),
+}
+"""Each call of an observer, and the types of its arguments."""
+
+ANSWERED: Final = frozenset({"on_staging", "on_started", "on_collected", "covers"})
+"""Those that the run waits for: what they do has to be done before it goes on."""
+
+_CLASSES: Final[dict[str, type[OmniBaseError]]] = {
+    name: getattr(errors, name) for name in errors.__all__
+}
+_CAUSES: Final = frozenset({"exit", "time", "output", "cpu", "memory", "violation", "cancelled"})
+
+
+def pack_error(error: OmniBaseError, blob: bytearray) -> dict[str, Any]:
+    """Returns an error as data, with what was collected until then."""
+    result = getattr(error, "result", None)
+    return {
+        "class": type(error).__name__,
+        "message": error.message,
+        "details": pack(error.details, blob),
+        "hint": error.hint,
+        "result": None if result is None else pack(result, blob),
+    }
+
+
+def unpack_error(data: Any, blob: bytes) -> OmniBaseError:
+    """Returns the error that was packed.
+
+    Raises:
+        WireError: It is none.
+    """
+    if not isinstance(data, dict) or data.keys() != _ERROR_KEYS:
+        raise WireError("no error")
+    kind = _CLASSES.get(unpack(str, data["class"]), SandboxError)
+    details, message = data["details"], unpack(str, data["message"])
+    if not isinstance(details, dict):
+        raise WireError("an error without details")
+    more: dict[str, Any] = {"details": details, "hint": unpack(str | None, data["hint"])}
+    if issubclass(kind, ResourceLimitExceeded):
+        more["kind"] = str(details.get("kind"))
+    elif kind is errors.PackageError:
+        more["reason"] = str(details.get("reason"))
+    error = kind(message, **more)
+    if data["result"] is not None:
+        error.result = unpack(RunResult, data["result"], blob)  # type: ignore[attr-defined]
+    return error
+
+
+_ERROR_KEYS: Final = frozenset({"class", "message", "details", "hint", "result"})
+
+
+def pack_ended(ended: Ended, blob: bytearray) -> dict[str, Any]:
+    """Returns how a run ended as data."""
+    fault = None if ended.fault is None else pack_error(ended.fault, blob)
+    return {"result": pack(ended.result, blob), "cause": ended.cause, "fault": fault}
+
+
+def unpack_ended(data: Any, blob: bytes) -> Ended:
+    """Returns how the run ended.
+
+    Raises:
+        WireError: It is no such data.
+    """
+    if not isinstance(data, dict) or data.keys() != {"result", "cause", "fault"}:
+        raise WireError("no end of a run")
+    fault = None if data["fault"] is None else unpack_error(data["fault"], blob)
+    if data["cause"] not in _CAUSES or not isinstance(fault, SandboxError | None):
+        raise WireError("no end of a run")
+    result: RunResult = unpack(RunResult, data["result"], blob)
+    return Ended(result=result, cause=data["cause"], fault=fault)
