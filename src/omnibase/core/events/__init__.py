@@ -37,11 +37,14 @@ if TYPE_CHECKING:
         LayerAttached,
         LayerBuilt,
         PackagesResolved,
+        PoolClientRefused,
         RegistryAdded,
         RegistryRead,
         RegistryRefused,
         RunRecovered,
         SecretRead,
+        SessionCallEnd,
+        SessionCallStart,
     )
 
 __all__ = [
@@ -66,6 +69,7 @@ __all__ = [
     "LayerBuilt",
     "MonitorGap",
     "PackagesResolved",
+    "PoolClientRefused",
     "Payload",
     "PolicyDecided",
     "RegistryAdded",
@@ -79,6 +83,8 @@ __all__ = [
     "SandboxStart",
     "SandboxViolation",
     "SecretRead",
+    "SessionCallEnd",
+    "SessionCallStart",
     "Sink",
     "SinkFailure",
     "SinkLag",

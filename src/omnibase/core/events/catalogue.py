@@ -35,6 +35,8 @@ from omnibase.core.events.uses import (
     RegistryRefused,
     RunRecovered,
     SecretRead,
+    SessionCallEnd,
+    SessionCallStart,
 )
 
 __all__ = ["BY_TYPE", "PAYLOADS"]
@@ -67,6 +69,8 @@ PAYLOADS: tuple[type[Payload], ...] = (
     EgressFailed,
     ResourceLimitExceeded,
     SinkLag,
+    SessionCallStart,
+    SessionCallEnd,
     PoolClientRefused,
     MonitorGap,
 )

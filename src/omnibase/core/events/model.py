@@ -48,11 +48,14 @@ if TYPE_CHECKING:
         LayerAttached,
         LayerBuilt,
         PackagesResolved,
+        PoolClientRefused,
         RegistryAdded,
         RegistryRead,
         RegistryRefused,
         RunRecovered,
         SecretRead,
+        SessionCallEnd,
+        SessionCallStart,
     )
 
 __all__ = [
@@ -73,6 +76,7 @@ __all__ = [
     "LayerBuilt",
     "MonitorGap",
     "PackagesResolved",
+    "PoolClientRefused",
     "Payload",
     "PolicyDecided",
     "RegistryAdded",
@@ -86,6 +90,8 @@ __all__ = [
     "SandboxStart",
     "SandboxViolation",
     "SecretRead",
+    "SessionCallEnd",
+    "SessionCallStart",
     "SinkLag",
     "UnsandboxedStart",
 ]

@@ -20,7 +20,7 @@ from omnibase.errors import ConfigurationError
 if TYPE_CHECKING:
     from omnibase.core.sandbox.egress.reports import Assigned, Denied
 
-__all__ = ["TraceServer"]
+__all__ = ["TraceServer", "Turn"]
 
 _Key = tuple[str | None, str, str, int]
 _LOST: Final = Attempt(
@@ -34,6 +34,20 @@ _DISK_FULL: Final = "/.disk-full"
 _FAILED: Final = "/.agent-failed"
 _AGENT, _SCRIPT = 1, 2  # thread groups: PID 1 forks the script before anything else
 _MAX_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its NUL
+
+
+class Turn(NamedTuple):
+    """What was seen between two turns.
+
+    Attributes:
+        ledger: Attempts.
+        dropped: Messages that the Sentry could not deliver.
+        pids_refused: A fork failed for want of processes.
+    """
+
+    ledger: Ledger
+    dropped: int
+    pids_refused: bool
 
 
 class TraceServer:
@@ -83,6 +97,8 @@ class TraceServer:
         self.agent_status: int | None = None
         self.disk_full = False
         self.agent_failed = False
+        self._awaited, self._turned_at = "", 0
+        self._then: Callable[[], None] = lambda: None
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             self._listener.bind(path)
@@ -115,6 +131,27 @@ class TraceServer:
             if not self._read(self._connection):
                 break
 
+    def await_sign(self, path: str, then: Callable[[], None]) -> None:
+        """Waits for the script's process to open a path that nobody can know before.
+
+        Args:
+            path: It; the attempt is none then.
+            then: Called with all seen that came before it in the trace, and nothing after.
+        """
+        self._awaited, self._then = path, then
+
+    def turn(self) -> Turn:
+        """Returns what was seen since the last turn, and begins anew."""
+        dropped, self._turned_at = self.dropped - self._turned_at, self.dropped
+        if dropped:
+            # What was lost may have been an attempt: such a call is not a clean one.
+            self._report(self.ledger.add(_LOST, time.time()))
+        turn = Turn(self.ledger, dropped, self._judge.pids_refused)
+        self.ledger = Ledger(self._scrub)
+        self._remembered.clear()
+        self._judge.pids_refused = False
+        return turn
+
     def denied(self, denied: Denied) -> None:
         """Records what the broker has refused, once the trace up to it is read."""
         attempt = self._judge.network.denied(
@@ -135,7 +172,7 @@ class TraceServer:
         now = time.time()
         for attempt in self._judge.pending():
             self._report(self.ledger.add(attempt, now))
-        if self.dropped:
+        if self.dropped > self._turned_at:
             # What was lost may have been an attempt: such a run is not a clean one.
             self._report(self.ledger.add(_LOST, now))
         if self.started:
@@ -210,6 +247,11 @@ class TraceServer:
         if message.group_id == _AGENT:
             self.disk_full |= message.path == _DISK_FULL
             self.agent_failed |= message.path == _FAILED
+        if self._awaited and message.path == self._awaited and message.group_id == _SCRIPT:
+            self._judge.recount(message)
+            self._awaited = ""
+            self._then()
+            return
         attempt = self._judge.judge(message)
         if self._judge.reads.found:
             self._report_reads()

@@ -150,7 +150,7 @@ class _Conversation:
         if name == "covers":
             answer = self._request.covers(*values)
         elif name == "on_started":
-            self._observer.on_started(values[0], values[1])
+            self._observer.on_started(values[0], values[1], warm=values[2])
         else:
             getattr(self._observer, name.partition("/")[0])(*values)
         if name in ANSWERED:

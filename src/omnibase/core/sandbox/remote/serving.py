@@ -178,8 +178,10 @@ class Client:
     def on_staging(self, directory: Path) -> None:
         self._tell("on_staging", directory)
 
-    def on_started(self, run_id: str, boot_seconds: float | None = None) -> None:
-        self._tell("on_started", run_id, boot_seconds, False)
+    def on_started(
+        self, run_id: str, boot_seconds: float | None = None, *, warm: bool = False
+    ) -> None:
+        self._tell("on_started", run_id, boot_seconds, warm)
 
     def on_staged(self, told: DatabaseCopied) -> None:
         self._tell("on_staged", told)
