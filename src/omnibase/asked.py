@@ -17,6 +17,7 @@ from omnibase.errors import ConfigurationError
 from omnibase.inputs import ArtifactsAt, Secrets, artifacts_at, is_argument, store_of
 
 if TYPE_CHECKING:
+    from omnibase.core.sandbox.runner import SandboxRunner
     from omnibase.registry_access import Registry
 
 __all__ = ["Authority", "Extras", "OnOutput", "Options", "check_argument"]
@@ -93,6 +94,7 @@ class Options:
         artifacts: Where artifacts are kept; ``None`` for `default_artifacts`.
         on_output: Called with ``(stream, bytes)`` as output comes.
         bus: Where events go.
+        runner: Where it runs, if not where each run does.
 
     Raises:
         ConfigurationError: Something is not what it should be.
@@ -140,6 +142,7 @@ class Options:
         if self.bus.closed:
             raise ConfigurationError("the event bus is closed", hint="pass an open one")
         audit.attach(self.bus)
+        self.runner: SandboxRunner | None = None
 
     def with_context(self, context: ExecutionContext) -> Options:
         """Returns the same with another context."""

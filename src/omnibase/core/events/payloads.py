@@ -15,6 +15,7 @@ from omnibase.core.events.payload import (
     Seconds,
     Sha256,
     Stage,
+    Start,
     Timestamp,
     declare,
 )
@@ -51,6 +52,7 @@ class SandboxStart(Payload):
         image_digest: Digest of the guest's root file system.
         commands: Commands that were brought in: file on the host by name.
         commands_sha256: Digest of each of those files, by name.
+        start: ``warm`` if the sandbox had been started before there was a script.
     """
 
     type: ClassVar[str] = "dev.omnibase.sandbox.start.v1"
@@ -63,6 +65,7 @@ class SandboxStart(Payload):
     image_digest: str | None = None
     commands: Mapping[str, Scalar] = field(default_factory=FrozenMap)
     commands_sha256: Mapping[str, Scalar] = field(default_factory=FrozenMap)
+    start: Start = "cold"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -130,10 +131,12 @@ class Recorder:
         for exchange in self._exchanges:
             exchange.stage(directory)
 
-    def on_started(self, run_id: str) -> None:
+    def on_started(self, run_id: str, *, warm: bool = False) -> None:
         """See `runner.Observer`."""
         self._started = time.monotonic()
         for payload in self._start:
+            if warm and isinstance(payload, events.SandboxStart):
+                payload = replace(payload, start="warm")
             self._emitter.emit(payload)
         self._check()
 

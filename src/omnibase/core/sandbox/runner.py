@@ -106,8 +106,8 @@ class Observer(Protocol):
     def on_staging(self, directory: Path) -> None:
         """The run has artifacts to read: it wants them below this directory, by name."""
 
-    def on_started(self, run_id: str) -> None:
-        """The trace is alive and the script has been sent."""
+    def on_started(self, run_id: str, *, warm: bool = False) -> None:
+        """The trace is alive and the script is sent next, to a sandbox that was warm or not."""
 
     def on_staged(self, told: DatabaseCopied) -> None:
         """Something was made for the script to read; told once it has started."""
@@ -206,8 +206,8 @@ class GVisorRunner:
             request,
             observer,
             cancel,
-            lambda relay, directory, cgroup: Run(self, request, relay, cancel).execute(
-                directory, cgroup
+            lambda relay, directory, cgroup: Run(request, relay, cancel).execute(
+                self, directory, cgroup
             ),
         )
 
@@ -271,8 +271,8 @@ class _Relay:
     def on_staging(self, directory: Path) -> None:
         self._hand_over(lambda: self._observer.on_staging(directory))
 
-    def on_started(self, run_id: str) -> None:
-        self._hand_over(lambda: self._observer.on_started(run_id))
+    def on_started(self, run_id: str, *, warm: bool = False) -> None:
+        self._hand_over(lambda: self._observer.on_started(run_id, warm=warm))
 
     def on_staged(self, told: DatabaseCopied) -> None:
         self._hand_over(lambda: self._observer.on_staged(told))
