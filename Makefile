@@ -18,6 +18,7 @@ DECIDING := $(wildcard \
   src/omnibase/core/audit/checker.py \
   src/omnibase/core/audit/checkpoints.py \
   src/omnibase/core/artifacts/kinds.py \
+  src/omnibase/core/events/tracing.py \
   src/omnibase/core/packages/index.py \
   src/omnibase/core/packages/lock.py \
   src/omnibase/core/packages/requirements.py \
@@ -33,6 +34,9 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/registry_grants.py \
   src/omnibase/core/sandbox/script_error.py \
   src/omnibase/core/registry/proposal.py \
+  src/omnibase/core/telemetry/attributes.py \
+  src/omnibase/core/telemetry/environment.py \
+  src/omnibase/core/telemetry/levels.py \
   src/omnibase/core/sandbox/seccomp.py \
   src/omnibase/core/sandbox/commands/granting.py \
   src/omnibase/core/sandbox/commands/layout.py \
