@@ -36,8 +36,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
-# For those who work on OmniBase, not for those who use it.
-NOT_SHIPPED = frozenset({"dev", "docs", "fuzz"})
+# For those who work on OmniBase or measure it, not for those who use it.
+NOT_SHIPPED = frozenset({"bench", "dev", "docs", "fuzz"})
 # Permissive, or (MPL, LGPL) copyleft that ends at the library's own files. A licence is
 # named in several ways: these are what is left once words such as "License" are gone.
 SUITABLE = frozenset(
