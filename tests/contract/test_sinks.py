@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,8 @@ from omnibase.core.events import (
     SandboxViolation,
     Sink,
 )
+from omnibase.core.events.jetstream import JetStreamSink
+from tests.helpers import nats_server
 from tests.helpers.audit import events
 
 # For a process that is killed or out of disk: coverage's own file would be torn too.
@@ -67,8 +69,26 @@ def audit_log_always(tmp_path: Path) -> Case:
     return Case(AuditLog(directory, fsync="always"), lambda: list(events(directory)))
 
 
+def jetstream(tmp_path: Path) -> Case:
+    (server,) = NATS
+    server.purge()
+    return Case(JetStreamSink(server.url, tmp_path / "outbox"), server.events)
+
+
+NATS: list[nats_server.Server] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nats() -> Iterator[None]:
+    with nats_server.running() as server:
+        NATS[:] = [server]
+        yield
+        NATS.clear()
+
+
 SINKS: tuple[Callable[[Path], Case], ...] = (
     collecting, jsonl, jsonl_always, audit_log, audit_log_always,
+    jetstream,
 )  # fmt: skip
 
 
