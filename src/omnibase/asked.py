@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from omnibase.core import audit, events
 from omnibase.core.artifacts.places import Place
 from omnibase.core.context import ExecutionContext
-from omnibase.core.packages.lock import Lock
-from omnibase.core.sandbox.result import ComponentRun
-from omnibase.core.sandbox.spec import Attachment, Mask, SandboxSpec
 from omnibase.errors import ConfigurationError
 from omnibase.inputs import ArtifactsAt, Secrets, artifacts_at, is_argument, store_of
 
 if TYPE_CHECKING:
+    from omnibase.core.packages.lock import Lock
+    from omnibase.core.sandbox.result import ComponentRun
+    from omnibase.core.sandbox.spec import Attachment, Mask, SandboxSpec
     from omnibase.registry_access import Registry
 
 __all__ = ["Authority", "Extras", "OnOutput", "Options", "check_argument"]

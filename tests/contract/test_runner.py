@@ -38,7 +38,7 @@ class Observer:
     def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
         raise AssertionError("the runner itself never tries again")
 
-    def on_started(self, run_id: str) -> None:
+    def on_started(self, run_id: str, boot_seconds: float | None = None) -> None:
         self._note("started", run_id)
 
     def on_output(self, stream: str, chunk: bytes) -> None:

@@ -20,6 +20,8 @@ from omnibase.core.events import (
     Emitter,
     Event,
     EventBus,
+    SandboxExit,
+    SandboxStart,
     SandboxViolation,
 )
 from omnibase.core.sandbox.state import state_dir
@@ -258,6 +260,40 @@ class TestAsking:
         assert (stats["events"], stats["runs"], stats["components"]) == (21, 3, 3)
         assert stats["decisions"] == {"granted": 3, "denied": 3, "violation": 15}
         assert stats["segments"] > 1
+
+    def test_names_the_runs_that_have_no_end(self, tmp_path: Path) -> None:
+        start = SandboxStart(
+            script="a.py", script_sha256="0" * 64, platform="p", runtime_version=""
+        )
+        end = SandboxExit(outcome="ok", wall_seconds=1.0)
+        log, bus = tmp_path / "log", EventBus()
+        bus.subscribe(AuditLog(log, segment_bytes=2000))
+        emitters = [Emitter(bus, runid=f"{n}" + "a" * 31) for n in range(9)]
+        for emitter in emitters:
+            emitter.emit(start)
+        for emitter in emitters[2:]:
+            emitter.emit(end)
+        open_runs = [emitter.runid for emitter in emitters[:2]]
+
+        def told() -> tuple[object, object]:
+            verified = json.loads(omnibase("audit", "verify", "--audit", log, "--json").out)
+            assert verified["ok"]
+            stats = json.loads(omnibase("audit", "stats", "--audit", log, "--json").out)
+            assert stats["unended"] == len(stats["unended_runs"])
+            return verified["unended"], sorted(stats["unended_runs"])
+
+        assert told() == (open_runs, open_runs)
+        said = omnibase("audit", "verify", "--audit", log)
+        assert said.code == 0
+        assert "2 runs have a start and no end (still" in said.text
+        emitters[0].emit(end)  # the index learns of it in a later round
+        assert told() == (open_runs[1:], open_runs[1:])
+        assert "1 run has a start and no end" in omnibase("audit", "stats", "--audit", log).text
+        assert "no end is on record" in omnibase("audit", "show", "1a", "--audit", log).text
+        assert "no end" not in omnibase("audit", "show", "0a", "--audit", log).text
+        emitters[1].emit(end)
+        assert told() == ([], [])
+        bus.close()
 
     def test_tail_follows_into_the_next_segment(self, tmp_path: Path) -> None:
         log = make(tmp_path / "log", 5)

@@ -15,8 +15,8 @@ from omnibase.core.audit.chain import GENESIS, Head, looks_whole, parse, seal
 from omnibase.core.audit.checker import MAX_FINDINGS, Checker, Keys
 from omnibase.core.audit.checkpoints import Checkpoint
 from omnibase.core.audit.keys import SigningKey, known_keys, public_pem, read_public
-from omnibase.core.audit.segments import find_tail, segments
-from omnibase.core.audit.verification import verify
+from omnibase.core.audit.segments import find_tail
+from omnibase.core.audit.verification import segments, verify
 from omnibase.core.events import EventBus
 from omnibase.errors import ConfigurationError
 from tests.helpers.audit import check, event, events, make, said

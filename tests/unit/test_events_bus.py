@@ -383,7 +383,8 @@ class TestEmitter:
         emitter.policydigest = "d"
         event = emitter.emit(gap())
         assert (event.source, event.runid, event.subject) == ("/host/1", "r1", "job.py")
-        assert (event.componentid, event.policydigest, event.traceparent) == ("c", "d", None)
+        assert (event.componentid, event.policydigest) == ("c", "d")
+        assert (event.traceparent, event.parentspan) == (emitter.traceparent, None)
 
     def test_each_run_has_its_own_sequence_and_source(self, bus: EventBus) -> None:
         one, two = Emitter(bus), Emitter(bus)
@@ -391,10 +392,11 @@ class TestEmitter:
         assert one.source == f"urn:omnibase:run:{one.runid}" != two.source
 
     def test_a_malformed_event_takes_no_number(self, bus: EventBus) -> None:
-        emitter = Emitter(bus, traceparent="x")
-        with pytest.raises(ValueError, match="traceparent"):
+        emitter = Emitter(bus, componentid="c")
+        emitter.componentid = ""
+        with pytest.raises(ValueError, match="componentid"):
             emitter.emit(gap())
-        emitter.traceparent = None
+        emitter.componentid = None
         assert emitter.emit(gap()).sequence == 1
 
     def test_threads_share_it_without_gaps_or_disorder(self, bus: EventBus) -> None:

@@ -36,6 +36,7 @@ from omnibase.core.events import (
     RegistryRead,
     RegistryRefused,
     ResourceLimitExceeded,
+    RunRecovered,
     RunRefused,
     RunRetried,
     SandboxExit,
@@ -75,6 +76,7 @@ SAMPLES: tuple[Payload, ...] = (
         environment="default",
         policy_version=3,
     ),
+    RunRecovered(reason="its process did not come to tell its end", pid=4711),
     RunRefused(code="policy_error", reason="it is not what the registry wrote", file="policies/u"),
     RunRetried(attempt=1, reason="runsc exited 128", delay_seconds=0.15),
     UnsandboxedStart(
@@ -213,7 +215,7 @@ class TestEnvelope:
             make()
             .to_dict()
             .keys()
-            .isdisjoint({"subject", "componentid", "policydigest", "traceparent"})
+            .isdisjoint({"subject", "componentid", "policydigest", "traceparent", "parentspan"})
         )
 
     def test_the_sequence_is_text_that_sorts(self) -> None:
@@ -262,6 +264,8 @@ class TestEnvelope:
             ("sequence", True),
             ("sequence", "1"),
             ("traceparent", "00-" + "0" * 32 + "-b9c7c989f97918e1-01"),
+            ("parentspan", "0" * 16),
+            ("parentspan", "B9C7C989F97918E1"),
             ("traceparent", "ff-0af7651916cd43dd8448eb211c80319c-b9c7c989f97918e1-01"),
             ("data", {"dropped": 1}),
         ],

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from omnibase.core.audit.chain import parse
 from omnibase.core.audit.segments import open_segment, segment_name
+from omnibase.core.audit.unended import END, STARTS
 from omnibase.core.audit.verification import lines, snapshot
 from omnibase.errors import ConfigurationError
 
@@ -26,7 +27,7 @@ __all__ = ["DECISIONS", "MAX_LIMIT", "Found", "Index", "Query", "decision_of", "
 DECISIONS: Final = ("granted", "denied", "violation")
 MAX_LIMIT: Final = 10_000
 _FILE: Final = "index.sqlite"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _BATCH: Final = 50_000
 _MAX_NAMES: Final = 500
 _SCHEMA: Final = f"""
@@ -44,6 +45,7 @@ CREATE INDEX by_decision ON event (decision, time) WHERE decision > 0;
 CREATE TABLE capability (
   name INTEGER, time INTEGER, seq INTEGER, PRIMARY KEY (name, time, seq)
 ) WITHOUT ROWID;
+CREATE TABLE unended (run INTEGER PRIMARY KEY);
 CREATE TABLE segment (number INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, hash TEXT NOT NULL);
 PRAGMA user_version = {_VERSION};
 """
@@ -154,10 +156,12 @@ class Index:
             components = self._db.execute(
                 "SELECT count(DISTINCT component) FROM event WHERE component IS NOT NULL"
             ).fetchone()[0]
+            unended = self._db.execute("SELECT count(*) FROM unended").fetchone()[0]
             size = self._db.execute("SELECT count(*), sum(bytes) FROM segment").fetchone()
         return {
             "events": self.rows,
             "runs": runs,
+            "unended": unended,
             "components": components,
             "first_microseconds": first,
             "last_microseconds": last,
@@ -233,6 +237,14 @@ class Index:
             )
         ]  # fmt: skip
 
+    def unended(self, limit: int) -> list[str]:
+        """Returns runs that have a start and no end, the latest first."""
+        rows = self._db.execute(
+            "SELECT text FROM unended JOIN name ON name.id = run ORDER BY run DESC LIMIT ?",
+            (limit,),
+        )
+        return [row[0] for row in rows]
+
     def _fetch(self, rows: Any) -> list[Found]:
         files: dict[int, int] = {}
         found = []
@@ -307,14 +319,17 @@ class _Filler:
         self._ids: dict[str, int] = {}
         self._events: list[tuple[Any, ...]] = []
         self._capabilities: list[tuple[int, int, int]] = []
+        self._open: dict[int, bool] = {}
 
     def add(self, seq: int, segment: int, start: int, length: int, event: dict[str, Any]) -> None:
         data = event.get("data")
         data = data if isinstance(data, dict) else {}
         name, moment = str(event.get("eventname")), microseconds(event.get("time"))
-        component = event.get("componentid")
+        component, run = event.get("componentid"), self._id(str(event.get("runid")))
+        if name in STARTS or name == END:
+            self._open[run] = name != END
         self._events.append((
-            seq, segment, start, length, moment, self._id(name), self._id(str(event.get("runid"))),
+            seq, segment, start, length, moment, self._id(name), run,
             None if component is None else self._id(str(component)), decision_of(name, data),
         ))  # fmt: skip
         for text in _capabilities(data):
@@ -325,7 +340,12 @@ class _Filler:
     def write(self) -> None:
         self._db.executemany("INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?)", self._events)
         self._db.executemany("INSERT OR IGNORE INTO capability VALUES (?,?,?)", self._capabilities)
-        self._events, self._capabilities = [], []
+        runs = self._open.items()
+        added, ended = ([(run,) for run, is_open in runs if is_open is wanted]
+                        for wanted in (True, False))  # fmt: skip
+        self._db.executemany("INSERT OR IGNORE INTO unended VALUES (?)", added)
+        self._db.executemany("DELETE FROM unended WHERE run = ?", ended)
+        self._events, self._capabilities, self._open = [], [], {}
         if len(self._ids) > 200_000:
             self._ids = {}
 

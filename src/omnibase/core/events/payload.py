@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -61,7 +61,7 @@ class Payload:
 _kinds_of: dict[type[Payload], dict[str, f.FieldType]] = {}
 
 
-def declare(payloads: Iterable[type[Payload]]) -> None:
+def declare(*payloads: type[Payload]) -> None:
     """Makes classes known as payloads."""
     for payload in payloads:
         _kinds_of[payload] = {each.name: _KINDS[str(each.type)] for each in fields(payload)}  # type: ignore[arg-type]

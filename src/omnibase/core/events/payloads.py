@@ -19,23 +19,6 @@ from omnibase.core.events.payload import (
     Timestamp,
     declare,
 )
-from omnibase.core.events.uses import (
-    ArtifactRead,
-    ArtifactRefused,
-    ArtifactStored,
-    CommandStarted,
-    DatabaseCopied,
-    EgressClosed,
-    EgressFailed,
-    EgressOpened,
-    LayerAttached,
-    LayerBuilt,
-    PackagesResolved,
-    RegistryAdded,
-    RegistryRead,
-    RegistryRefused,
-    SecretRead,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +35,9 @@ class SandboxStart(Payload):
         image_digest: Digest of the guest's root file system.
         commands: Commands that were brought in: file on the host by name.
         commands_sha256: Digest of each of those files, by name.
+        prepare_seconds: From the request to the boot: the decision, what is brought
+            in, the wait for a place, tries that failed; ``None`` if not measured.
+        boot_seconds: From there until the sandbox has the script; likewise.
     """
 
     type: ClassVar[str] = "dev.omnibase.sandbox.start.v1"
@@ -64,6 +50,8 @@ class SandboxStart(Payload):
     image_digest: str | None = None
     commands: Mapping[str, Scalar] = field(default_factory=FrozenMap)
     commands_sha256: Mapping[str, Scalar] = field(default_factory=FrozenMap)
+    prepare_seconds: Seconds | None = None
+    boot_seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +63,14 @@ class SandboxExit(Payload):
         signal: Number of the signal that ended it, or ``None``.
         outcome: ``ok``, ``failed``, ``violation``, ``timeout``, ``limit``,
             ``cancelled`` or ``aborted``.
-        wall_seconds: From the start of the run to its end.
+        wall_seconds: From the start of the run to its end; after a `RunRecovered`, to
+            its last event before.
         cpu_seconds: CPU time of the whole sandbox; ``None`` if not measured.
         peak_memory_bytes: Of the whole sandbox; ``None`` if not measured.
         output_bytes: Standard output and standard error, together.
         violations: Attempts beyond the grants, all counted.
+        script_seconds: From the start of the script to its end; ``None`` if not measured.
+        teardown_seconds: From there until nothing was left; likewise.
     """
 
     type: ClassVar[str] = "dev.omnibase.sandbox.exit.v1"
@@ -91,6 +82,8 @@ class SandboxExit(Payload):
     peak_memory_bytes: Count | None = None
     output_bytes: Count = 0
     violations: Count = 0
+    script_seconds: Seconds | None = None
+    teardown_seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +134,7 @@ class PolicyDecided(Payload):
         environment: Where the run happens, likewise.
         policy_version: Version of the policy in the registry; ``None`` if the
             component has none, which denies everything.
+        seconds: What the decision took; ``None`` if not measured.
     """
 
     type: ClassVar[str] = "dev.omnibase.policy.decided.v1"
@@ -152,6 +146,7 @@ class PolicyDecided(Payload):
     lifecycle: str
     environment: str
     policy_version: Count | None = None
+    seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,16 +169,20 @@ class RunRetried(Payload):
 class RunRefused(Payload):
     """A script or component was to run, and nothing of it was started.
 
+    Comes last, after the `CapabilityDenied` events if that is why.
+
     Attributes:
         code: The error's code, e.g. ``policy_error``.
         reason: Why, for a person.
         file: File of the registry that is to blame, if one is.
+        seconds: From the request; ``None`` if not measured.
     """
 
     type: ClassVar[str] = "dev.omnibase.run.refused.v1"
     code: str
     reason: str
     file: str | None = None
+    seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +194,7 @@ class UnsandboxedStart(Payload):
         script_sha256: Digest of the bytes that run, in hexadecimal.
         python: The interpreter.
         policies: Ids of the policies that permit it.
+        prepare_seconds: From the request to the start; ``None`` if not measured.
     """
 
     type: ClassVar[str] = "dev.omnibase.unsandboxed.start.v1"
@@ -202,6 +202,7 @@ class UnsandboxedStart(Payload):
     script_sha256: Sha256
     python: str
     policies: tuple[str, ...]
+    prepare_seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,7 +292,7 @@ class SinkLag(Payload):
     reason: str
 
 
-PAYLOADS: tuple[type[Payload], ...] = (
+declare(
     SandboxStart,
     SandboxExit,
     CapabilityGranted,
@@ -301,25 +302,7 @@ PAYLOADS: tuple[type[Payload], ...] = (
     RunRetried,
     UnsandboxedStart,
     SandboxViolation,
-    SecretRead,
-    PackagesResolved,
-    LayerBuilt,
-    LayerAttached,
-    CommandStarted,
-    ArtifactRead,
-    ArtifactStored,
-    ArtifactRefused,
-    DatabaseCopied,
-    RegistryRead,
-    RegistryAdded,
-    RegistryRefused,
-    EgressOpened,
-    EgressClosed,
-    EgressFailed,
     ResourceLimitExceeded,
     SinkLag,
     MonitorGap,
 )
-"""Every type of event."""
-
-declare(PAYLOADS)

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Final
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup
-from omnibase.core.sandbox.databases.copying import DatabaseCopied
-from omnibase.core.sandbox.ending import conclude
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.preparing import prepare, start
@@ -33,6 +31,7 @@ from omnibase.errors import SandboxError, SandboxStartError
 
 if TYPE_CHECKING:
     from omnibase.core.sandbox.collect.collection import Collection
+    from omnibase.core.sandbox.databases.copying import DatabaseCopied
     from omnibase.core.sandbox.egress.session import Session
 
 __all__ = ["Run"]
@@ -137,8 +136,11 @@ class Run:
                 ) from error
             process = self._process = self._start(path, cgroup, pipes)
             try:
+                from omnibase.core.sandbox.ending import conclude  # while the sandbox boots
+
                 self._watch(process, trace, pipes, cgroup, path / "scratch")
             finally:
+                finished = time.monotonic()
                 self._scratch.close()
                 # Ends PID 1 of the namespace; the kernel ends and reaps the rest before it.
                 process.kill()
@@ -169,6 +171,7 @@ class Run:
                 unreached=network.unreached if network is not None else {},
                 network_limits=network.limits if network is not None else (),
                 error=self._script_error(pipes),
+                finished=finished,
             )
 
     def _script_error(self, pipes: Pipes) -> ScriptError | None:
@@ -250,7 +253,8 @@ class Run:
                         self._scratch.hold(scratch)
                         for name in ("control", "stdin"):
                             selector.register(getattr(pipes, name), selectors.EVENT_WRITE, name)
-                        self._observer.on_started(scratch.parent.name)
+                        boot_seconds = time.monotonic() - self._began
+                        self._observer.on_started(scratch.parent.name, boot_seconds)
                         for told in self._staged:
                             self._observer.on_staged(told)
                     self._check_limits(cgroup, deadline, None if self._sent else start_deadline)
