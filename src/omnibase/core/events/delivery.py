@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
-import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from omnibase.core.events.lag import LagWatch, age_of
 from omnibase.core.events.nats_broker import Answer, Broker, Unreachable
+from omnibase.core.events.nats_loop import Loop, load
 from omnibase.core.events.nats_settings import NatsSettings
 from omnibase.core.events.outbox import Loss, Outbox
 from omnibase.core.events.payload import Lag, Payload
@@ -34,15 +33,6 @@ _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 5.0
 _LOOK_ROUND_SECONDS: Final = 2.0
 _JOIN_SECONDS: Final = 3.0
-
-
-# A child that is forked while a thread imports would wait for that thread for ever.
-_importing = threading.Lock()
-os.register_at_fork(
-    before=_importing.acquire,
-    after_in_parent=_importing.release,
-    after_in_child=_importing.release,
-)
 
 
 class Delivery:
@@ -87,8 +77,7 @@ class Delivery:
         self._task: asyncio.Task[None] | None = None
         self._attempt = 0
         self._done: set[str] = set()
-        self._oldest: Record | None = None
-        self._run = "none"
+        self._head: Record | None = None
         self._recovered = 0
         self._obstacle = "the server stores events more slowly than they come"
         self.problem = ""
@@ -131,7 +120,7 @@ class Delivery:
         with self._watching:
             said = self._watch.give_up(pending)
         self._obstacle = self.problem or "there was no time to deliver them"
-        self._tell(said, pending, self._age(), self._obstacle)
+        self._tell(said, pending, self._obstacle)
 
     def stop(self) -> None:
         """Ends the thread and its connection, within a few seconds."""
@@ -152,10 +141,8 @@ class Delivery:
                 loop.call_soon_threadsafe(event.set)
 
     def _main(self) -> None:
-        with _importing:
-            import nats.js.api
-            import nats.js.errors  # noqa: F401
-        loop = _Loop()
+        load()
+        loop = Loop()
         try:
             self._task = loop.create_task(self._deliver_all())
             self._loop = loop
@@ -165,13 +152,7 @@ class Delivery:
                 loop.run_until_complete(self._task)
         finally:
             self._loop = None
-            left = asyncio.all_tasks(loop)
-            for task in left:
-                task.cancel()
-            if left:
-                loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
+            loop.finish()
 
     async def _deliver_all(self) -> None:
         broker: Broker | None = None
@@ -226,14 +207,13 @@ class Delivery:
         """
         spool = self._outbox.next()
         if spool is None:
-            self._oldest = None
             return False
         records = spool.read(_RUNS_AT_ONCE)
         if not records:
             return False
-        self._oldest = records[0]
+        self._head = records[0]
         if not records[0].id:
-            self._lose(f"a line of {len(records[0].data)} bytes in the outbox is no event")
+            self._lose(f"a line of {len(records[0].data)} bytes in the outbox is no event", "none")
             spool.advance(records[0].end, 1, doubt=False)
             return True
         state = spool.state
@@ -244,7 +224,6 @@ class Delivery:
             open_ = [record for record in open_ if record.id not in known]
         if not state.sent:
             spool.mark(time.time(), broker.last_sequence)
-        self._run = records[0].run
         answers = await broker.send(open_)
         self._settle(spool, records, dict(zip(open_, answers, strict=True)), doubted=state.sent > 0)
         return True
@@ -255,8 +234,7 @@ class Delivery:
         """Goes on to the first event that is not stored, if there is one."""
         for record, answer in answers.items():
             if answer.never:
-                self._run = record.run
-                self._lose(answer.refused)
+                self._lose(answer.refused, record.run)
             if answer.never or not answer.refused:
                 self._done.add(record.id)
         failed = [answer for answer in answers.values() if answer.refused and not answer.never]
@@ -280,9 +258,9 @@ class Delivery:
                 Unreachable(reason) if any(answer.doubt for answer in failed) else _Refused(reason)
             )
 
-    def _lose(self, reason: str) -> None:
-        self._outbox.lose(1, reason, self._run)
-        self._report(MonitorGap(dropped=1, reason=f"sink {self._name}: {reason}"), self._run)
+    def _lose(self, reason: str, run: str) -> None:
+        self._outbox.lose(1, reason, run)
+        self._report(MonitorGap(dropped=1, reason=f"sink {self._name}: {reason}"), run)
 
     def _settled(self, problem: str) -> None:
         if not problem and not self._outbox.pending:
@@ -323,12 +301,12 @@ class Delivery:
             await asyncio.sleep(min(1.0, self._lag_seconds / 4))
 
     def _look_at_lag(self) -> None:
-        pending, age = self._outbox.pending, self._age()
+        pending = self._outbox.pending
         with self._watching:
-            said = self._watch.look(pending, age, time.monotonic())
+            said = self._watch.look(pending, self._age(pending), time.monotonic())
         if said is not None and self.problem:
             self._obstacle = self.problem
-        self._tell(said, pending, age, self._obstacle)
+        self._tell(said, pending, self._obstacle)
 
     def _tell_recovery(self) -> None:
         """Says, once, that what earlier processes had left is delivered."""
@@ -337,19 +315,23 @@ class Delivery:
             lagging = self._watch.lagging
         if found and not lagging:
             reason = f"{found} events that an earlier process had left are delivered"
-            self._tell("caught-up", 0, 0.0, reason)
+            self._tell("caught-up", 0, reason)
 
-    def _tell(self, state: Lag | None, pending: int, age: float, reason: str) -> None:
+    def _tell(self, state: Lag | None, pending: int, reason: str) -> None:
         if state is not None:
             lag = SinkLag(
-                sink=self._name, state=state, pending=pending,
-                oldest_seconds=age if pending else 0.0, reason=reason,
+                sink=self._name, state=state, pending=pending, oldest_seconds=self._age(pending),
+                reason=reason,
             )  # fmt: skip
-            self._report(lag, self._run)
+            head = self._head
+            self._report(lag, head.run if head is not None and head.run else "none")
 
-    def _age(self) -> float:
-        oldest = self._oldest
-        return 0.0 if oldest is None else age_of(oldest.time, time.time())
+    def _age(self, pending: int) -> float:
+        """How long ago the oldest event that waits happened."""
+        if not pending:
+            return 0.0
+        self._head = self._outbox.peek() or self._head
+        return 0.0 if self._head is None else age_of(self._head.time, time.time())
 
 
 def _text(error: Exception) -> str:
@@ -358,29 +340,3 @@ def _text(error: Exception) -> str:
 
 class _Refused(Exception):
     """The server is there, and does not store what it is sent."""
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """Looks names up in threads that nobody waits for when the process ends."""
-
-    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:
-        found: asyncio.Future[Any] = self.create_future()
-
-        def set_result(result: Any, error: BaseException | None) -> None:
-            if not found.done():
-                if error is None:
-                    found.set_result(result)
-                else:
-                    found.set_exception(error)
-
-        def look_up() -> None:
-            result, failure = None, None
-            try:
-                result = socket.getaddrinfo(host, port, **options)
-            except OSError as error:
-                failure = error
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                self.call_soon_threadsafe(set_result, result, failure)
-
-        threading.Thread(target=look_up, name="omnibase-names", daemon=True).start()
-        return await found

@@ -101,6 +101,7 @@ class JetStreamSink:
         self._outbox = Outbox(outbox, max_bytes=max_bytes, fsync=fsync)
         self._waited = 0
         self._emitted = 0
+        self._left = 0
         self._closed = False
         self._pid = os.getpid()
         self._delivery = self._new_delivery()
@@ -113,8 +114,8 @@ class JetStreamSink:
 
     @property
     def pending(self) -> int:
-        """How many events this process has in the outbox that are not delivered."""
-        return self._outbox.pending
+        """How many events this process has, or had, in the outbox that are not delivered."""
+        return self._left if self._closed else self._outbox.pending
 
     @property
     def delivered(self) -> int:
@@ -125,6 +126,13 @@ class JetStreamSink:
     def problem(self) -> str:
         """What keeps it from delivering now; empty if nothing does. Holds no secret."""
         return self._delivery.problem
+
+    def take_over(self) -> int:
+        """Takes what no other process has, now; returns how many events wait."""
+        self._after_fork()
+        self._outbox.take_over()
+        self._delivery.wake()
+        return self._outbox.pending
 
     def report_to(self, report: Callable[[Payload, str], None]) -> None:
         """Takes what tells the other sinks of a bus about this one."""
@@ -182,6 +190,7 @@ class JetStreamSink:
         if self._emitted > self._waited:
             self._delivery.wait(self._outbox.goal(), self._close_seconds, once=True)
         self._delivery.stop()
+        self._left = self._outbox.pending
         try:
             self._outbox.sync()
         finally:

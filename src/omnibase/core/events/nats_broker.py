@@ -53,7 +53,8 @@ class Broker:
 
     Attributes:
         server: The server, ``host:port``.
-        stream: The stream that takes the events; empty if we may not ask.
+        stream: The stream that takes the events; empty if there is none, or we may not ask.
+        missing: There is none.
         window_seconds: For how long the stream knows an event's id again.
         last_sequence: The stream's latest place, as far as we know.
     """
@@ -61,6 +62,7 @@ class Broker:
     def __init__(self, settings: NatsSettings, server: str, ack_seconds: float) -> None:
         self.server = place(server)
         self.stream = ""
+        self.missing = False
         self.window_seconds = _WINDOW_SECONDS
         self.last_sequence = 0
         self._settings = settings
@@ -196,12 +198,17 @@ class Broker:
 
     async def _look_at_stream(self) -> None:
         """Asks which stream takes the events; to publish, nobody needs to be allowed that."""
-        from nats.js.errors import Error
+        from nats.js.errors import Error, NotFoundError
 
         context = self._client.jetstream(timeout=_LOOK_SECONDS)
-        with contextlib.suppress(Error, asyncio.TimeoutError):
+        try:
             stream = await context.find_stream_name_by_subject(f"{self._settings.subject}.*")
             info = await context.stream_info(stream)
+        except NotFoundError:
+            self.missing = True
+        except (Error, TimeoutError):
+            pass
+        else:
             self.stream = stream
             self.last_sequence = info.state.last_seq
             self.window_seconds = float(info.config.duplicate_window or _WINDOW_SECONDS)

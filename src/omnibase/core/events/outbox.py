@@ -138,6 +138,14 @@ class Outbox:
                 for name in self._unheld():
                     self._take(name)
 
+    def peek(self) -> Record | None:
+        """Returns the oldest event that waits in the first spool that has one."""
+        with self._lock:
+            spool = next((each for each in self._spools if each.waiting), None)
+        with contextlib.suppress(OSError):  # it is delivered meanwhile
+            return next(iter(spool.read(1)), None) if spool is not None else None
+        return None
+
     def goal(self) -> list[tuple[Spool, int]]:
         """Returns what `reached` says to once all that waits now is delivered."""
         with self._lock:
