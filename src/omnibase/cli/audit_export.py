@@ -153,7 +153,7 @@ def _events(directory: Path, since: int | None, until: int | None) -> Iterator[d
     Raises:
         ConfigurationError: The log cannot be read.
     """
-    from omnibase.core.audit.index import microseconds
+    from omnibase.core.audit.filling import microseconds
     from omnibase.core.audit.verification import snapshot
 
     try:

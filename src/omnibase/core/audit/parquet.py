@@ -11,7 +11,8 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from omnibase.core.audit.index import DECISIONS, decision_of
+from omnibase.core.audit.filling import decision_of
+from omnibase.core.audit.index import DECISIONS
 from omnibase.core.events.catalogue import PAYLOADS
 from omnibase.core.events.model import ENVELOPE
 
