@@ -12,8 +12,6 @@ from omnibase.asked import OnOutput, Options
 from omnibase.call import Call, Plan, in_thread
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
-from omnibase.core.packages.lock import Layer
-from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.runner import Cancel
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.inputs import (
@@ -30,6 +28,8 @@ from omnibase.inputs import (
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from omnibase.core.sandbox.result import RunResult
 
 __all__ = ["Chunk", "Sandbox", "arun", "execute", "plan", "run"]
 
@@ -208,8 +208,10 @@ class Sandbox:
         self._env = dict(env or {})
         self._secrets = store_of(secrets)
         # An iterator would be empty at the second run.
-        if packages is not None and not isinstance(packages, str | os.PathLike | Layer):
-            packages = list(packages)
+        if packages is not None and not isinstance(packages, str | os.PathLike):
+            from omnibase.core.packages.lock import Layer
+
+            packages = packages if isinstance(packages, Layer) else list(packages)
         self._packages = packages
         self._venv = venv
         self._artifacts = artifacts
@@ -243,7 +245,7 @@ class Sandbox:
         """Yields each `Chunk` as it comes, and the `RunResult` last.
 
         Raises:
-            The errors of `omnibase.run`, after the output that came before them.
+            OmniBaseError: As `omnibase.run`, after the output that came before.
         """
         import asyncio
 

@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from omnibase import publishing
 from omnibase.core import audit, events
 from omnibase.core.artifacts.places import Place
 from omnibase.core.context import ExecutionContext
-from omnibase.core.packages.lock import Lock
-from omnibase.core.sandbox.result import ComponentRun
-from omnibase.core.sandbox.spec import Attachment, Mask, SandboxSpec
 from omnibase.errors import ConfigurationError
 from omnibase.inputs import ArtifactsAt, Secrets, artifacts_at, is_argument, store_of
 
 if TYPE_CHECKING:
+    from omnibase.core.packages.lock import Lock
+    from omnibase.core.sandbox.result import ComponentRun
     from omnibase.core.sandbox.runner import SandboxRunner
+    from omnibase.core.sandbox.spec import Attachment, Mask, SandboxSpec
     from omnibase.registry_access import Registry
 
 __all__ = ["Authority", "Extras", "OnOutput", "Options", "check_argument"]
@@ -142,6 +143,7 @@ class Options:
         if self.bus.closed:
             raise ConfigurationError("the event bus is closed", hint="pass an open one")
         audit.attach(self.bus)
+        publishing.attach(self.bus)
         self.runner: SandboxRunner | None = None
 
     def with_context(self, context: ExecutionContext) -> Options:

@@ -146,9 +146,9 @@ def backend() -> Backend:
     )
     with _lock:
         if key not in _cache or not os.path.isdir(_cache[key].image.path):
-            runtime = _runsc.find_runtime()
+            runtime = _runsc.find_runtime(directory)
             hierarchy = Hierarchy.detect()
-            state.sweep(directory)
+            state.recover(directory)
             gvisor = GVisorRunner(
                 runtime=runtime,
                 platform=platforms.choose_platform(runtime, directory),

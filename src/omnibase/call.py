@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,22 +13,17 @@ from typing import TYPE_CHECKING, Any
 from omnibase.asked import Authority, Extras, Options, check_argument
 from omnibase.backend import backend, compile_grants
 from omnibase.core import events
+from omnibase.core.audit import places
 from omnibase.core.sandbox import compile, record, state
-from omnibase.core.sandbox.commands import finding, layer
-from omnibase.core.sandbox.databases.grants import PASSWORDS
-from omnibase.core.sandbox.databases.passwords import password_file
-from omnibase.core.sandbox.image import Image
-from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
-from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.secrets import fetch
-from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import (
     ArtifactError,
     CapabilityError,
     ConfigurationError,
     ExternalCommandError,
     OmniBaseError,
+    PolicyError,
     RegistryError,
     SandboxError,
     SandboxViolationError,
@@ -35,7 +31,14 @@ from omnibase.errors import (
 )
 from omnibase.exchange import ArtifactExchange, covers, exchange_for, given, planned
 
+# What most runs do not need is imported where it is used.
 if TYPE_CHECKING:
+    from omnibase.core.sandbox.commands.layout import CommandLayer
+    from omnibase.core.sandbox.image import Image
+    from omnibase.core.sandbox.result import RunResult
+    from omnibase.core.sandbox.spec import SandboxSpec
+    from omnibase.core.secrets import Secret
+    from omnibase.core.security.capabilities import CapabilitySet
     from omnibase.proposals import Proposals
     from omnibase.registry_access import Shown
 
@@ -93,6 +96,8 @@ class Call:
                 fetch(self._options.secrets, (name,))
             except OmniBaseError as error:
                 problems[f"SECRET_ACCESS:{name}"] = error
+        if request.spec.commands:
+            from omnibase.core.sandbox.commands import finding
         for name in request.spec.commands:
             try:
                 finding.check(name)
@@ -114,8 +119,8 @@ class Call:
             runner, root, gvisor = backend()
             request = self._request(root)
             secrets = fetch(self._options.secrets, request.spec.secrets)
-            secrets += password_file(PASSWORDS, request.spec.servers, secrets)
-            commands = layer.ensure_layer(state.state_dir(), request.spec.commands)
+            secrets += _passwords(request.spec, secrets)
+            commands = _brought_in(request.spec.commands)
             exchange = exchange_for(self._options.artifacts, request.spec, emitter)
             proposals = self._proposals(request.spec, emitter)
             shown = self._shown(request)
@@ -144,6 +149,7 @@ class Call:
                 raise  # the run is over, and was not denied
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
+            tell_refused(emitter, error)
             raise
         except (ConfigurationError, SandboxError) as error:
             if isinstance(error, ConfigurationError) or error.result is None:
@@ -191,10 +197,31 @@ class Call:
         return {str(grant): compile.ENFORCEMENT[grant.type] for grant in self._grants}
 
 
+def _passwords(spec: SandboxSpec, secrets: tuple[Secret, ...]) -> tuple[Secret, ...]:
+    if not spec.servers:
+        return ()
+    from omnibase.core.sandbox.databases.grants import PASSWORDS
+    from omnibase.core.sandbox.databases.passwords import password_file
+
+    return password_file(PASSWORDS, spec.servers, secrets)
+
+
+def _brought_in(commands: tuple[str, ...]) -> CommandLayer | None:
+    if not commands:
+        return None
+    from omnibase.core.sandbox.commands import layer
+
+    return layer.ensure_layer(state.state_dir(), commands)
+
+
 def tell_refused(emitter: events.Emitter, error: OmniBaseError) -> None:
     """Puts on record that nothing was started, and why."""
-    file = error.details.get("file")
-    emitter.emit(events.RunRefused(code=error.code, reason=error.message, file=file))
+    seconds = time.monotonic() - emitter.began
+    blamed = isinstance(error, PolicyError | RegistryError)
+    file = error.details.get("file") if blamed else None
+    emitter.emit(
+        events.RunRefused(code=error.code, reason=error.message, file=file, seconds=seconds)
+    )
 
 
 def perform(
@@ -226,23 +253,27 @@ def perform(
     Raises:
         SandboxViolationError, SandboxError: As `omnibase.run`.
     """
+    note = places.open_run(state.state_dir() / state.OPEN_RUNS, options.bus, emitter)
     recorder = record.Recorder(
         emitter, request, started, on_output=options.on_output, check=check,
-        exchanges=tuple(one for one in (exchange, proposals) if one is not None),
+        exchanges=tuple(one for one in (exchange, proposals) if one is not None), note=note,
     )  # fmt: skip
     try:
         ended = runner.run(request, recorder, cancel)
+        if authority is not None:
+            ended = _with(ended, denied=authority.denied, component=authority.component,
+                          layer=request.spec.layer)  # fmt: skip
+        if exchange is not None:
+            ended = _with(ended, artifacts=exchange.artifacts)
+        if proposals is not None:
+            ended = _with(ended, proposed=proposals.finish(ended))
+        recorder.ended(ended)
     except BaseException as cut_short:
         recorder.abandoned(cut_short)
         raise
-    if authority is not None:
-        ended = _with(ended, denied=authority.denied, component=authority.component,
-                      layer=request.spec.layer)  # fmt: skip
-    if exchange is not None:
-        ended = _with(ended, artifacts=exchange.artifacts)
-    if proposals is not None:
-        ended = _with(ended, proposed=proposals.finish(ended))
-    recorder.ended(ended)
+    finally:
+        if note is not None:
+            note.release()
     error = record.verdict(ended, options.context, record.spec_limits(request))
     if isinstance(error, SandboxViolationError):
         _tell_commands(error, request.spec.grants)
@@ -256,6 +287,8 @@ def perform(
 
 def _tell_commands(error: SandboxViolationError, granted: tuple[str, ...]) -> None:
     """Adds which commands were tried, and whether a grant could bring them in."""
+    from omnibase.core.sandbox.commands import finding
+
     tried = finding.attempted(error.violations)
     if not tried:
         return

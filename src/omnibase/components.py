@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -179,8 +180,11 @@ def plan_component(
     What policy denies is in ``grants.denied``, never raised.
 
     Raises:
-        RegistryError, PolicyError, CapabilityError, ConfigurationError,
-        SandboxUnavailable: As `run_component`.
+        RegistryError: As `run_component`, and so are the others.
+        PolicyError: Likewise.
+        CapabilityError: Likewise.
+        ConfigurationError: Likewise.
+        SandboxUnavailable: Likewise.
     """
     options = Options(
         args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts
@@ -248,8 +252,9 @@ class Wanted:
             if loaded.policy_version is not None:
                 emitter.policydigest = f"sha256:{loaded.policy.sha256}"
             options, asked = _memory_is_asked_for(options)
+            began = time.monotonic()
             grants = self._decide(loaded, asked)
-            _tell(emitter, grants, loaded.policy_version)
+            _tell(emitter, grants, loaded.policy_version, time.monotonic() - began)
             # Without a sandbox nothing holds it to what it is denied.
             if grants.denied and (self._unsandboxed or not self._degrade):
                 raise refusal(
@@ -260,6 +265,7 @@ class Wanted:
             if "capability" in error.details:  # else told already, one by one
                 capability, reason = error.details["capability"], error.details["reason"]
                 emitter.emit(events.CapabilityDenied(capability=capability, reason=reason))
+            tell_refused(emitter, error)
             raise
         except OmniBaseError as error:
             tell_refused(emitter, error)
@@ -340,7 +346,9 @@ def _name(emitter: events.Emitter, component: Component) -> None:
     emitter.subject = component.reference
 
 
-def _tell(emitter: events.Emitter, grants: Grants, policy_version: int | None) -> None:
+def _tell(
+    emitter: events.Emitter, grants: Grants, policy_version: int | None, seconds: float
+) -> None:
     """Puts a decision on record, and each capability that it denies."""
     decision, circumstances = grants.decision, grants.decision.context
     emitter.emit(
@@ -353,6 +361,7 @@ def _tell(emitter: events.Emitter, grants: Grants, policy_version: int | None) -
             lifecycle=circumstances.lifecycle,
             environment=circumstances.environment,
             policy_version=policy_version,
+            seconds=seconds,
         )
     )
     for one in grants.denied:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from omnibase.core import events
-from omnibase.core.artifacts.places import Place
-from omnibase.core.artifacts.store import Artifact, Artifacts, ArtifactStore, LeftOut, name_fault
-from omnibase.core.sandbox.collect.reports import Collected, Left, resource_of
-from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
 from omnibase.errors import ArtifactError, CapabilityError, OmniBaseError
 from omnibase.inputs import artifacts_at, default_artifacts
+
+if TYPE_CHECKING:
+    from omnibase.core.artifacts.places import Place
+    from omnibase.core.artifacts.store import Artifact, Artifacts, ArtifactStore
+    from omnibase.core.sandbox.collect.reports import Collected, Left
+    from omnibase.core.sandbox.spec import SandboxSpec
 
 __all__ = [
     "ArtifactExchange",
@@ -117,10 +119,12 @@ class ArtifactExchange:
     def __init__(
         self, store: ArtifactStore, inputs: tuple[Artifact, ...], emitter: events.Emitter
     ) -> None:
+        from omnibase.core.artifacts.store import Artifacts
+
         self._store = store
         self.inputs = inputs
         self._emitter = emitter
-        self.artifacts = Artifacts()
+        self.artifacts: Artifacts = Artifacts()
         self.error: ArtifactError | None = None
 
     def stage(self, directory: Path) -> None:
@@ -137,6 +141,8 @@ class ArtifactExchange:
 
     def take(self, collected: Iterable[Collected], left: Iterable[Left]) -> None:
         """Puts into the store what the script left; see `record.Exchange`."""
+        from omnibase.core.artifacts.store import Artifacts, LeftOut, name_fault
+
         stored: list[Artifact] = []
         out = [
             LeftOut(name=one.name, reason=one.reason)
@@ -233,4 +239,6 @@ def planned(
 
 def covers(grants: CapabilitySet, kind: str, name: str) -> bool:
     """Says whether a grant covers a name that a script gave to a file it left."""
+    from omnibase.core.sandbox.collect.reports import resource_of
+
     return grants.covering(CapabilityType(kind), resource_of(kind, name)) is not None

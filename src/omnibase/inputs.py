@@ -6,16 +6,18 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from omnibase.core.artifacts.places import Place, place_of
-from omnibase.core.artifacts.store import ArtifactStore
 from omnibase.core.locations import check_location
-from omnibase.core.packages.lock import Layer
 from omnibase.core.sandbox import state
 from omnibase.core.secrets import EnvironmentSecrets, MappingSecrets, SecretStore, secret_store
 from omnibase.core.security.capabilities import Capability, CapabilitySet
 from omnibase.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from omnibase.core.artifacts.store import ArtifactStore
+    from omnibase.core.packages.lock import Layer
 
 __all__ = [
     "ArtifactsAt",
@@ -37,9 +39,9 @@ _MAX_SCRIPT_BYTES: Final = 64 << 20
 
 Script = str | bytes | os.PathLike[str]
 Capabilities = CapabilitySet | Iterable[Capability | str] | None
-Packages = Layer | str | os.PathLike[str] | Iterable[str] | None
+Packages: TypeAlias = "Layer | str | os.PathLike[str] | Iterable[str] | None"
 Venv = str | os.PathLike[str] | None
-ArtifactsAt = ArtifactStore | str | os.PathLike[str] | None
+ArtifactsAt: TypeAlias = "ArtifactStore | str | os.PathLike[str] | None"
 Secrets = SecretStore | Mapping[str, str | bytes] | str | None
 
 

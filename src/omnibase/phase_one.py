@@ -14,12 +14,12 @@ import stat
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from omnibase.asked import Extras, Options
-from omnibase.call import Call
+from omnibase.call import Call, tell_refused
 from omnibase.core import events
 from omnibase.core.context import GIB, MIB, ExecutionContext
 from omnibase.core.packages import lock, requirements, sources
@@ -68,6 +68,7 @@ class Job:
     bus: events.EventBus
     cancel: Cancel
     progress: Progress
+    traceparent: str | None = None
 
 
 def install(
@@ -82,6 +83,7 @@ def install(
     """Does phase one; returns the layer's digest."""
     began = time.monotonic()
     emitter = events.Emitter(job.bus, subject="packages")
+    job = replace(job, traceparent=emitter.traceparent)
     try:
         with kept.building(key) as place:
             known = kept.resolved(key)
@@ -93,7 +95,12 @@ def install(
                 (place / name).mkdir(mode=0o755)
             pip = sources.find_pip()
             locked = _fetch(wanted, index or sources.host_index(pip), pip, place, job)
-            emitter.emit(events.PackagesResolved(lock_digest=locked.digest, packages=locked.pins()))
+            emitter.emit(
+                events.PackagesResolved(
+                    lock_digest=locked.digest, packages=locked.pins(),
+                    seconds=time.monotonic() - began,
+                )
+            )  # fmt: skip
             with kept.hold(locked.digest) as layer:
                 if layer is None:
                     _unpack(locked, place, job)
@@ -114,7 +121,7 @@ def install(
             f"the packages cannot be kept: {error}", reason="failed", hint=storage_hint(error)
         ) from error
     except (PackageError, ConfigurationError) as error:
-        emitter.emit(events.RunRefused(code=error.code, reason=error.message, file=None))
+        tell_refused(emitter, error)
         raise
 
 
@@ -239,7 +246,7 @@ def _phase(
     call = Call(
         f"packages-{name}.py", source, capabilities, options, extras=Extras(attached=attached)
     )
-    emitter = events.Emitter(job.bus, subject=f"packages: {name}")
+    emitter = events.Emitter(job.bus, subject=f"packages: {name}", traceparent=job.traceparent)
     try:
         result = call.execute(job.cancel, emitter)
     except (ResourceLimitExceeded, SandboxTimeout) as error:

@@ -53,7 +53,7 @@ def run_on_host(
     """
     require_root()
     directory = state.state_dir()
-    state.sweep(directory)
+    state.recover(directory)
     runner = HostRunner(state=directory, hierarchy=Hierarchy.detect())
     memory = CapabilitySet(c for c in granted if c.type is CapabilityType.MEMORY)
     spec = compile_grants(memory, options.context, _NO_IMAGE, options.env)

@@ -42,7 +42,9 @@ class Observer:
     def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
         raise AssertionError("the runner itself never tries again")
 
-    def on_started(self, run_id: str, *, warm: bool = False) -> None:
+    def on_started(
+        self, run_id: str, boot_seconds: float | None = None, *, warm: bool = False
+    ) -> None:
         self.warm = warm
         self._note("started", run_id)
 

@@ -9,8 +9,7 @@ from omnibase.core.audit.chain import Head, parse
 from omnibase.core.audit.checker import Keys
 from omnibase.core.audit.keys import known_keys, signed_by
 from omnibase.core.audit.log import AuditLog
-from omnibase.core.audit.segments import segments
-from omnibase.core.audit.verification import Report, verify
+from omnibase.core.audit.verification import Report, segments, verify
 from omnibase.core.events import Event, SandboxViolation
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from omnibase.core.audit import AuditLog
 from omnibase.core.events import (
@@ -20,6 +21,8 @@ from omnibase.core.events import (
     Emitter,
     Event,
     EventBus,
+    SandboxExit,
+    SandboxStart,
     SandboxViolation,
 )
 from omnibase.core.sandbox.state import state_dir
@@ -259,6 +262,40 @@ class TestAsking:
         assert stats["decisions"] == {"granted": 3, "denied": 3, "violation": 15}
         assert stats["segments"] > 1
 
+    def test_names_the_runs_that_have_no_end(self, tmp_path: Path) -> None:
+        start = SandboxStart(
+            script="a.py", script_sha256="0" * 64, platform="p", runtime_version=""
+        )
+        end = SandboxExit(outcome="ok", wall_seconds=1.0)
+        log, bus = tmp_path / "log", EventBus()
+        bus.subscribe(AuditLog(log, segment_bytes=2000))
+        emitters = [Emitter(bus, runid=f"{n}" + "a" * 31) for n in range(9)]
+        for emitter in emitters:
+            emitter.emit(start)
+        for emitter in emitters[2:]:
+            emitter.emit(end)
+        open_runs = [emitter.runid for emitter in emitters[:2]]
+
+        def told() -> tuple[object, object]:
+            verified = json.loads(omnibase("audit", "verify", "--audit", log, "--json").out)
+            assert verified["ok"]
+            stats = json.loads(omnibase("audit", "stats", "--audit", log, "--json").out)
+            assert stats["unended"] == len(stats["unended_runs"])
+            return verified["unended"], sorted(stats["unended_runs"])
+
+        assert told() == (open_runs, open_runs)
+        said = omnibase("audit", "verify", "--audit", log)
+        assert said.code == 0
+        assert "2 runs have a start and no end (still" in said.text
+        emitters[0].emit(end)  # the index learns of it in a later round
+        assert told() == (open_runs[1:], open_runs[1:])
+        assert "1 run has a start and no end" in omnibase("audit", "stats", "--audit", log).text
+        assert "no end is on record" in omnibase("audit", "show", "1a", "--audit", log).text
+        assert "no end" not in omnibase("audit", "show", "0a", "--audit", log).text
+        emitters[1].emit(end)
+        assert told() == ([], [])
+        bus.close()
+
     def test_tail_follows_into_the_next_segment(self, tmp_path: Path) -> None:
         log = make(tmp_path / "log", 5)
         with started("audit", "tail", "--limit", "2", "--follow", "--json", "--audit", log) as tail:
@@ -349,6 +386,83 @@ class TestExport:
                 assert record["class_uid"] == 6002 and record["app"]
         assert sum(record["class_uid"] == 2004 for record in records) == 18
 
-    def test_refuses_another_format(self, mixed: Path) -> None:
-        assert omnibase("audit", "export", "--format", "xml", "--audit", mixed).code == 2
-        assert omnibase("audit", "export", "--audit", mixed).code == 2
+    def test_as_parquet_is_what_the_bus_carried(self, mixed: Path, tmp_path: Path) -> None:
+        out = tmp_path / "events.parquet"
+        said = omnibase("audit", "export", "--format", "parquet", "--output", out, "--audit", mixed)
+        assert (said.code, said.text, said.err) == (0, "", "")
+        table = parquet.read_table(out)
+        kept = list(events(mixed))
+        assert table.column("id").to_pylist() == [each.id for each in kept]
+        assert [json.loads(text) for text in table.column("data").to_pylist()] == [
+            each.data.to_dict() for each in kept
+        ]
+        assert set(table.column("decision").to_pylist()) == {"granted", "denied", "violation"}
+        assert out.stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.parametrize("form", ["jsonl", "ocsf", "csv"])
+    def test_a_file_holds_what_standard_output_would(
+        self, mixed: Path, tmp_path: Path, form: str
+    ) -> None:
+        out = tmp_path / "events"
+        out.write_text("before")
+        said = omnibase("audit", "export", "--format", form, "--output", out, "--audit", mixed)
+        assert (said.code, said.text) == (0, "")
+        printed = omnibase("audit", "export", "--format", form, "--audit", mixed)
+        assert out.read_bytes() == printed.out
+        assert list(tmp_path.iterdir()) == [out]
+
+    def test_a_file_is_whole_or_as_it_was(self, tmp_path: Path) -> None:
+        log, out = make(tmp_path / "log", 40), tmp_path / "events.parquet"
+        out.write_text("before")
+        said = omnibase(
+            "audit", "export", "--format", "parquet", "--output", out, "--audit", log,
+            PYTHONPATH=str(broken_pyarrow(tmp_path, "OSError(28, 'No space left on device')")),
+        )  # fmt: skip
+        assert said.code == 2 and "No space left on device" in said.err
+        assert out.read_text() == "before"
+        assert sorted(each.name for each in tmp_path.iterdir()) == [
+            "events.parquet", "log", "pyarrow",
+        ]  # fmt: skip
+
+    def test_without_pyarrow_it_says_what_to_type(self, mixed: Path, tmp_path: Path) -> None:
+        out = tmp_path / "events.parquet"
+        said = omnibase(
+            "audit", "export", "--format", "parquet", "--output", out, "--audit", mixed,
+            PYTHONPATH=str(broken_pyarrow(tmp_path, "ImportError('no pyarrow')")),
+        )  # fmt: skip
+        assert said.code == 2 and not out.exists()
+        assert "`--format parquet` needs a library" in said.err
+        assert "pip install 'omnibase[parquet]'" in said.err
+
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            (("--format", "xml"), "choose ocsf, csv, jsonl or parquet"),
+            ((), "--format"),
+            (("--format", "parquet"), "--output events.parquet"),
+            (("--format", "csv", "--output", ""), "`--output` is empty"),
+            (("--format", "csv", "--output", "/absent/x"), "No such file"),
+            (("--format", "csv", "--output", "/tmp"), "is a directory"),
+        ],
+    )
+    def test_refuses(self, mixed: Path, options: tuple[str, ...], text: str) -> None:
+        said = omnibase("audit", "export", *options, "--audit", mixed)
+        assert said.code == 2 and text in said.err
+
+
+def broken_pyarrow(tmp_path: Path, error: str) -> Path:
+    """Makes a `pyarrow` that fails: as if it were not there, or the disk were full."""
+    package = tmp_path / "pyarrow"
+    package.mkdir()
+    when = f"raise {error}" if error.startswith("Import") else ""
+    (package / "__init__.py").write_text(
+        f"{when}\nfrom unittest.mock import MagicMock\n"
+        "string = int64 = float64 = timestamp = list_ = map_ = schema = array = MagicMock()\n"
+        "Table = MagicMock()\n"
+    )
+    (package / "parquet.py").write_text(
+        "class ParquetWriter:\n"
+        "    def __init__(self, file, *_, **__): file.write(b'PAR1')\n"
+        f"    def write_table(self, *_, **__): raise {error}\n"
+    )
+    return tmp_path

@@ -115,7 +115,7 @@ def test_what_policy_denies_keeps_it_from_starting(report: OneComponent, tmp_pat
     assert "omnibase policy explain" in said.err and "--degrade" in said.err
     assert "denied  FILE_READ:/etc/shadow" in said.err
     names = [event.name for event in events_of(log)]
-    assert names == ["PolicyDecided", "CapabilityDenied", "CapabilityDenied"]
+    assert names == ["PolicyDecided", "CapabilityDenied", "CapabilityDenied", "RunRefused"]
 
 
 def test_degraded_it_runs_and_says_without_what(report: OneComponent, data: Path) -> None:

@@ -584,11 +584,28 @@ def test_what_a_killed_run_left_is_cleaned_by_whoever_comes_next(
         process.kill()
         assert process.wait(30) == -signal.SIGKILL
     assert traces_of(state_directory, run_id) != []
+    log = state_directory / "audit"
+    told = omnibase("audit", "show", run_id, "--audit", log).text
+    assert "SandboxStart" in told and "SandboxExit" not in told
+    assert "no end is on record" in told
+    assert run_id in omnibase("audit", "verify", "--audit", log).text
+    assert run_id in omnibase("audit", "stats", "--audit", log).text
+
     said = omnibase(*cleaner, stdin=b"print('next')")
     assert said.code == 0, said.err
     if cleaner[0] == "doctor":
         assert f"removed {state_directory}/runs/{run_id}\n" in said.text
+        assert "ends of killed runs put on the audit log: 1; waiting for theirs: 0" in said.text
     assert eventually(lambda: not traces_of(state_directory, run_id))
+    found = json.loads(omnibase("audit", "show", run_id, "--audit", log, "--json").out)
+    assert [each["eventname"] for each in found["events"]] == [
+        "SandboxStart", "RunRecovered", "SandboxExit",
+    ]  # fmt: skip
+    assert found["events"][-1]["data"]["outcome"] == "aborted"
+    assert found["events"][1]["data"]["pid"] == process.pid
+    assert found["unended"] is False
+    assert run_id not in omnibase("audit", "verify", "--audit", log).text
+    assert set(os.listdir(state_directory / "open")) <= {".spare"}
 
 
 def test_a_reader_that_goes_away_ends_the_run_quietly(

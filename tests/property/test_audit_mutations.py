@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnibase.core.audit.log import AuditLog
-from omnibase.core.audit.segments import segments
+from omnibase.core.audit.verification import segments
 from omnibase.errors import ConfigurationError
 from tests.helpers.audit import check, event, make
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from omnibase.core.audit.open_runs import SPARE
 from omnibase.core.sandbox.cgroup import PREFIX
 from omnibase.core.sandbox.state import RunDirectory
 
@@ -41,7 +42,7 @@ class Snapshot:
         processes: That name the state directory, and children of this process.
         mounts: That name the state directory, in this process's namespace.
         cgroups: Of runs that this process started.
-        runs: Run directories.
+        runs: Run directories, and notes of runs without an end.
         descriptors: What this process's descriptors refer to, sockets included.
         threads: Of this process, by name.
     """
@@ -61,7 +62,15 @@ class Snapshot:
             processes=tuple(sorted(_processes(state))),
             mounts=tuple(sorted(line for line in mounts if str(state) in line)),
             cgroups=tuple(sorted(_cgroups())),
-            runs=tuple(sorted(os.listdir(state / "runs"))) if (state / "runs").exists() else (),
+            runs=tuple(
+                sorted(
+                    name
+                    for place in ("runs", "open")
+                    if (state / place).exists()
+                    for name in os.listdir(state / place)
+                    if name != SPARE
+                )
+            ),
             descriptors=tuple(sorted(_descriptors())),
             threads=tuple(sorted(thread.name for thread in threading.enumerate())),
         )

@@ -11,7 +11,10 @@ from omnibase import ResourceLimitExceeded
 from omnibase.core import events
 from tests.security.harness import DEFAULT_MEMORY, OVERSHOOT, SandboxFixture
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.capabilities]
 
+
+@pytest.mark.threat("T-EXEC-01")
 def test_no_capabilities_no_passwd(sandbox: SandboxFixture) -> None:
     outcome = sandbox("acceptance")
 
@@ -25,6 +28,7 @@ def test_no_capabilities_no_passwd(sandbox: SandboxFixture) -> None:
     assert "FILE_READ:/etc/passwd" in (error.hint or "")
 
 
+@pytest.mark.threat("T-EXEC-01")
 def test_not_one_byte_of_the_hosts_passwd(sandbox: SandboxFixture) -> None:
     outcome = sandbox("acceptance")
 
@@ -33,6 +37,7 @@ def test_not_one_byte_of_the_hosts_passwd(sandbox: SandboxFixture) -> None:
             assert line not in outcome.stdout
 
 
+@pytest.mark.threat("T-EXEC-01")
 def test_granted_passwd_is_the_hosts(sandbox: SandboxFixture) -> None:
     outcome = sandbox("acceptance", ["FILE_READ:/etc/passwd"])
 
@@ -40,6 +45,7 @@ def test_granted_passwd_is_the_hosts(sandbox: SandboxFixture) -> None:
     assert outcome.report["passwd"] == Path("/etc/passwd").read_text()
 
 
+@pytest.mark.threat("T-EXEC-06")
 def test_no_outbound_tcp(sandbox: SandboxFixture, host_address: str) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as local,
@@ -64,6 +70,7 @@ def test_no_outbound_tcp(sandbox: SandboxFixture, host_address: str) -> None:
     outcome.assert_raised()
 
 
+@pytest.mark.threat("T-EXEC-11")
 @pytest.mark.parametrize("megabytes", [60, 200])
 def test_no_more_than_50_megabytes(sandbox: SandboxFixture, megabytes: int) -> None:
     outcome = sandbox("use_memory", args=[str(megabytes)])
@@ -76,6 +83,7 @@ def test_no_more_than_50_megabytes(sandbox: SandboxFixture, megabytes: int) -> N
     assert [limit.kind for limit in outcome.reported(events.ResourceLimitExceeded)] == ["memory"]
 
 
+@pytest.mark.threat("T-EXEC-11")
 def test_granted_memory_is_there(sandbox: SandboxFixture) -> None:
     outcome = sandbox("use_memory", ["MEMORY:128MiB"], args=["60"])
 
@@ -84,6 +92,7 @@ def test_granted_memory_is_there(sandbox: SandboxFixture) -> None:
     assert outcome.finished.usage.peak_memory_bytes > 60_000_000
 
 
+@pytest.mark.threat("T-EXEC-01", "T-ORCH-13")
 def test_one_granted_file_and_not_its_sibling(sandbox: SandboxFixture, data: Path) -> None:
     allowed, other = f"{data}/allowed.txt", f"{data}/other.txt"
 
@@ -97,6 +106,7 @@ def test_one_granted_file_and_not_its_sibling(sandbox: SandboxFixture, data: Pat
     outcome.assert_raised()
 
 
+@pytest.mark.threat("T-ORCH-13")
 def test_the_same_script_with_both_granted(sandbox: SandboxFixture, data: Path) -> None:
     paths = [f"{data}/allowed.txt", f"{data}/other.txt"]
 
@@ -106,6 +116,7 @@ def test_the_same_script_with_both_granted(sandbox: SandboxFixture, data: Path) 
     assert outcome.report[paths[1]] == "other bytes"
 
 
+@pytest.mark.threat("T-EXEC-17")
 def test_raise_at_the_end_is_the_default(sandbox: SandboxFixture) -> None:
     outcome = sandbox("one_denial", args=["3"])
 
@@ -114,6 +125,7 @@ def test_raise_at_the_end_is_the_default(sandbox: SandboxFixture) -> None:
     assert outcome.finished.exit_code == 0
 
 
+@pytest.mark.threat("T-EXEC-17")
 def test_kill_ends_the_run_at_the_first(sandbox: SandboxFixture) -> None:
     outcome = sandbox("one_denial", args=["200"], on_violation="kill")
 
@@ -124,6 +136,7 @@ def test_kill_ends_the_run_at_the_first(sandbox: SandboxFixture) -> None:
     assert outcome.finished.usage.wall_seconds < 8
 
 
+@pytest.mark.threat("T-EXEC-17")
 def test_record_returns_the_result(sandbox: SandboxFixture) -> None:
     outcome = sandbox("one_denial", args=["1"], on_violation="record")
 
@@ -132,6 +145,7 @@ def test_record_returns_the_result(sandbox: SandboxFixture) -> None:
     assert not outcome.finished.ok
 
 
+@pytest.mark.threat("T-ORCH-07")
 def test_order_of_events(sandbox: SandboxFixture) -> None:
     outcome = sandbox("acceptance", ["MEMORY:64MiB"])
 
@@ -145,6 +159,7 @@ def test_order_of_events(sandbox: SandboxFixture) -> None:
     assert outcome.reported(events.SandboxExit)[0].outcome == "violation"
 
 
+@pytest.mark.threat("T-EXEC-17")
 def test_traceback_names_the_missing_capability(sandbox: SandboxFixture) -> None:
     outcome = sandbox("uncaught_denial")
 

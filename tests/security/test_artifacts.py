@@ -30,6 +30,8 @@ from omnibase.core.artifacts.places import place_of
 from omnibase.core.sandbox.collect import receiver
 from tests.security.harness import SCRIPTS, Outcome, observed
 
+pytestmark = pytest.mark.capabilities
+
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(20)
 ALL = "ARTIFACT_WRITE:*"
 
@@ -73,6 +75,7 @@ def left_out(outcome: Outcome) -> dict[str, str]:
     return found
 
 
+@pytest.mark.threat("T-ART-01")
 class TestWriting:
     def test_without_a_grant_nothing_can_be_left(self, store: ArtifactStore) -> None:
         outcome = run(store, "open('/artifacts/out/plot.png', 'wb')")
@@ -148,6 +151,7 @@ class TestWriting:
         assert (outcome.error, outcome.finished.exit_code) == (None, 3)
         assert list(outcome.finished.artifacts) == ["log"]
 
+    @pytest.mark.threat("T-ART-05")
     @pytest.mark.parametrize(
         ("end", "quotas"),
         [
@@ -168,6 +172,7 @@ class TestWriting:
         assert store.names() == ()
         assert outcome.reported(events.ArtifactStored) == []
 
+    @pytest.mark.threat("T-ART-04")
     def test_scratch_and_artifacts_share_their_limit_and_no_memory(
         self, store: ArtifactStore
     ) -> None:
@@ -188,6 +193,7 @@ class TestWriting:
 
 
 class TestHostileFiles:
+    @pytest.mark.threat("T-ART-02")
     def test_only_files_come_out(self, store: ArtifactStore) -> None:
         outcome = run(store, script("artifact_tricks"), ALL, "ARTIFACT_WRITE:*/*")
 
@@ -204,6 +210,7 @@ class TestHostileFiles:
             "plain": b"plain", "hard-link": b"plain", "closed": b"closed", "dir/inner": b"inner",
         }  # fmt: skip
 
+    @pytest.mark.threat("T-ART-03")
     def test_names_are_what_they_are(self, store: ArtifactStore, tmp_path: Path) -> None:
         names = [
             b"a\nb", b"\x1b[2J", b"\xff\xfe", b" lead", b"trail ", b".hidden", b"a\\b", b"*",
@@ -222,6 +229,7 @@ class TestHostileFiles:
         assert sorted(os.listdir(tmp_path)) == ["store"]
         json.dumps(outcome.finished.to_dict()).encode("ascii")
 
+    @pytest.mark.threat("T-ART-04")
     def test_a_flood_of_names_is_bounded(self, store: ArtifactStore) -> None:
         outcome = run(
             store,
@@ -233,6 +241,7 @@ class TestHostileFiles:
         assert "is one file more than may come out" in reasons
         assert len(outcome.finished.artifacts.left_out) <= 258
 
+    @pytest.mark.threat("T-ART-04")
     def test_depth_is_bounded(self, store: ArtifactStore) -> None:
         outcome = run(
             store,
@@ -244,6 +253,7 @@ class TestHostileFiles:
         assert left_out(outcome) == {"/".join("d" * 8): "lies more than 7 directories deep"}
         assert len(outcome.finished.artifacts) == 0
 
+    @pytest.mark.threat("T-ART-04")
     def test_bytes_are_bounded_in_all(self, store: ArtifactStore) -> None:
         outcome = run(
             store,
@@ -253,10 +263,12 @@ class TestHostileFiles:
         assert list(outcome.finished.artifacts) == ["a", "b"]
         assert left_out(outcome) == {"c": "is larger than what may come out"}
 
+    @pytest.mark.threat("T-ART-04")
     def test_none_may_come_out(self, store: ArtifactStore) -> None:
         outcome = run(store, "open('/artifacts/out/a', 'w')", ALL, artifact_count=0)
         assert left_out(outcome) == {"a": "is one file more than may come out"}
 
+    @pytest.mark.threat("T-ART-05")
     def test_nobody_changes_a_file_while_it_is_collected(self, store: ArtifactStore) -> None:
         outcome = run(store, script("artifact_swap"), ALL, "MEMORY:200MiB")
 
@@ -268,6 +280,7 @@ class TestHostileFiles:
             assert hashlib.sha256(artifact.read_bytes()).hexdigest() == artifact.digest[7:]
             assert set(artifact.read_bytes()) <= {ord("x"), ord("y")}
 
+    @pytest.mark.threat("T-ART-06")
     def test_the_channel_is_not_the_scripts(self, store: ArtifactStore) -> None:
         outcome = run(
             store,
@@ -289,6 +302,7 @@ class TestHostileFiles:
         assert [one for one in found if "host:" in str(one)] == []
         assert len([name for name in seen if name.startswith("host:")]) >= 5
 
+    @pytest.mark.threat("T-EXEC-04")
     def test_the_outlet_is_no_place_to_run_anything_from(self, store: ArtifactStore) -> None:
         outcome = run(
             store,
@@ -301,6 +315,7 @@ class TestHostileFiles:
         outcome.assert_violation("EXTERNAL_COMMAND:x")
         assert outcome.stdout == "13\n"
 
+    @pytest.mark.threat("T-EXEC-14")
     def test_the_scratch_shows_nothing_of_how_it_is_made(self, store: ArtifactStore) -> None:
         outcome = run(
             store,
@@ -320,6 +335,7 @@ class TestHostileFiles:
         assert left_out(outcome) == {}
 
 
+@pytest.mark.threat("T-ART-07")
 class TestReading:
     @pytest.fixture(autouse=True)
     def stored(self, store: ArtifactStore) -> None:
@@ -393,6 +409,7 @@ class TestReading:
         assert artifact is not None
         assert (artifact.version, artifact.read_bytes()) == (1, b"in/a.csv")
 
+    @pytest.mark.threat("T-ART-08")
     def test_a_tampered_blob_never_reaches_a_script(self, store: ArtifactStore) -> None:
         artifact = store.find("other")
         assert artifact is not None
@@ -415,6 +432,7 @@ class TestReading:
         assert isinstance(outcome.error, CapabilityError)
         assert outcome.result is None
 
+    @pytest.mark.threat("T-ART-03")
     def test_names_that_no_tree_of_files_holds_are_refused(self, store: ArtifactStore) -> None:
         store.put("in", io.BytesIO(b"x"))
         outcome = run(store, "print(1)", "ARTIFACT_READ:in", "ARTIFACT_READ:in/a.csv")
@@ -432,6 +450,7 @@ class TestReading:
         ]  # fmt: skip
 
 
+@pytest.mark.threat("T-ART-07")
 class TestAreas:
     def test_no_file_grant_reaches_the_store(self, store: ArtifactStore, area: Path) -> None:
         inside = place_of(area / "store").open()
@@ -456,6 +475,7 @@ class TestAreas:
             assert isinstance(outcome.error, CapabilityError)
 
 
+@pytest.mark.threat("T-ART-09")
 class TestSecrets:
     VALUE = "Zq7/k+t0ken=Yw"
 
@@ -493,6 +513,7 @@ class TestSecrets:
         assert not any(value in text for text in said)
 
 
+@pytest.mark.threat("T-ART-04")
 class TestTheRun:
     def test_a_run_without_artifacts_pays_nothing(self, store: ArtifactStore) -> None:
         outcome = run(
@@ -505,6 +526,7 @@ class TestTheRun:
         assert outcome.stdout == "['0', '1', '2', '3'] False\nFalse\n"  # 3 is the listing's own
         assert not os.path.exists(store.areas[0])
 
+    @pytest.mark.threat("T-EXEC-16")
     def test_runs_at_once_keep_apart(self, store: ArtifactStore) -> None:
         outcomes: dict[int, Outcome] = {}
 

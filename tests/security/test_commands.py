@@ -24,6 +24,8 @@ from omnibase.core.sandbox.commands.layer import prune_layers
 from omnibase.core.sandbox.monitor import executions, violations
 from tests.security.harness import DEFAULT_MEMORY, OVERSHOOT, Outcome, SandboxFixture
 
+pytestmark = [pytest.mark.capabilities, pytest.mark.threat("T-EXEC-05")]
+
 INSTALL = "run `scripts/setup-commands.sh`, or install git and curl"
 
 
@@ -175,6 +177,7 @@ def test_a_command_that_is_static(
     assert len(prune_layers(state_dir)) == 1  # of a program that is no more
 
 
+@pytest.mark.threat("T-EXEC-04")
 class TestDenied:
     def test_a_command_that_was_not_granted(self, sandbox: SandboxFixture) -> None:
         lines = [["id"], ["/usr/bin/id"], ["sh", "-c", "id"], ["no-such-command"]]
@@ -267,6 +270,7 @@ class TestDenied:
 class TestLimits:
     """What a command uses is the run's, and it ends with the run."""
 
+    @pytest.mark.threat("T-EXEC-11")
     def test_memory(self, sandbox: SandboxFixture) -> None:
         # tail keeps what it is to print in memory.
         line = ["sh", "-c", "head -c 400000000 /dev/zero | tail -c 300000000 | wc -c"]
@@ -276,6 +280,7 @@ class TestLimits:
         assert outcome.error.kind == "memory"
         assert outcome.finished.usage.peak_memory_bytes <= DEFAULT_MEMORY + OVERSHOOT
 
+    @pytest.mark.threat("T-EXEC-12")
     def test_processes(self, sandbox: SandboxFixture) -> None:
         line = ["sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 2 & done; wait"]
         caps = ["EXTERNAL_COMMAND:sh", "EXTERNAL_COMMAND:sleep", "MEMORY:200MiB"]
@@ -283,6 +288,7 @@ class TestLimits:
         assert "fork" in runs(outcome)[0][2]
         assert "pids" in outcome.finished.limits
 
+    @pytest.mark.threat("T-EXEC-21")
     def test_what_outlives_the_script_ends_with_it(self, sandbox: SandboxFixture) -> None:
         outcome = sandbox.source(
             b"import subprocess\nsubprocess.Popen(['sleep', '60'], start_new_session=True)\n",
@@ -311,6 +317,7 @@ class TestLimits:
         assert outcome.stdout == "/\n/\n"
 
 
+@pytest.mark.threat("T-EXEC-17")
 def test_what_the_trace_cannot_carry_is_no_clean_run(sandbox: SandboxFixture) -> None:
     """A command whose arguments are not UTF-8 runs, and is not told apart from any other."""
     source = b"import subprocess\nsubprocess.run([b'ls', b'/\\xff'])\n"

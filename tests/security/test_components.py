@@ -29,6 +29,8 @@ from omnibase.core.registry import Lifecycle, Trust
 from tests.helpers.components import OneComponent
 from tests.security.harness import SCRIPTS, Outcome, observed
 
+pytestmark = pytest.mark.policy
+
 _SECRET = "the salaries"
 _DATA = '@id("data") permit FileRead when { resource.path like "%s/*" }'
 _FORBID = (
@@ -76,6 +78,7 @@ def names(outcome: Outcome) -> list[str]:
     return [event.name for event in outcome.events]
 
 
+@pytest.mark.threat("T-ORCH-02")
 class TestMasks:
     def test_what_a_forbid_covers_is_empty_and_an_attempt_names_it(
         self, make: Make, tree: Path
@@ -104,6 +107,7 @@ class TestMasks:
         twin.assert_clean()
         assert twin.report[paths[1]] == _SECRET
 
+    @pytest.mark.threat("T-ORCH-07")
     def test_every_event_names_the_component_and_the_policy(self, make: Make, tree: Path) -> None:
         one = make("read_files", requires=[f"FILE_READ:{tree}/**"], policies=[_DATA % tree])
         outcome = run(one, args=[f"{tree}/open.txt"])
@@ -190,13 +194,14 @@ class TestMasks:
             assert outcome.report["read"] == "ENOENT"
 
 
+@pytest.mark.threat("T-ORCH-01")
 class TestDenials:
     def test_without_a_policy_nothing_is_granted(self, make: Make, tree: Path) -> None:
         one = make("read_files", requires=[f"FILE_READ:{tree}/**"])
         outcome = run(one, args=[f"{tree}/open.txt"])
         assert isinstance(outcome.error, CapabilityDenied)
         assert outcome.result is None
-        assert names(outcome) == ["PolicyDecided", "CapabilityDenied"]
+        assert names(outcome) == ["PolicyDecided", "CapabilityDenied", "RunRefused"]
         (denied,) = outcome.reported(events.CapabilityDenied)
         assert denied.capability == f"FILE_READ:{tree}/**" and denied.stage == "pre-exec"
 
@@ -281,6 +286,7 @@ class TestDenials:
         assert isinstance(run(one, args=args).error, CapabilityDenied)
         run(one, args=args, environment="production").assert_clean()
 
+    @pytest.mark.threat("T-ORCH-07")
     def test_what_fails_after_the_decision_is_on_record(self, make: Make) -> None:
         outcome = run(make("read_files"), env={"LD_PRELOAD": "/x"})
         assert isinstance(outcome.error, ConfigurationError)
@@ -300,6 +306,7 @@ class TestDenials:
         assert names(outcome) == ["RunRefused"]
 
 
+@pytest.mark.threat("T-REG-04")
 class TestTheRegistryItself:
     @pytest.mark.parametrize("handed_over", [False, True])
     @pytest.mark.parametrize(
@@ -331,6 +338,7 @@ class TestTheRegistryItself:
         assert sorted(path.name for path in beside.iterdir()) != ["doomed", "existing"]
 
 
+@pytest.mark.threat("T-ORCH-06")
 class TestWithoutASandbox:
     def test_all_have_to_agree(self, make: Make, tmp_path: Path) -> None:
         one = make("read_files", requires=[_HOST_PYTHON], policies=[_HOST], trust=Trust.TRUSTED)
@@ -379,6 +387,7 @@ class TestWithoutASandbox:
         left = _naming(outcome.finished.run_id)
         assert left == [], left
 
+    @pytest.mark.threat("T-ORCH-07")
     def test_what_cannot_be_put_on_record_does_not_start(self, tmp_path: Path) -> None:
         marker = tmp_path / "marker"
         one = OneComponent(
@@ -486,6 +495,7 @@ def _naming(run_id: str) -> list[str]:
     return found
 
 
+@pytest.mark.threat("T-EXEC-21")
 def test_cancelling_a_run_of_a_component_ends_it(make: Make, tmp_path: Path) -> None:
     import asyncio
 

@@ -16,6 +16,8 @@ from tests.helpers import registry_postgres
 from tests.helpers.egress import unused_port
 from tests.security.harness import Outcome, observed
 
+pytestmark = [pytest.mark.capabilities, pytest.mark.egress, pytest.mark.threat("T-EXEC-23")]
+
 PASSWORD = "p:w\\d-äé 99"
 PACKAGES = Path(sysconfig.get_path("platlib"))
 GRANTED = (f"FILE_READ:{PACKAGES}/**", "MEMORY:250MiB")
@@ -65,6 +67,7 @@ def grant(port: int, role: str = "reader") -> str:
     return f"DATABASE_WRITE:postgres://{role}@127.0.0.1:{port}/postgres"
 
 
+@pytest.mark.threat("T-EXEC-10")
 def test_the_role_is_used_without_a_word_of_its_password(port: int) -> None:
     source = """
 with connect() as db:
@@ -82,6 +85,7 @@ with connect() as db:
     assert [one.secret for one in outcome.reported(events.SecretRead)] == ["pgpass"]
 
 
+@pytest.mark.threat("T-EXEC-10")
 def test_the_password_is_a_secret(port: int) -> None:
     source = """
 print(oct(os.stat("/run/secrets/pgpass").st_mode), sorted(os.listdir("/run/secrets")))
@@ -101,6 +105,7 @@ print([v for v in os.environ.values() if "99" in v], os.environ["PGPASSFILE"])
     ]  # fmt: skip
 
 
+@pytest.mark.threat("T-EXEC-07")
 def test_no_other_port_and_no_server_without_the_grant(port: int) -> None:
     other = unused_port()
     source = f"""
@@ -134,6 +139,7 @@ for role in ("reader", "other"):
     assert outcome.stdout == "reader\nother\n", outcome.finished.stderr.decode()
 
 
+@pytest.mark.threat("T-ORCH-05")
 def test_what_cannot_be_is_refused_before_the_start(port: int) -> None:
     outcome = run("print('ran')", port, grant(port), secrets={"OTHER": "other-value"})
     assert isinstance(outcome.error, SecretAccessError) and outcome.result is None

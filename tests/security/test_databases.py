@@ -27,6 +27,8 @@ from omnibase.core.sandbox.runner import Cancel
 from omnibase.core.sandbox.spec import DatabaseGrant
 from tests.security.harness import SandboxFixture
 
+pytestmark = [pytest.mark.capabilities, pytest.mark.threat("T-EXEC-23")]
+
 READ = 'import sqlite3, sys\nprint(sqlite3.connect(sys.argv[1]).execute("{}").fetchall())\n'
 
 
@@ -413,6 +415,7 @@ def test_a_hostile_file_is_copied_or_refused(
     sandbox.source(read("select sum(a) from t"), [grant(path)], args=[str(path)]).assert_clean()
 
 
+@pytest.mark.threat("T-EXEC-20")
 def test_a_link_swapped_in_leads_nowhere(area: Path, sandbox: SandboxFixture) -> None:
     """The worker's jail holds the directory alone: a link out of it cannot be followed."""
     secret, path = database(area / "secret.db", rows=50), area / "inner" / "app.db"
@@ -456,6 +459,7 @@ def test_a_pipe_beside_it_is_not_waited_for(
     assert granted.stdout == "[(3,)]\n"
 
 
+@pytest.mark.threat("T-EXEC-20")
 def test_no_link_in_the_directory_is_followed(
     area: Path, sandbox: SandboxFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,8 @@ from tests.helpers import tls
 from tests.helpers.egress import Names, echo, server, unused_port
 from tests.security.harness import SandboxFixture
 
+pytestmark = pytest.mark.egress
+
 FULL = os.environ.get("OMNIBASE_EGRESS_FULL") == "1"
 SEQUENTIAL, AT_ONCE, BULK = (10_000, 500, 1 << 30) if FULL else (1_000, 100, 64 << 20)
 # What one run needs that keeps many connections, or their remains, in the guest's kernel.
@@ -65,6 +67,7 @@ print(json.dumps({f"{h}:{p}": attempt(h, int(p), socket.AF_INET6 if ":" in h els
 """
 
 
+@pytest.mark.threat("T-EXEC-07")
 class TestWhatIsGranted:
     def test_an_address_and_only_its_port(self, sandbox: SandboxFixture, echo_port: int) -> None:
         with server(echo) as other:
@@ -184,6 +187,7 @@ class TestWhatIsGranted:
         assert "broker" in how[grants[0]]
 
 
+@pytest.mark.threat("T-EXEC-07")
 class TestNothingElse:
     def test_a_name_that_stands_for_an_inner_address(
         self, sandbox: SandboxFixture, names: Names, host_address: str
@@ -215,6 +219,7 @@ class TestNothingElse:
         outcome.assert_clean()
         assert list(answers) == ["169.254.169.254"]
 
+    @pytest.mark.threat("T-EXEC-06")
     def test_all_the_old_ways_out_stay_closed(
         self, sandbox: SandboxFixture, host_address: str, echo_port: int
     ) -> None:
@@ -295,6 +300,7 @@ for label in odd:
         outcome.assert_violation("NETWORK_CONNECT:secret-7.attacker.example:*", evidence="broker")
         assert all(v.resource.isprintable() for v in outcome.violations)
 
+    @pytest.mark.threat("T-EXEC-08")
     def test_the_channel_is_out_of_the_scripts_reach(
         self, sandbox: SandboxFixture, echo_port: int
     ) -> None:
@@ -358,6 +364,7 @@ print(json.dumps(report))
                 service.accept()
         assert outcome.stdout != "connected\n"
 
+    @pytest.mark.threat("T-EXEC-16")
     def test_another_sandbox_is_out_of_reach(
         self, sandbox: SandboxFixture, host_address: str, echo_port: int
     ) -> None:
@@ -396,6 +403,7 @@ print(json.dumps(report))
         assert outcomes[0].stdout == "alone\n"
 
 
+@pytest.mark.threat("T-EXEC-07")
 class TestRealClients:
     @pytest.fixture
     def https(self, tmp_path: Path) -> Iterator[tuple[int, str]]:
@@ -537,6 +545,7 @@ asyncio.run(main())
         assert len(outcome.reported(EgressClosed)) == AT_ONCE
 
 
+@pytest.mark.threat("T-EXEC-07")
 class TestConnections:
     def test_half_close_resets_and_slow_peers(self, sandbox: SandboxFixture) -> None:
         def count(connection: socket.socket) -> None:
@@ -681,6 +690,7 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as client:
         assert closed.reason in ("run", "end")
 
 
+@pytest.mark.threat("T-EXEC-08")
 class TestHostile:
     def test_garbage_on_all_that_can_be_reached(
         self, sandbox: SandboxFixture, echo_port: int

@@ -23,6 +23,8 @@ from tests.helpers import redis_server, registry_postgres, tls
 from tests.helpers.egress import Names, unused_port
 from tests.security.harness import SandboxFixture
 
+pytestmark = [pytest.mark.egress, pytest.mark.threat("T-EXEC-07")]
+
 PACKAGES = Path(sysconfig.get_path("platlib"))
 GRANTED = [f"FILE_READ:{PACKAGES}/**", "MEMORY:250MiB"]
 HEAD = b"import os, sys; sys.path.append(sys.argv[1]); port = int(sys.argv[2])\n"

@@ -23,6 +23,8 @@ from omnibase.errors import SandboxError
 from tests.helpers.egress import echo, server
 from tests.security.harness import SCRIPTS, Outcome, SandboxFixture, observed
 
+pytestmark = pytest.mark.egress
+
 WILD = "*.wild.example"
 
 
@@ -61,6 +63,7 @@ def with_secret(value: str, source: str, *caps: str) -> Outcome:
     return observed(run)
 
 
+@pytest.mark.threat("T-EXEC-17")
 class TestTheRecord:
     def test_each_name_that_the_host_is_asked_for_is_on_it(
         self, sandbox: SandboxFixture, asked: list[str], port: int
@@ -87,6 +90,7 @@ os._exit(0)
         assert {f"{name}:{port}" for name in asked} <= told
         assert told == {f"data-{number}.wild.example:{port}" for number in range(9)}
 
+    @pytest.mark.threat("T-EXEC-10")
     @pytest.mark.parametrize("host", ["evil.example", "wild.example"])
     def test_a_secret_in_a_host_is_not_told(self, port: int, host: str) -> None:
         value = "AbCdEf-GhIjKl-77"
@@ -105,6 +109,7 @@ os._exit(0)
         assert value[:8] not in said
         assert value[:8].lower() not in said
 
+    @pytest.mark.threat("T-EXEC-10")
     def test_the_name_of_a_process_is_cut_and_so_is_a_value_in_it(self) -> None:
         value = "AbCdEf-GhIjKl-7-and-more"
         outcome = with_secret(
@@ -120,6 +125,7 @@ os._exit(0)
         assert value[:8] not in said
 
 
+@pytest.mark.threat("T-EXEC-07")
 def test_an_address_is_the_hosts_own_wherever_its_routes_say_so() -> None:
     hosts = ["9.9.9.1", "9.9.9.7", "2600::1", "8.8.8.8", "2600::2"]
     command = [sys.executable, str(SCRIPTS / "own_addresses.py"), *hosts]
@@ -131,6 +137,7 @@ def test_an_address_is_the_hosts_own_wherever_its_routes_say_so() -> None:
     assert list(json.loads(done.stdout).values()) == [own, own, own, foreign, foreign]
 
 
+@pytest.mark.threat("T-EXEC-07")
 def test_no_name_and_no_spelling_leads_to_the_host(
     sandbox: SandboxFixture, host_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +217,7 @@ print(json.dumps({"reached": reached}))
     assert [e.address for e in twin.reported(events.EgressOpened)] == ["127.0.0.1"]
 
 
+@pytest.mark.threat("T-EXEC-08")
 class TestTheAgent:
     def test_nothing_that_it_holds_can_be_opened(self, port: int) -> None:
         """Its channel, its listeners, and its watch over the secrets."""

@@ -11,6 +11,8 @@ import pytest
 
 from tests.security.harness import SandboxFixture
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-EXEC-04")]
+
 
 def test_no_way_to_start_a_program(sandbox: SandboxFixture) -> None:
     outcome = sandbox("execute", ["MEMORY:128MiB"], on_violation="record")

@@ -16,6 +16,8 @@ from omnibase.core.sandbox.resolving import MAX_GLOB_MATCHES
 from omnibase.core.sandbox.spec import Mask
 from tests.security.harness import Outcome, SandboxFixture
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.capabilities]
+
 _REFUSED = {"EACCES", "ENOENT", "EPERM", "EXDEV", "ENOTDIR", "ELOOP"}
 _SECRET = "bytes of the host that nobody granted"
 
@@ -26,6 +28,7 @@ def _secret(area: Path, name: str = "secret.txt") -> Path:
     return path
 
 
+@pytest.mark.threat("T-EXEC-01")
 def test_no_way_round_reaches_a_host_file(sandbox: SandboxFixture, area: Path) -> None:
     secret = _secret(area)
 
@@ -39,6 +42,7 @@ def test_no_way_round_reaches_a_host_file(sandbox: SandboxFixture, area: Path) -
     outcome.assert_violation(f"FILE_READ:/proc/1/root{secret}")
 
 
+@pytest.mark.threat("T-EXEC-01")
 @pytest.mark.parametrize("target", ["/etc/shadow", "/etc/absent-4f1c", "/nowhere-4f1c/file"])
 def test_no_way_round_reaches_what_the_guest_does_not_have(
     sandbox: SandboxFixture, target: str
@@ -56,6 +60,7 @@ def test_no_way_round_reaches_what_the_guest_does_not_have(
             outcome.assert_violation(f"FILE_READ:{link}", operation="open")
 
 
+@pytest.mark.threat("T-EXEC-01")
 def test_every_way_round_reaches_a_granted_file(sandbox: SandboxFixture, area: Path) -> None:
     secret = _secret(area)
 
@@ -66,6 +71,7 @@ def test_every_way_round_reaches_a_granted_file(sandbox: SandboxFixture, area: P
     assert {v.capability for v in outcome.violations} <= {None, f"FILE_READ:/proc/1/root{secret}"}
 
 
+@pytest.mark.threat("T-EXEC-02")
 def test_proc_and_dev_belong_to_others(sandbox: SandboxFixture) -> None:
     outcome = sandbox("proc_walk", on_violation="record")
 
@@ -83,6 +89,7 @@ def test_proc_and_dev_belong_to_others(sandbox: SandboxFixture) -> None:
         outcome.assert_violation(f"FILE_WRITE:{path}", operation="open")
 
 
+@pytest.mark.threat("T-EXEC-02")
 def test_a_read_grant_cannot_be_written(sandbox: SandboxFixture, area: Path) -> None:
     (area / "existing").write_text("kept")
     (area / "doomed").write_text("kept")
@@ -101,6 +108,7 @@ def test_a_read_grant_cannot_be_written(sandbox: SandboxFixture, area: Path) -> 
     assert (area / "existing").read_text() == "kept"
 
 
+@pytest.mark.threat("T-EXEC-02")
 @pytest.mark.parametrize("owner", [0, 1234, 65534])
 def test_a_write_grant_works_for_any_owner(sandbox: SandboxFixture, area: Path, owner: int) -> None:
     inside = area / "granted"
@@ -132,6 +140,7 @@ def test_a_write_grant_works_for_any_owner(sandbox: SandboxFixture, area: Path, 
     assert not (area / "outside").exists()
 
 
+@pytest.mark.threat("T-EXEC-02")
 def test_the_granted_tree_outlives_the_run(sandbox: SandboxFixture, area: Path) -> None:
     """Tidying up after a run must not reach through its mounts."""
     (area / "deep").mkdir()
@@ -142,6 +151,7 @@ def test_the_granted_tree_outlives_the_run(sandbox: SandboxFixture, area: Path) 
     assert (area / "deep" / "file").read_text() == "precious"
 
 
+@pytest.mark.threat("T-EXEC-02")
 def test_no_set_id_bit_reaches_the_host(sandbox: SandboxFixture, area: Path) -> None:
     outcome = sandbox(
         "set_id_bits", [f"FILE_WRITE:{area}/**"], args=[str(area)], on_violation="record"
@@ -155,6 +165,7 @@ def test_no_set_id_bit_reaches_the_host(sandbox: SandboxFixture, area: Path) -> 
     assert (area / "by-chmod").exists()  # the directory itself could be written
 
 
+@pytest.mark.threat("T-ORCH-05")
 @pytest.mark.parametrize("path", ["/proc", "/sys", "/dev", "/proc/1", "/dev/shm", "/sys/kernel"])
 @pytest.mark.parametrize("kind", ["FILE_READ", "FILE_WRITE"])
 def test_refused_areas(sandbox: SandboxFixture, kind: str, path: str) -> None:
@@ -165,6 +176,7 @@ def test_refused_areas(sandbox: SandboxFixture, kind: str, path: str) -> None:
         assert outcome.result is None
 
 
+@pytest.mark.threat("T-ORCH-05")
 def test_the_state_directory_is_refused(sandbox: SandboxFixture, state_dir: Path) -> None:
     for resource in (f"{state_dir}/**", f"{state_dir}/runs/**", f"{state_dir}/images/x"):
         outcome = sandbox("read_files", [f"FILE_READ:{resource}"])
@@ -172,6 +184,7 @@ def test_the_state_directory_is_refused(sandbox: SandboxFixture, state_dir: Path
         assert str(state_dir) in outcome.error.message
 
 
+@pytest.mark.threat("T-ORCH-05")
 def test_a_glob_does_not_reach_a_refused_area(sandbox: SandboxFixture, state_dir: Path) -> None:
     lock = next((state_dir / "images").glob("*.json"))
     for resource in (f"/*/{state_dir.name}/images/{lock.name}", "/*/self/environ", "/p??c/version"):
@@ -180,6 +193,7 @@ def test_a_glob_does_not_reach_a_refused_area(sandbox: SandboxFixture, state_dir
         assert "matches no file" in outcome.error.message
 
 
+@pytest.mark.threat("T-ORCH-05")
 def test_a_tree_around_the_state_directory_is_masked(
     sandbox: SandboxFixture, area: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +216,7 @@ def test_a_tree_around_the_state_directory_is_masked(
     assert os.listdir(inner / "runs") == []
 
 
+@pytest.mark.threat("T-REG-04")
 def test_the_policy_directory_cannot_be_granted_for_writing(
     sandbox: SandboxFixture, area: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +235,7 @@ def test_the_policy_directory_cannot_be_granted_for_writing(
     assert outcome.report[str(policy)] == "{}"
 
 
+@pytest.mark.threat("T-ORCH-05")
 def test_a_path_that_does_not_exist(sandbox: SandboxFixture, area: Path) -> None:
     for grant in (f"FILE_READ:{area}/none", f"FILE_READ:{area}/none/**", f"FILE_READ:{area}/*.x"):
         outcome = sandbox("read_files", [grant])
@@ -228,6 +244,7 @@ def test_a_path_that_does_not_exist(sandbox: SandboxFixture, area: Path) -> None
         assert outcome.events[-1].name != "SandboxExit" or outcome.result is None
 
 
+@pytest.mark.threat("T-EXEC-20")
 def test_a_symbolic_link_is_refused_by_name(sandbox: SandboxFixture, area: Path) -> None:
     real = area / "real"
     real.mkdir()
@@ -247,6 +264,7 @@ def test_a_symbolic_link_is_refused_by_name(sandbox: SandboxFixture, area: Path)
         assert outcome.result is None
 
 
+@pytest.mark.threat("T-EXEC-01")
 def test_a_link_inside_a_granted_tree_leads_nowhere(sandbox: SandboxFixture, area: Path) -> None:
     outside, inside = area / "outside", area / "inside"
     outside.mkdir()
@@ -265,6 +283,7 @@ def test_a_link_inside_a_granted_tree_leads_nowhere(sandbox: SandboxFixture, are
         assert outcome.report[f"{inside}/{name}"] in _REFUSED
 
 
+@pytest.mark.threat("T-ORCH-05")
 def test_special_files_are_refused(sandbox: SandboxFixture, area: Path) -> None:
     os.mkfifo(area / "fifo")
     os.mknod(area / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
@@ -280,6 +299,7 @@ def test_special_files_are_refused(sandbox: SandboxFixture, area: Path) -> None:
     assert outcome.report[f"{area}/null"] in ("EACCES", "EPERM", "ENXIO", "ENODEV")
 
 
+@pytest.mark.threat("T-ORCH-05")
 def test_a_glob_is_bounded(sandbox: SandboxFixture, area: Path) -> None:
     for number in range(MAX_GLOB_MATCHES + 1):
         (area / f"{number}.csv").touch()
@@ -291,6 +311,7 @@ def test_a_glob_is_bounded(sandbox: SandboxFixture, area: Path) -> None:
     assert outcome.result is None
 
 
+@pytest.mark.threat("T-ORCH-13")
 def test_a_glob_shows_what_matches(sandbox: SandboxFixture, area: Path) -> None:
     for name in ("one.csv", "two.csv", "three.txt"):
         (area / name).write_text(name)
@@ -303,6 +324,7 @@ def test_a_glob_shows_what_matches(sandbox: SandboxFixture, area: Path) -> None:
     outcome.assert_violation(f"FILE_READ:{paths[2]}")
 
 
+@pytest.mark.threat("T-EXEC-20")
 def test_swapping_a_file_for_a_link_never_wins(sandbox: SandboxFixture, area: Path) -> None:
     """Between the check and the mount: the file granted, or a refusal, but never the secret."""
     secret = _secret(area)
@@ -353,6 +375,7 @@ def _masked_tree(area: Path) -> tuple[Mask, ...]:
     )
 
 
+@pytest.mark.threat("T-ORCH-02")
 @pytest.mark.parametrize("kind", ["FILE_READ", "FILE_WRITE"])
 def test_masks(sandbox: SandboxFixture, area: Path, kind: str) -> None:
     masks = _masked_tree(area)
@@ -370,6 +393,7 @@ def test_masks(sandbox: SandboxFixture, area: Path, kind: str) -> None:
         assert violation.reason == "kept back"
 
 
+@pytest.mark.threat("T-ORCH-02")
 def test_a_mask_holds_in_the_next_run(sandbox: SandboxFixture, area: Path) -> None:
     masks, grants = _masked_tree(area), [f"FILE_WRITE:{area}/**"]
     for _ in range(2):
@@ -379,6 +403,7 @@ def test_a_mask_holds_in_the_next_run(sandbox: SandboxFixture, area: Path) -> No
         assert _SECRET not in outcome.stdout
 
 
+@pytest.mark.threat("T-ORCH-02")
 def test_a_mask_that_cannot_be_applied_is_an_error(area: Path, sandbox: SandboxFixture) -> None:
     (area / "real").mkdir()
     (area / "link").symlink_to("real")
@@ -393,6 +418,7 @@ def test_a_mask_that_cannot_be_applied_is_an_error(area: Path, sandbox: SandboxF
     assert f"`{area}/link`" in outcome.error.message
 
 
+@pytest.mark.threat("T-ORCH-02")
 def test_masks_are_in_the_spec(state_dir: Path) -> None:
     mask = Mask(path="/data/x", reason="kept back")
 
@@ -406,6 +432,7 @@ def test_masks_are_in_the_spec(state_dir: Path) -> None:
     assert spec.masks == (mask,)
 
 
+@pytest.mark.threat("T-EXEC-02")
 def test_a_set_id_file_is_not_overwritten_in_place(sandbox: SandboxFixture, area: Path) -> None:
     tool = area / "tool"
     for grant in (f"{tool}", f"{area}/**", f"{area}/t*"):
@@ -417,6 +444,7 @@ def test_a_set_id_file_is_not_overwritten_in_place(sandbox: SandboxFixture, area
         assert tool.read_text() == "original" or not tool.stat().st_mode & stat.S_ISUID, grant
 
 
+@pytest.mark.threat("T-ORCH-05")
 @pytest.mark.parametrize("kind", ["proc", "sysfs"])
 def test_a_kernel_file_system_elsewhere_is_refused(
     sandbox: SandboxFixture, area: Path, kind: str
@@ -445,6 +473,7 @@ def test_a_kernel_file_system_elsewhere_is_refused(
     assert len(outcomes) == 4
 
 
+@pytest.mark.threat("T-EXEC-01")
 def test_c_code_opens_no_more_than_python(sandbox: SandboxFixture, area: Path) -> None:
     secret = _secret(area)
 
@@ -470,6 +499,7 @@ def test_c_code_opens_no_more_than_python(sandbox: SandboxFixture, area: Path) -
         assert words in granted.report[label], label
 
 
+@pytest.mark.threat("T-ORCH-13")
 @pytest.mark.parametrize("owner", [0, 1234, 65534])
 def test_a_read_grant_works_for_any_owner(sandbox: SandboxFixture, area: Path, owner: int) -> None:
     """A grant opens what it names, private to its owner or not."""
@@ -484,6 +514,7 @@ def test_a_read_grant_works_for_any_owner(sandbox: SandboxFixture, area: Path, o
     assert secret.stat().st_uid == owner
 
 
+@pytest.mark.threat("T-EXEC-04")
 def test_nothing_in_a_granted_tree_can_be_executed(sandbox: SandboxFixture) -> None:
     """A tree may hold programs: reading them is granted, and no more."""
     outcome = sandbox.source(
@@ -498,6 +529,7 @@ def test_nothing_in_a_granted_tree_can_be_executed(sandbox: SandboxFixture) -> N
     outcome.assert_raised()
 
 
+@pytest.mark.threat("T-EXEC-17")
 def test_a_file_of_the_host_in_tmp_is_an_attempt(sandbox: SandboxFixture, tmp_path: Path) -> None:
     """The guest has a ``/tmp`` of its own, and yet asking for one of the host's is told."""
     secret = _secret(tmp_path)
@@ -512,6 +544,7 @@ def test_a_file_of_the_host_in_tmp_is_an_attempt(sandbox: SandboxFixture, tmp_pa
     assert _SECRET in granted.stdout
 
 
+@pytest.mark.threat("T-ORCH-13")
 def test_grants_within_grants_add_up(sandbox: SandboxFixture, area: Path) -> None:
     """The stronger of two grants holds, and the host's own modes stay as they are."""
     private = area / "private"

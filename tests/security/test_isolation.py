@@ -12,7 +12,10 @@ import pytest
 from omnibase import CapabilityError
 from tests.security.harness import Outcome, SandboxFixture
 
+pytestmark = pytest.mark.sandbox
 
+
+@pytest.mark.threat("T-EXEC-14")
 def test_the_guest_tells_nothing_of_the_host(
     sandbox: SandboxFixture, state_dir: Path, canary: str, area: Path
 ) -> None:
@@ -59,6 +62,7 @@ def test_the_guest_tells_nothing_of_the_host(
     assert {v.capability for v in outcome.violations} <= {"FILE_READ:/grants", "FILE_READ:/guest"}
 
 
+@pytest.mark.threat("T-EXEC-14")
 def test_only_the_given_environment(sandbox: SandboxFixture, canary: str) -> None:
     outcome = sandbox("look_around", env={"GIVEN": "value"}, on_violation="record", cpus=2.0)
 
@@ -67,6 +71,7 @@ def test_only_the_given_environment(sandbox: SandboxFixture, canary: str) -> Non
     assert outcome.report["cpus"] == 2
 
 
+@pytest.mark.threat("T-EXEC-16")
 def test_two_sandboxes_share_nothing(sandbox: SandboxFixture) -> None:
     outcomes: dict[str, Outcome] = {}
 
@@ -85,6 +90,7 @@ def test_two_sandboxes_share_nothing(sandbox: SandboxFixture) -> None:
     assert len({outcome.finished.run_id for outcome in outcomes.values()}) == 2
 
 
+@pytest.mark.threat("T-EXEC-16")
 def test_nothing_of_a_run_is_in_the_next(sandbox: SandboxFixture) -> None:
     sandbox.source(b"open('/tmp/left', 'w').close(); open('/dev/shm/left', 'w').close()\n")
 
@@ -93,6 +99,7 @@ def test_nothing_of_a_run_is_in_the_next(sandbox: SandboxFixture) -> None:
     assert outcome.stdout == "[] []\n"
 
 
+@pytest.mark.threat("T-EXEC-18")
 def test_forged_messages_reach_nobody(sandbox: SandboxFixture) -> None:
     outcome = sandbox("forge", on_violation="record")
 
@@ -102,6 +109,7 @@ def test_forged_messages_reach_nobody(sandbox: SandboxFixture) -> None:
     assert outcome.assert_violation(operation="kill").count >= 63
 
 
+@pytest.mark.threat("T-ORCH-05")
 @pytest.mark.parametrize(
     "grant",
     [

@@ -21,6 +21,8 @@ from omnibase.core.security.capabilities import CapabilityType
 from tests.helpers.egress import echo, server
 from tests.security.harness import SCRIPTS, Outcome, observed
 
+pytestmark = [pytest.mark.capabilities, pytest.mark.threat("T-ORCH-13")]
+
 Run = Callable[..., Outcome]
 
 SECRETS = {"TOKEN": "a-token-of-the-matrix", "pg_me": "a-password-of-the-matrix"}

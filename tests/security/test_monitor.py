@@ -18,6 +18,8 @@ from omnibase.core.sandbox import _runsc, bundle, lifecycle
 from omnibase.core.sandbox.monitor.ledger import MAX_DISTINCT
 from tests.security.harness import SCRIPTS, SandboxFixture
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.audit, pytest.mark.threat("T-EXEC-17")]
+
 
 @pytest.fixture(scope="module")
 def points() -> dict[str, tuple[set[str], set[str]]]:
@@ -33,6 +35,7 @@ def points() -> dict[str, tuple[set[str], set[str]]]:
     }
 
 
+@pytest.mark.threat("T-ORCH-07")
 def test_every_point_and_field_exists(points: dict[str, tuple[set[str], set[str]]]) -> None:
     session = bundle.trace_config("/x")["trace_session"]
 
@@ -62,6 +65,7 @@ def _spoil_start(session: dict[str, Any]) -> None:
     del session["points"][0]
 
 
+@pytest.mark.threat("T-ORCH-07")
 @pytest.mark.parametrize("spoil", [_spoil_context, _spoil_point, _spoil_sink, _spoil_start])
 def test_without_a_trace_nothing_runs(
     sandbox: SandboxFixture, monkeypatch: pytest.MonkeyPatch, spoil: Any
@@ -169,6 +173,7 @@ def test_an_attempt_does_not_drown(sandbox: SandboxFixture) -> None:
     outcome.assert_violation("FILE_READ:/etc/passwd")
 
 
+@pytest.mark.threat("T-ORCH-09")
 def test_hostile_names_break_no_line(sandbox: SandboxFixture, tmp_path: Path) -> None:
     log = tmp_path / "events.jsonl"
     bus = EventBus()
@@ -194,6 +199,7 @@ def test_hostile_names_break_no_line(sandbox: SandboxFixture, tmp_path: Path) ->
     assert {v.operation for v in result.violations} >= {"open", "execve"}
 
 
+@pytest.mark.threat("T-ORCH-09")
 def test_hostile_names_are_bounded_in_the_error(sandbox: SandboxFixture) -> None:
     outcome = sandbox("hostile_names")
 
@@ -204,6 +210,7 @@ def test_hostile_names_are_bounded_in_the_error(sandbox: SandboxFixture) -> None
     assert all(character.isprintable() for character in error.hint or "")
 
 
+@pytest.mark.threat("T-EXEC-12")
 def test_a_flood_leaves_the_deadline_in_force(sandbox: SandboxFixture) -> None:
     began = time.monotonic()
     outcome = sandbox("flood", args=["100000000", "missing"], wall_seconds=3.0)

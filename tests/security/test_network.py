@@ -8,6 +8,8 @@ import pytest
 
 from tests.security.harness import SandboxFixture
 
+pytestmark = [pytest.mark.egress, pytest.mark.threat("T-EXEC-06")]
+
 
 def test_nothing_gets_out(sandbox: SandboxFixture, host_address: str) -> None:
     with (

@@ -29,6 +29,8 @@ from omnibase.core.packages.layer import prune
 from omnibase.packages import cache
 from tests.helpers.wheels import digest, make_index, make_wheel
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-EXEC-22")]
+
 
 @pytest.fixture
 def index(area: Path, monkeypatch: pytest.MonkeyPatch, state_dir: Path) -> Iterator[Path]:

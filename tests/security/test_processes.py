@@ -6,6 +6,8 @@ import pytest
 
 from tests.security.harness import SandboxFixture
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-EXEC-21")]
+
 
 @pytest.mark.parametrize("way", ["double fork", "double fork, keeping output"])
 def test_daemons_end_with_the_script(sandbox: SandboxFixture, way: str) -> None:
@@ -16,6 +18,7 @@ def test_daemons_end_with_the_script(sandbox: SandboxFixture, way: str) -> None:
     assert outcome.stdout.startswith("started\n")
 
 
+@pytest.mark.threat("T-EXEC-17")
 def test_closing_all_descriptors_hides_nothing(sandbox: SandboxFixture) -> None:
     outcome = sandbox("outlive", args=["close all descriptors"])
 
@@ -52,6 +55,7 @@ def test_ends(sandbox: SandboxFixture, way: str, exit_code: int, signal: int | N
     assert outcome.stdout == ("no newline" if way == "no newline" else "")
 
 
+@pytest.mark.threat("T-EXEC-14")
 def test_a_traceback_shows_the_script_only(sandbox: SandboxFixture) -> None:
     outcome = sandbox("end", args=["exception"])
 

@@ -13,6 +13,8 @@ from omnibase.core import events
 from omnibase.core.registry import Component, RegistryStore, open_store
 from tests.security.harness import SandboxFixture
 
+pytestmark = pytest.mark.registry
+
 
 @pytest.fixture
 def store(area: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RegistryStore]:
@@ -68,6 +70,7 @@ print(json.dumps(tried))
 """
 
 
+@pytest.mark.threat("T-REG-06")
 def test_what_is_granted_is_shown(store: RegistryStore, sandbox: SandboxFixture) -> None:
     outcome = sandbox.source(LIST, ["REGISTRY_READ:report"])
     outcome.assert_clean()
@@ -84,6 +87,7 @@ def test_what_is_granted_is_shown(store: RegistryStore, sandbox: SandboxFixture)
     assert {one.capability for one in told} == {"REGISTRY_READ:report"}
 
 
+@pytest.mark.threat("T-REG-06")
 def test_what_is_not_granted_is_an_attempt(store: RegistryStore, sandbox: SandboxFixture) -> None:
     head = store.head()
     outcome = sandbox.source(ATTACK, ["REGISTRY_READ:report"])
@@ -102,6 +106,7 @@ def test_what_is_not_granted_is_an_attempt(store: RegistryStore, sandbox: Sandbo
     assert "REGISTRY_READ:other" not in {one.capability for one in granted.violations}
 
 
+@pytest.mark.threat("T-REG-06")
 def test_without_a_grant_there_is_no_registry(
     store: RegistryStore, sandbox: SandboxFixture
 ) -> None:
@@ -110,6 +115,7 @@ def test_without_a_grant_there_is_no_registry(
     assert outcome.finished.exit_code == 1
 
 
+@pytest.mark.threat("T-REG-06")
 @pytest.mark.parametrize(
     ("grant", "message"),
     [
@@ -129,6 +135,7 @@ def test_what_cannot_be_shown_is_refused_before_the_start(
     assert denied.capability == grant
 
 
+@pytest.mark.threat("T-REG-01")
 def test_what_was_tampered_with_keeps_a_run_from_starting(
     store: RegistryStore, sandbox: SandboxFixture, area: Path
 ) -> None:
@@ -164,6 +171,7 @@ def names(store: RegistryStore) -> list[str]:
 BEFORE = ["other@1.0.0", "report@1.0.0", "report@2.0.0"]
 
 
+@pytest.mark.threat("T-REG-05")
 def test_what_is_proposed_is_added_as_a_draft(
     store: RegistryStore, sandbox: SandboxFixture
 ) -> None:
@@ -198,6 +206,7 @@ print(os.listdir("/registry/out"), os.path.exists("/registry/report/1.0.0/script
     assert names(store) == [*BEFORE, "report@3.0.0"] and store.verify() == []
 
 
+@pytest.mark.threat("T-REG-05")
 def test_a_name_beyond_the_grant_is_a_violation(
     store: RegistryStore, sandbox: SandboxFixture
 ) -> None:
@@ -220,6 +229,7 @@ propose("other", {"version": "3.0.0"})
     assert names(store) == sorted([*BEFORE, "report@3.0.0", "other@3.0.0"])
 
 
+@pytest.mark.threat("T-REG-05")
 def test_without_a_grant_nothing_can_be_proposed(
     store: RegistryStore, sandbox: SandboxFixture
 ) -> None:
@@ -230,6 +240,7 @@ def test_without_a_grant_nothing_can_be_proposed(
         assert outcome.finished.exit_code == 1 and outcome.finished.proposed == ()
 
 
+@pytest.mark.threat("T-REG-05")
 @pytest.mark.parametrize(
     ("body", "name", "reason"),
     [
@@ -288,6 +299,7 @@ def test_what_is_no_proposal_is_refused_with_the_reason(
     assert store.head() == head and outcome.reported(events.RegistryAdded) == []
 
 
+@pytest.mark.threat("T-REG-05")
 def test_the_good_among_the_bad_is_added(store: RegistryStore, sandbox: SandboxFixture) -> None:
     source = (
         PROPOSE
@@ -303,6 +315,7 @@ propose("good", {"version": "1.0.0"})
     assert not outcome.finished.ok and names(store) == sorted([*BEFORE, "good@1.0.0"])
 
 
+@pytest.mark.threat("T-REG-06")
 def test_a_registry_that_is_not_there(
     sandbox: SandboxFixture, area: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

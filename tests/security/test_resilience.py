@@ -17,6 +17,8 @@ from omnibase.core.resilience import Guard, RetryPolicy
 from omnibase.core.sandbox.admission import Admission
 from omnibase.core.sandbox.resilient import ResilientRunner
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-ORCH-10")]
+
 FAST = RetryPolicy(first_seconds=0.01, most_seconds=0.01, failures=4, recovery_seconds=1)
 BRIEF = omnibase.ExecutionContext(wall_seconds=1)
 

@@ -13,6 +13,8 @@ from omnibase import ResourceLimitExceeded, SandboxTimeout
 from omnibase.core import events
 from tests.security.harness import DEFAULT_MEMORY, OVERSHOOT, Outcome, SandboxFixture
 
+pytestmark = pytest.mark.sandbox
+
 
 def _assert_limit(outcome: Outcome, kind: str) -> None:
     assert isinstance(outcome.error, ResourceLimitExceeded), outcome.error
@@ -22,6 +24,7 @@ def _assert_limit(outcome: Outcome, kind: str) -> None:
     assert outcome.reported(events.SandboxExit)[0].outcome in ("limit", "failed")
 
 
+@pytest.mark.threat("T-EXEC-12")
 def test_fork_bomb(sandbox: SandboxFixture) -> None:
     outcome = sandbox("fork_bomb", wall_seconds=5.0)
 
@@ -31,6 +34,7 @@ def test_fork_bomb(sandbox: SandboxFixture) -> None:
     assert outcome.finished.usage.wall_seconds < 15
 
 
+@pytest.mark.threat("T-EXEC-12")
 @pytest.mark.parametrize("kind", ["processes", "threads"])
 def test_processes_are_told_apart(sandbox: SandboxFixture, kind: str) -> None:
     outcome = sandbox("count_children", ["MEMORY:200MiB"], args=[kind], pids=12)
@@ -42,6 +46,7 @@ def test_processes_are_told_apart(sandbox: SandboxFixture, kind: str) -> None:
     assert outcome.finished.exit_code == 7
 
 
+@pytest.mark.threat("T-EXEC-12")
 def test_a_script_that_copes_with_the_limit_has_a_result(sandbox: SandboxFixture) -> None:
     outcome = sandbox("count_children", ["MEMORY:200MiB"], args=["quietly"], pids=12)
 
@@ -49,6 +54,7 @@ def test_a_script_that_copes_with_the_limit_has_a_result(sandbox: SandboxFixture
     assert outcome.finished.limits == ("pids",)
 
 
+@pytest.mark.threat("T-EXEC-12")
 def test_one_process_is_the_script(sandbox: SandboxFixture) -> None:
     outcome = sandbox("count_children", args=["quietly"], pids=1)
 
@@ -56,12 +62,14 @@ def test_one_process_is_the_script(sandbox: SandboxFixture) -> None:
     assert outcome.finished.limits == ("pids",)
 
 
+@pytest.mark.threat("T-EXEC-12")
 def test_more_processes_when_granted(sandbox: SandboxFixture) -> None:
     outcome = sandbox("count_children", ["MEMORY:200MiB"], args=["threads"], pids=100)
 
     assert 90 <= int(outcome.stdout) + 1 <= 100
 
 
+@pytest.mark.threat("T-EXEC-11")
 @pytest.mark.parametrize("way", ["heap", "mappings", "pipes", "sockets", "inodes", "recursion"])
 def test_memory_bombs(sandbox: SandboxFixture, way: str) -> None:
     outcome = sandbox("bombs", args=[way])
@@ -71,6 +79,7 @@ def test_memory_bombs(sandbox: SandboxFixture, way: str) -> None:
     assert outcome.finished.signal == 9
 
 
+@pytest.mark.threat("T-EXEC-11")
 def test_shared_memory_is_bounded(sandbox: SandboxFixture) -> None:
     outcome = sandbox("bombs", args=["shared_memory"])
 
@@ -78,6 +87,7 @@ def test_shared_memory_is_bounded(sandbox: SandboxFixture) -> None:
     assert b"No space left" in outcome.finished.stderr or outcome.finished.limits == ("memory",)
 
 
+@pytest.mark.threat("T-EXEC-13")
 def test_disk_bomb(sandbox: SandboxFixture, state_dir: Path) -> None:
     outcome = sandbox("disk_bomb", scratch_bytes=8 << 20)
 
@@ -91,6 +101,7 @@ def test_disk_bomb(sandbox: SandboxFixture, state_dir: Path) -> None:
     assert list((state_dir / "runs").iterdir()) == []
 
 
+@pytest.mark.threat("T-EXEC-13")
 def test_sparse_files_cost_what_they_hold(sandbox: SandboxFixture) -> None:
     outcome = sandbox("disk_bomb", args=["sparse"], scratch_bytes=8 << 20)
 
@@ -121,6 +132,7 @@ class _Watched:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
+@pytest.mark.threat("T-EXEC-13")
 @pytest.mark.parametrize("streams", [["stdout"], ["stderr"], ["stdout", "stderr"]])
 def test_a_gigabyte_of_output(sandbox: SandboxFixture, streams: list[str]) -> None:
     cap = 4 << 20
@@ -135,6 +147,7 @@ def test_a_gigabyte_of_output(sandbox: SandboxFixture, streams: list[str]) -> No
     assert watched.peak - watched.before < 4 * cap
 
 
+@pytest.mark.threat("T-EXEC-13")
 def test_a_gigabyte_of_output_cut(sandbox: SandboxFixture) -> None:
     cap = 1 << 20
     with _Watched() as watched:
@@ -153,6 +166,7 @@ def test_a_gigabyte_of_output_cut(sandbox: SandboxFixture) -> None:
     assert watched.peak - watched.before < 24 << 20
 
 
+@pytest.mark.threat("T-EXEC-13")
 def test_many_small_writes_cost_what_they_hold(sandbox: SandboxFixture) -> None:
     cap = 256 << 10
     tracemalloc.start()
@@ -166,6 +180,7 @@ def test_many_small_writes_cost_what_they_hold(sandbox: SandboxFixture) -> None:
     assert peak < 3 << 20
 
 
+@pytest.mark.threat("T-EXEC-13")
 def test_output_within_the_cap_is_whole(sandbox: SandboxFixture) -> None:
     outcome = sandbox("output_bomb", args=["4194304", "65536", "stdout"], output_bytes=4 << 20)
 
@@ -173,6 +188,7 @@ def test_output_within_the_cap_is_whole(sandbox: SandboxFixture) -> None:
     assert outcome.finished.stdout == b"x" * (4 << 20)
 
 
+@pytest.mark.threat("T-EXEC-12")
 def test_cpu_limit(sandbox: SandboxFixture) -> None:
     outcome = sandbox("outlive", args=["spin"], cpu_seconds=1.0, wall_seconds=25.0)
 
@@ -181,6 +197,7 @@ def test_cpu_limit(sandbox: SandboxFixture) -> None:
     assert outcome.finished.usage.wall_seconds < 20
 
 
+@pytest.mark.threat("T-EXEC-12")
 def test_cpu_quota(sandbox: SandboxFixture) -> None:
     outcome = sandbox("outlive", args=["spin"], cpus=0.5, wall_seconds=3.0)
 
@@ -188,6 +205,7 @@ def test_cpu_quota(sandbox: SandboxFixture) -> None:
     assert outcome.finished.usage.cpu_seconds < 2.4
 
 
+@pytest.mark.threat("T-EXEC-12")
 @pytest.mark.parametrize("way", ["spin", "ignore signals", "stop"])
 def test_wall_time(sandbox: SandboxFixture, way: str) -> None:
     began = time.monotonic()

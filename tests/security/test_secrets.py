@@ -19,6 +19,8 @@ from omnibase.core.secrets.scrub import forms
 from tests.security.harness import SCRIPTS, Outcome, observed
 from tests.security.leaks import processes_of
 
+pytestmark = pytest.mark.secrets
+
 VALUE = "Zq7/k+t0ken=Yw"  # at most 15 bytes: the name of a process holds it
 GRANT = "SECRET_ACCESS:TOKEN"
 STORE = {"TOKEN": VALUE, "OTHER": "another-value-99"}
@@ -63,6 +65,7 @@ def said(outcome: Outcome) -> list[str]:
     return kept
 
 
+@pytest.mark.threat("T-EXEC-09")
 class TestGrants:
     def test_an_ungranted_secret_is_not_there(self) -> None:
         outcome = run("open('/run/secrets/TOKEN')")
@@ -95,6 +98,7 @@ class TestGrants:
         outcome.assert_violation("SECRET_ACCESS:OTHER")
         assert [v.capability for v in outcome.violations] == ["SECRET_ACCESS:OTHER"]
 
+    @pytest.mark.threat("T-EXEC-16")
     def test_nothing_of_a_run_is_in_the_next(self) -> None:
         run("open('/run/secrets/TOKEN').read()", GRANT).assert_clean()
         run("import os\nassert os.listdir('/run/secrets') == []").assert_clean()
@@ -157,7 +161,7 @@ class TestGrants:
         assert outcome.error.details["capability"] == "SECRET_ACCESS:ABSENT"
         assert "ABSENT" in str(outcome.error.hint)
         assert outcome.result is None
-        assert [event.name for event in outcome.events] == ["CapabilityDenied"]
+        assert [event.name for event in outcome.events] == ["CapabilityDenied", "RunRefused"]
         for text in said(outcome):
             assert_unsaid(text)
 
@@ -168,6 +172,7 @@ class TestGrants:
         assert "TLS" in outcome.error.message
         assert outcome.result is None
 
+    @pytest.mark.threat("T-ORCH-12")
     def test_the_store_is_out_of_reach_of_file_grants(self, area: Path) -> None:
         directory = area / "kept"
         directory.mkdir(0o700)
@@ -194,11 +199,13 @@ class TestGrants:
         assert around.stdout == f"data {len(VALUE)}\n[]\n"
         around.assert_violation(f"FILE_READ:{directory}/OTHER")
 
+    @pytest.mark.threat("T-ORCH-12")
     def test_the_hosts_own_secrets_are_no_file_grant(self) -> None:
         outcome = run("print('ran')", "FILE_READ:/run/secrets/TOKEN")
         assert isinstance(outcome.error, CapabilityError)
 
 
+@pytest.mark.threat("T-EXEC-17")
 class TestHidden:
     """However a script gets to what it was granted, its reading is on record."""
 
@@ -309,6 +316,7 @@ class TestHidden:
         assert told == {"TOKEN": "open", "OTHER": "withheld"}
 
 
+@pytest.mark.threat("T-EXEC-10")
 class TestLeaks:
     @pytest.mark.parametrize("times", [1, 40, 4_000])
     def test_inside_it_is_in_its_file_and_nowhere_else(self, times: int) -> None:
@@ -441,6 +449,7 @@ def variable() -> Iterator[str]:
         yield VALUE
 
 
+@pytest.mark.threat("T-EXEC-10")
 @pytest.mark.parametrize("shown", [6, 13])
 def test_an_exception_that_its_bounds_cut_within_a_value(shown: int) -> None:
     outcome = run(
@@ -453,6 +462,7 @@ def test_an_exception_that_its_bounds_cut_within_a_value(shown: int) -> None:
     assert VALUE[:shown] not in error.traceback
 
 
+@pytest.mark.threat("T-ORCH-12")
 def test_by_default_secrets_come_from_the_environment(variable: str) -> None:
     code = "import os\nprint(len(open('/run/secrets/TOKEN').read()), dict(os.environ))"
     outcome = observed(lambda bus: omnibase.run(code, capabilities=[GRANT], bus=bus))
@@ -461,6 +471,7 @@ def test_by_default_secrets_come_from_the_environment(variable: str) -> None:
     assert "OMNIBASE" not in outcome.stdout
 
 
+@pytest.mark.threat("T-EXEC-10")
 def test_output_that_a_decoder_would_put_together_is_scrubbed_whatever_the_chunks() -> None:
     code = (
         "import base64, sys, time\nv = open('/run/secrets/TOKEN', 'rb').read()\n"

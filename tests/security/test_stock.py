@@ -6,6 +6,8 @@ import pytest
 
 from tests.security.harness import SandboxFixture
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-EXEC-24")]
+
 RAISED = b"import os\nf = os.open('/run/raised', os.O_WRONLY)\n"
 
 
@@ -56,6 +58,7 @@ def test_the_agents_modules_are_not_the_scripts(sandbox: SandboxFixture) -> None
     assert outcome.stdout == "['/run/script/script.py']\n"  # its own
 
 
+@pytest.mark.threat("T-EXEC-19")
 class TestTheExceptionOfAScript:
     def test_it_comes_out_as_data(self, sandbox: SandboxFixture) -> None:
         outcome = sandbox.source(

@@ -9,6 +9,8 @@ import pytest
 from omnibase.core.sandbox.syscalls import NATIVE, SECCOMP, SIGSYS
 from tests.security.harness import Outcome, SandboxFixture
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-EXEC-03")]
+
 _UNPRIVILEGED = {
     "EPERM", "ENOSYS", "EACCES", "EINVAL", "EBADF", "EFAULT", "ENODEV", "EOPNOTSUPP", "ENOTSUP",
     "ESRCH",
@@ -141,6 +143,7 @@ def test_no_namespaces(sandbox: SandboxFixture) -> None:
         outcome.assert_violation(operation=operation)
 
 
+@pytest.mark.threat("T-EXEC-17")
 @pytest.mark.parametrize("way", ["blocked", "ignored", "handled", "thread", "child"])
 def test_the_filter_cannot_be_swallowed(sandbox: SandboxFixture, way: str) -> None:
     outcome = sandbox("swallow_seccomp", args=[way], on_violation="record", wall_seconds=10.0)

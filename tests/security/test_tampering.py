@@ -24,6 +24,8 @@ from tests.helpers.components import OneComponent
 from tests.helpers.policies import cedar_of
 from tests.security.harness import Outcome, observed
 
+pytestmark = [pytest.mark.registry, pytest.mark.policy, pytest.mark.threat("T-REG-01")]
+
 OTHER = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
 C = FindingCode
 
@@ -271,6 +273,7 @@ def test_what_was_tampered_with_does_not_run(
     assert_verify_finds(registry, found, capfd)
 
 
+@pytest.mark.threat("T-REG-02")
 def test_what_belongs_together_rolled_back_together(
     registry: Registry, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -282,6 +285,7 @@ def test_what_belongs_together_rolled_back_together(
     assert_verify_finds(registry, {(file, C.ROLLBACK)}, capfd)
 
 
+@pytest.mark.threat("T-REG-02")
 def test_all_that_belongs_to_two_components_swapped(
     registry: Registry, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,6 +299,7 @@ def test_all_that_belongs_to_two_components_swapped(
                         capfd)  # fmt: skip
 
 
+@pytest.mark.threat("T-REG-03")
 @pytest.mark.parametrize(
     ("folder", "code"),
     [
@@ -321,6 +326,7 @@ def test_a_directory_on_the_way(
     assert_verify_finds(registry, {(name, code)}, capfd)
 
 
+@pytest.mark.threat("T-REG-03")
 def test_a_name_that_leads_elsewhere(registry: Registry, capfd: pytest.CaptureFixture[str]) -> None:
     """Who asks for `report` must not get `other`, which is whole."""
     file = "names/report/1.1.0"
@@ -330,6 +336,7 @@ def test_a_name_that_leads_elsewhere(registry: Registry, capfd: pytest.CaptureFi
     assert_verify_finds(registry, {(file, C.SWAPPED)}, capfd)
 
 
+@pytest.mark.threat("T-REG-02")
 def test_a_log_that_was_cut(registry: Registry, capfd: pytest.CaptureFixture[str]) -> None:
     os.truncate(registry.root / "log", 0)
     assert_refused(registry, "log", C.LOG)

@@ -223,7 +223,7 @@ class TestCapabilities:
     def test_our_own_state_is_out_of_reach(self, state_directory: Path, bus: Bus) -> None:
         with pytest.raises(CapabilityError, match="which no grant may"):
             omnibase.run("print(1)", capabilities=[f"FILE_READ:{state_directory}/**"], bus=bus)
-        assert bus.names == ["CapabilityDenied"]
+        assert bus.names == ["CapabilityDenied", "RunRefused"]
         assert bus.data("CapabilityDenied").capability == f"FILE_READ:{state_directory}/**"
 
     def test_policies_are_not_written(

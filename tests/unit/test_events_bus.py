@@ -22,6 +22,7 @@ from omnibase.core.events import (
     MonitorGap,
     SandboxExit,
     Sink,
+    SinkLag,
     default_bus,
 )
 
@@ -246,6 +247,59 @@ class TestFailures:
         assert bus.failures == ()
 
 
+class TestReports:
+    class Lagging(CollectingSink):
+        """Says that it lags, when told to."""
+
+        report: Callable[..., None]
+
+        def report_to(self, report: Callable[..., None]) -> None:
+            self.report = report
+
+    LAG = SinkLag(
+        sink="Lagging", state="lagging", pending=1, oldest_seconds=11, reason="a slow broker"
+    )
+
+    def test_reach_the_other_sinks_alone(self, bus: EventBus) -> None:
+        sink, other = self.Lagging(), collecting(bus)
+        bus.subscribe(sink)
+        for _ in range(2):
+            sink.report(self.LAG, "r1")
+        assert sink.events == ()
+        assert other.payloads(SinkLag) == (self.LAG, self.LAG)
+        assert [(e.runid, e.sequence) for e in other.events] == [("r1", 1), ("r1", 2)]
+        assert other.events[0].source.startswith("urn:omnibase:sink:")
+
+    def test_share_their_sequence_with_those_of_failures(self, bus: EventBus) -> None:
+        class Broken(TestReports.Lagging):
+            def emit(self, event: Event, /) -> None:
+                raise OSError("full")
+
+        sink, other = Broken(), collecting(bus)
+        bus.subscribe(sink)
+        sink.report(self.LAG, "r1")
+        sent = Emitter(bus).emit(MonitorGap(dropped=0, reason="test"))
+        mine = [event for event in other.events if event is not sent]
+        assert [event.sequence for event in mine] == [1, 2]
+        assert len({event.source for event in mine}) == 1
+
+    def test_end_with_the_subscription_and_the_bus(self, bus: EventBus) -> None:
+        sink, other = self.Lagging(), collecting(bus)
+        bus.subscribe(sink)()
+        sink.report(self.LAG, "r1")
+        bus.subscribe(sink)
+        bus.close()
+        sink.report(self.LAG, "r1")
+        assert other.events == ()
+
+    def test_a_sink_that_fails_to_keep_one_is_counted(self, bus: EventBus) -> None:
+        sink = self.Lagging()
+        bus.subscribe(BrokenSink())
+        bus.subscribe(sink)
+        sink.report(self.LAG, "r1")
+        assert [failure.lost for failure in bus.failures] == [1]
+
+
 class TestFlushAndClose:
     def test_flush_reaches_every_sink_and_shares_the_time(self, bus: EventBus) -> None:
         left: list[float] = []
@@ -329,7 +383,8 @@ class TestEmitter:
         emitter.policydigest = "d"
         event = emitter.emit(gap())
         assert (event.source, event.runid, event.subject) == ("/host/1", "r1", "job.py")
-        assert (event.componentid, event.policydigest, event.traceparent) == ("c", "d", None)
+        assert (event.componentid, event.policydigest) == ("c", "d")
+        assert (event.traceparent, event.parentspan) == (emitter.traceparent, None)
 
     def test_each_run_has_its_own_sequence_and_source(self, bus: EventBus) -> None:
         one, two = Emitter(bus), Emitter(bus)
@@ -337,10 +392,11 @@ class TestEmitter:
         assert one.source == f"urn:omnibase:run:{one.runid}" != two.source
 
     def test_a_malformed_event_takes_no_number(self, bus: EventBus) -> None:
-        emitter = Emitter(bus, traceparent="x")
-        with pytest.raises(ValueError, match="traceparent"):
+        emitter = Emitter(bus, componentid="c")
+        emitter.componentid = ""
+        with pytest.raises(ValueError, match="componentid"):
             emitter.emit(gap())
-        emitter.traceparent = None
+        emitter.componentid = None
         assert emitter.emit(gap()).sequence == 1
 
     def test_threads_share_it_without_gaps_or_disorder(self, bus: EventBus) -> None:

@@ -36,12 +36,14 @@ from omnibase.core.events import (
     RegistryRead,
     RegistryRefused,
     ResourceLimitExceeded,
+    RunRecovered,
     RunRefused,
     RunRetried,
     SandboxExit,
     SandboxStart,
     SandboxViolation,
     SecretRead,
+    SinkLag,
     UnsandboxedStart,
     utc,
 )
@@ -74,6 +76,7 @@ SAMPLES: tuple[Payload, ...] = (
         environment="default",
         policy_version=3,
     ),
+    RunRecovered(reason="its process did not come to tell its end", pid=4711),
     RunRefused(code="policy_error", reason="it is not what the registry wrote", file="policies/u"),
     RunRetried(attempt=1, reason="runsc exited 128", delay_seconds=0.15),
     UnsandboxedStart(
@@ -130,6 +133,13 @@ SAMPLES: tuple[Payload, ...] = (
     ),
     EgressFailed(target="a.example:443", capability="NETWORK_CONNECT:*:443", reason="refused"),
     ResourceLimitExceeded(kind="memory", limit=50_000_000, unit="bytes", detail="killed"),
+    SinkLag(
+        sink="JetStreamSink",
+        state="lagging",
+        pending=12,
+        oldest_seconds=10.5,
+        reason="connection refused",
+    ),
     MonitorGap(dropped=3, reason="the trace's queue was full"),
 )
 
@@ -205,7 +215,7 @@ class TestEnvelope:
             make()
             .to_dict()
             .keys()
-            .isdisjoint({"subject", "componentid", "policydigest", "traceparent"})
+            .isdisjoint({"subject", "componentid", "policydigest", "traceparent", "parentspan"})
         )
 
     def test_the_sequence_is_text_that_sorts(self) -> None:
@@ -254,6 +264,8 @@ class TestEnvelope:
             ("sequence", True),
             ("sequence", "1"),
             ("traceparent", "00-" + "0" * 32 + "-b9c7c989f97918e1-01"),
+            ("parentspan", "0" * 16),
+            ("parentspan", "B9C7C989F97918E1"),
             ("traceparent", "ff-0af7651916cd43dd8448eb211c80319c-b9c7c989f97918e1-01"),
             ("data", {"dropped": 1}),
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,8 +102,54 @@ class TestFinding:
         fake(path, "runsc version release-20260202.0-longer")
         assert _runsc.find_runtime().version == "release-20260202.0-longer"
 
+    def test_what_has_not_changed_is_not_asked_again(
+        self, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path, asked = nowhere / "path/runsc", nowhere / "asked"
+        fake(path)
+        path.write_text(path.read_text() + f"echo x >>{asked}\n")
+
+        def in_a_new_process(state: Path | None = nowhere) -> str:
+            monkeypatch.setattr(_runsc, "_versions", {})
+            return _runsc.find_runtime(state).version
+
+        assert in_a_new_process() == in_a_new_process() == "release-20250101.0"
+        assert asked.read_text() == "x\n"
+        assert (nowhere / "runtimes.json").stat().st_mode & 0o777 == 0o600
+        in_a_new_process(None)  # without a state directory nothing is remembered
+        assert asked.read_text() == "x\nx\n"
+        fake(path, "runsc version release-20200101.0")  # the same size, another file
+        with pytest.raises(SandboxUnavailable, match="older than"):
+            in_a_new_process()
+
+    @pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}', "[" * 100_000, "\xff"])
+    def test_a_damaged_record_of_versions_is_made_anew(
+        self, nowhere: Path, monkeypatch: pytest.MonkeyPatch, content: str
+    ) -> None:
+        fake(nowhere / "path/runsc")
+        (nowhere / "runtimes.json").write_bytes(content.encode("latin-1"))
+        monkeypatch.setattr(_runsc, "_versions", {})
+        assert _runsc.find_runtime(nowhere).version == "release-20250101.0"
+        assert "20250101" in (nowhere / "runtimes.json").read_text()
+
+    def test_a_version_that_cannot_be_remembered_is_no_matter(
+        self, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fake(nowhere / "path/runsc")
+        monkeypatch.setattr(_runsc, "_versions", {})
+        assert _runsc.find_runtime(nowhere / "nothing").version == "release-20250101.0"
+
+    def test_an_unusable_runtime_is_asked_each_time(
+        self, nowhere: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fake(nowhere / "path/runsc", "no version")
+        monkeypatch.setattr(_runsc, "_versions", {})
+        with pytest.raises(SandboxUnavailable, match="does not print a runsc version"):
+            _runsc.find_runtime(nowhere)
+        assert not (nowhere / "runtimes.json").exists()
+
     def test_an_architecture_without_tables(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("platform.machine", lambda: "aarch64")
+        monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="aarch64"))
         with pytest.raises(SandboxUnavailable, match="`aarch64` is not supported") as caught:
             _runsc.find_runtime()
         assert caught.value.hint

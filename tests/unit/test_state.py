@@ -137,6 +137,24 @@ class TestRunDirectory:
         assert not run.path.exists()
         run.remove()
 
+    def test_a_forked_child_does_not_keep_it_locked(self, state: Path) -> None:
+        run = RunDirectory.create(state)
+        ready, told = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(told, b"x")
+            time.sleep(600)
+        try:
+            os.read(ready, 1)
+            assert leftovers(state) == []
+            run.release()
+            assert leftovers(state) == [run.path]
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            os.close(ready)
+            os.close(told)
+
     def test_ids_do_not_repeat(self, state: Path) -> None:
         runs = [RunDirectory.create(state) for _ in range(50)]
         assert len({run.run_id for run in runs}) == 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "execute"]
 
 _SHOWN: Final = 50
+_RUNS: Final = 5
 _VERIFY: Final = """\
 It prints the log's head. Keep that where whoever writes the log cannot reach, and
 give it to the next `--since`: what is cut off after the latest checkpoint is not
@@ -125,9 +127,20 @@ def _limits(report: Report) -> list[str]:
     if report.signed and after:
         found.append(f"the last {after} records come after the latest checkpoint: that they were "
                      "cut or replaced shows only against a head that was kept")  # fmt: skip
+    if report.unended:
+        found.append(unended_text(len(report.unended), report.unended[:_RUNS]))
     if report.foreign:
         found.append(f"{report.foreign} checkpoints are by keys before yours; yours covers them")
     return found
+
+
+def unended_text(count: int, runs: Iterable[str]) -> str:
+    """Says which runs have no end, harmless to a terminal."""
+    named = ", ".join(console.printable(run, 64) for run in runs)
+    what = "1 run has" if count == 1 else f"{count} runs have"
+    more = ", …" if count > _RUNS else ""
+    return (f"{what} a start and no end (still to come, for `omnibase doctor --clean` to tell, or "
+            f"lost): {named}{more}")  # fmt: skip
 
 
 def _keys(options: Any, directory: Path) -> Keys:

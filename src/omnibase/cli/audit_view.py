@@ -6,9 +6,9 @@ import json
 import os
 import re
 import time
-from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +25,7 @@ __all__ = ["add_arguments", "execute", "moment", "read_events"]
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _POLL_SECONDS: Final = 0.2
 _MAX_RUN: Final = 10_000
+_UNENDED: Final = 1000
 _QUERY: Final = """\
 examples:
   omnibase audit query --decision denied --since 24h
@@ -126,6 +127,7 @@ def _query(options: Any, directory: Path) -> int:
 
 def _show(options: Any, directory: Path) -> int:
     from omnibase.core.audit.index import Index, Query
+    from omnibase.core.audit.unended import is_unended
 
     with Index(directory) as index:
         runs = index.names_from(options.run, 2) if options.run else []
@@ -139,7 +141,7 @@ def _show(options: Any, directory: Path) -> int:
     if options.json:
         from omnibase.cli.report import print_json
 
-        print_json({"run": runs[0], "events": events})
+        print_json({"run": runs[0], "unended": is_unended(events), "events": events})
         return exits.OK
     first = _seconds(events[0])
     subject = console.printable(str(events[0].get("subject") or ""), 200)
@@ -147,6 +149,9 @@ def _show(options: Any, directory: Path) -> int:
     console.out(f"{console.printable(str(events[0].get('time')))}\n")
     for event in events:
         console.out(f"  {_seconds(event) - first:+9.3f} s  {_line(event)}\n")
+    if is_unended(events):
+        console.out("no end is on record: it is still to come, for `omnibase doctor --clean` "
+                    "to tell, or lost\n")  # fmt: skip
     return exits.OK
 
 
@@ -154,7 +159,7 @@ def _stats(options: Any, directory: Path) -> int:
     from omnibase.core.audit.index import Index
 
     with Index(directory) as index:
-        stats = index.stats()
+        stats, unended = index.stats(), index.unended(_UNENDED)
     for name in ("first", "last"):
         at = stats.pop(f"{name}_microseconds")
         stats[name] = None if at is None else (
@@ -163,7 +168,7 @@ def _stats(options: Any, directory: Path) -> int:
     if options.json:
         from omnibase.cli.report import print_json
 
-        print_json(stats)
+        print_json({**stats, "unended_runs": unended})
         return exits.OK
     console.out(
         f"{stats['events']} events of {stats['runs']} runs and {stats['components']} components, "
@@ -173,6 +178,10 @@ def _stats(options: Any, directory: Path) -> int:
     for title in ("types", "decisions"):
         for name, count in stats[title].items():
             console.out(f"  {count:>10}  {console.printable(name, 100)}\n")
+    if unended:
+        from omnibase.cli.audit_check import unended_text
+
+        console.out(f"{unended_text(stats['unended'], unended[:5])}\n")
     return exits.OK
 
 
@@ -210,22 +219,21 @@ class _Place:
 
 
 def _latest(directory: Path, limit: int) -> tuple[list[dict[str, Any]], _Place]:
+    from omnibase.core.audit.segments import latest_records, open_segment
     from omnibase.core.audit.verification import snapshot
 
     found = snapshot(directory)
     latest: list[dict[str, Any]] = []
-    place = _Place(directory, found[-1][0].number, found[-1][1])
     for segment, size in reversed(found):
-        window: deque[dict[str, Any]] = deque(maxlen=max(0, limit - len(latest)))
-        for end, event in read_events(directory, segment.number, 0):
-            if end > size:
-                break
-            if event is not None:
-                window.append(event)
-        latest = [*window, *latest]
+        fd = open_segment(segment.path)
+        try:
+            events = (each for each in latest_records(fd, size) if each.kind == "event")
+            latest += [each.fields() for each in islice(events, limit - len(latest))]
+        finally:
+            os.close(fd)
         if len(latest) >= limit:
             break
-    return latest, place
+    return latest[::-1], _Place(directory, found[-1][0].number, found[-1][1])
 
 
 def read_events(

@@ -55,6 +55,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "audit verify": ("audit", "check that nothing in the log was changed, dropped or moved"),
     "audit key": ("audit", "print the public key, make one, or follow it with a new one"),
     "audit checkpoint": ("audit", "sign all that is recorded, now"),
+    "audit outbox": ("audit", "show what waits to be published to NATS, and publish it"),
     "artifacts put": ("artifacts", "add a file to the store of artifacts"),
     "artifacts list": ("artifacts", "list artifacts, or the versions of one"),
     "artifacts get": ("artifacts", "write the bytes of an artifact"),
@@ -64,10 +65,12 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "packages install": ("packages", "fetch packages that runs may import"),
     "packages list": ("packages", "list packages that were installed"),
     "doctor": ("doctor", "check whether this machine can run sandboxes, and clean up"),
+    "selftest": ("selftest", "attack this machine's sandboxes, and tell what holds"),
 }
 _EXAMPLES: Final = """\
 examples:
   omnibase doctor
+  omnibase selftest --report selftest.html
   omnibase sandbox run script.py
   omnibase sandbox run script.py --allow FILE_READ:/data/input.csv -- --verbose
   omnibase sandbox learn script.py -o caps.json

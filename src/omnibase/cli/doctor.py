@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from omnibase.cli import console, exits
-from omnibase.errors import OmniBaseError
+from omnibase.errors import ConfigurationError, OmniBaseError
 
 if TYPE_CHECKING:
     from omnibase.cli.commands import Invocation, Parser
@@ -28,8 +28,9 @@ _KERNEL: Final = (5, 12)  # mount_setattr(2)
 _EPILOG: Final = """\
 The exit code is 0 if a sandbox runs here, else 1. Each platform of gVisor gets up
 to 10 seconds. --clean removes what killed runs left behind (processes, control
-groups, files), which the next run would do, too, and what runs keep for the next
-one, once it is out of date: images, and copies of commands.
+groups, files) and puts their ends on the audit log, which the next run would do,
+too; control groups of runs whose directory was deleted; and what runs keep for the
+next one, once it is out of date: images, and copies of commands.
 
 examples:
   omnibase doctor
@@ -71,7 +72,7 @@ def execute(invocation: Invocation) -> int:
     checks: list[Check] = []
     for look in (
         _python, _kernel, _root, _runsc, _cgroup, _namespaces, _idmapped_mounts, _platforms,
-        _state, _image,
+        _state, _image, _nats,
     ):  # fmt: skip
         for check in _guarded(look):
             checks.append(check)
@@ -98,11 +99,16 @@ def execute(invocation: Invocation) -> int:
 
 def _clean(*, quiet: bool) -> list[str]:
     from omnibase.core.packages.layer import prune
-    from omnibase.core.sandbox import image, state
+    from omnibase.core.sandbox import image, orphans, state
+    from omnibase.core.sandbox.cgroup import Hierarchy
     from omnibase.core.sandbox.commands import layer
+    from omnibase.errors import SandboxUnavailable
 
     directory = state.state_dir()
     removed = [str(path) for path in state.sweep(directory)]
+    with contextlib.suppress(SandboxUnavailable):  # the checks will say why
+        removed += orphans.remove_orphans(directory, Hierarchy.detect())
+    recovered = state.recover(directory)
     removed += [str(path) for path in image.prune_images(directory)]
     removed += [str(path) for path in prune(directory)]
     removed += [str(path) for path in layer.prune_layers(directory)]
@@ -110,7 +116,13 @@ def _clean(*, quiet: bool) -> list[str]:
         for path in removed:
             console.out(f"removed {console.printable(path)}\n")
         what = "leftovers of killed runs, old images, copies of old commands and packages"
-        console.out(f"{len(removed)} {what} removed\n\n")
+        console.out(f"{len(removed)} {what} removed\n")
+        if recovered is not None:
+            console.out(
+                f"ends of killed runs put on the audit log: {len(recovered.ended)}; "
+                f"waiting for theirs: {len(recovered.waiting)}\n"
+            )
+        console.out("\n")
     return removed
 
 
@@ -178,13 +190,23 @@ def _runsc() -> list[Check]:
 
 def _cgroup() -> list[Check]:
     from omnibase.core.sandbox.cgroup import Hierarchy
+    from omnibase.core.sandbox.orphans import orphans
+    from omnibase.core.sandbox.state import state_dir
 
     hierarchy = Hierarchy.detect()
     if hierarchy.version == 2:
         where = f"{hierarchy.parents['']}, with memory, pids and cpu"
     else:
         where = ", ".join(f"{name} at {path}" for name, path in sorted(hierarchy.parents.items()))
-    return [Check(name="cgroup", status="ok", detail=f"version {hierarchy.version}: {where}")]
+    detail = f"version {hierarchy.version}: {where}"
+    left: list[str] = []
+    with contextlib.suppress(ConfigurationError):  # a check of its own says why
+        left = orphans(state_dir(), hierarchy)
+    if left:
+        detail += f"; {len(left)} of runs whose directory is gone"
+        fix = "`omnibase doctor --clean` removes them"
+        return [Check(name="cgroup", status="warning", detail=detail, fix=fix)]
+    return [Check(name="cgroup", status="ok", detail=detail)]
 
 
 def _namespaces() -> list[Check]:
@@ -297,6 +319,7 @@ def _end_children() -> None:
 
 
 def _state() -> list[Check]:
+    from omnibase.core.audit import recovery
     from omnibase.core.sandbox import state
 
     directory = state.state_dir()
@@ -304,9 +327,10 @@ def _state() -> list[Check]:
         pass
     free = os.statvfs(directory)
     left = state.leftovers(directory)
+    ends = recovery.waiting(directory / state.OPEN_RUNS)
     detail = f"{directory}, {console.size(free.f_bavail * free.f_frsize)} free"
-    if left:
-        detail += f", {len(left)} left behind by killed runs"
+    if left or ends:
+        detail += f", {len(left)} left behind by killed runs, {ends} ends to be told"
         fix = "the next run removes that, and so does `omnibase doctor --clean`"
         return [Check(name="state", status="warning", detail=detail, fix=fix)]
     if free.f_bavail * free.f_frsize < _LEAST_STATE_BYTES:
@@ -325,6 +349,16 @@ def _image() -> list[Check]:
     built = image.ensure_image(directory)
     word = "built now" if set(_indexes(directory)) - before else "built"
     return [Check(name="image", status="ok", detail=f"{word}, sha256:{built.digest}")]
+
+
+def _nats() -> list[Check]:
+    from omnibase.publishing import wanted
+
+    if not wanted():
+        return []
+    from omnibase.cli.nats_check import checks
+
+    return checks()
 
 
 def _indexes(directory: Path) -> list[Path]:

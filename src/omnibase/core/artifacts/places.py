@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from omnibase.core.artifacts.store import ArtifactStore
 from omnibase.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from omnibase.core.artifacts.store import ArtifactStore
 
 __all__ = ["Place", "place_of"]
 

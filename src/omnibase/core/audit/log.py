@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import fcntl
 import os
@@ -81,7 +82,7 @@ class AuditLog:
         self._closed = False
         self._unsynced = 0
         self._failed: OSError | None = None
-        self._timer: threading.Timer | None = None
+        self._timer: _thread.LockType | None = None
         self._fd = self._open()
         self._pid = os.getpid()
         reserve(str(self.directory))
@@ -173,7 +174,7 @@ class AuditLog:
                 self._settle()
             finally:
                 if self._timer is not None:
-                    self._timer.cancel()
+                    self._timer.release()
                 self._writer.close()
                 os.close(self._fd)
 
@@ -222,11 +223,18 @@ class AuditLog:
             raise failed
 
     def _start_timer(self) -> None:
-        self._timer = threading.Timer(BATCH_SECONDS, self._tick)
-        self._timer.daemon = True
-        self._timer.start()
+        # Not `threading.Timer`, which takes longer to make than an event does to write.
+        self._timer = _thread.allocate_lock()
+        self._timer.acquire()
+        try:
+            _thread.start_new_thread(self._tick, (self._timer,))
+        except RuntimeError:  # no more threads: then at once
+            self._timer = None
+            self._sync_later_errors()
 
-    def _tick(self) -> None:
+    def _tick(self, cancelled: _thread.LockType) -> None:
+        if cancelled.acquire(timeout=BATCH_SECONDS):
+            return
         with self._lock:
             self._timer = None
             if not self._closed and self._unsynced:

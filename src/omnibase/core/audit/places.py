@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,9 +12,10 @@ from weakref import WeakKeyDictionary
 from omnibase.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from omnibase.core.events import EventBus
+    from omnibase.core.audit.open_runs import OpenRun
+    from omnibase.core.events import Emitter, EventBus
 
-__all__ = ["OFF", "attach", "configured", "decline", "reserve", "reserved"]
+__all__ = ["OFF", "attach", "configured", "decline", "open_run", "reserve", "reserved"]
 
 OFF: Final = "off"
 
@@ -30,10 +32,9 @@ def reserve(directory: str) -> None:
 
 
 def reserved() -> tuple[str, ...]:
-    """Returns the directories of logs that no grant may reach into."""
-    named = configured()
-    found = _reserved if named is None else _reserved | {os.path.realpath(named)}
-    return tuple(sorted(found))
+    """Returns the directories of logs and outboxes that no grant may reach into."""
+    named = [configured(), os.environ.get("OMNIBASE_NATS_OUTBOX")]
+    return tuple(sorted(_reserved | {os.path.realpath(path) for path in named if path}))
 
 
 def configured() -> Path | None:
@@ -75,3 +76,19 @@ def attach(bus: EventBus, directory: Path | None = None) -> None:
             ) from None
         bus.subscribe(log)
         _attached.setdefault(bus, set()).add(place)
+
+
+def open_run(directory: Path, bus: EventBus, emitter: Emitter) -> OpenRun | None:
+    """Returns what notes that a run has no end yet; ``None`` without a log that has its start.
+
+    Args:
+        directory: Where notes are.
+        bus: Where the run's events go.
+        emitter: Of the run.
+    """
+    if "omnibase.core.audit.log" not in sys.modules:
+        return None
+    from omnibase.core.audit.open_runs import OpenRun
+
+    note = OpenRun(directory, bus, emitter)
+    return note if note.logs else None

@@ -8,28 +8,17 @@ import stat
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from omnibase.core.audit.chain import GENESIS, MAX_RECORD_BYTES, Head, Record, parse
 
-__all__ = ["LOCK", "Segment", "Tail", "find_tail", "header_of", "open_segment", "segment_name",
-           "segments"]  # fmt: skip
+__all__ = ["LOCK", "Tail", "find_tail", "header_of", "latest_records", "numbers", "open_segment",
+           "segment_name"]  # fmt: skip
 
 LOCK: Final = "lock"
 _WINDOW: Final = 16 << 10
 _MAX_TAIL: Final = 2 * MAX_RECORD_BYTES
-
-
-class Segment(NamedTuple):
-    """One file of a log.
-
-    Attributes:
-        number: From 1, without gaps.
-        path: The file.
-    """
-
-    number: int
-    path: Path
+_MOST: Final = 1 << 20
 
 
 def segment_name(number: int) -> str:
@@ -37,8 +26,8 @@ def segment_name(number: int) -> str:
     return f"{number:08d}.jsonl"
 
 
-def segments(directory: Path) -> list[Segment]:
-    """Returns a log's segments in order; none if the directory is missing.
+def numbers(directory: Path) -> list[int]:
+    """Returns the numbers of a log's segments in order; none if the directory is missing.
 
     Raises:
         OSError: The directory cannot be read.
@@ -51,7 +40,7 @@ def segments(directory: Path) -> list[Segment]:
     for name in names:
         number, _, kind = name.partition(".")
         if kind == "jsonl" and len(number) == 8 and number.isascii() and number.isdigit():
-            found.append(Segment(int(number), directory / name))
+            found.append(int(number))
     return sorted(found)
 
 
@@ -75,8 +64,8 @@ def header_of(fd: int) -> Record | None:
     return record if record is not None and record.kind == "segment" else None
 
 
-class Tail(NamedTuple):
-    """The end of a segment.
+class Tail:
+    """The end of a segment. No tuple: making that class would take longer than all of its use.
 
     Attributes:
         head: Of its last record.
@@ -86,11 +75,11 @@ class Tail(NamedTuple):
         junk_sha256: Digest of it.
     """
 
-    head: Head
-    end: int
-    complete: bool
-    junk_bytes: int
-    junk_sha256: str
+    __slots__ = ("complete", "end", "head", "junk_bytes", "junk_sha256")
+
+    def __init__(self, head: Head, end: int, complete: bool, junk: bytes) -> None:
+        self.head, self.end, self.complete = head, end, complete
+        self.junk_bytes, self.junk_sha256 = len(junk), sha256(junk).hexdigest()
 
 
 def find_tail(fd: int, size: int) -> Tail:
@@ -112,13 +101,35 @@ def find_tail(fd: int, size: int) -> Tail:
                 if not record.continues(before.head if before else GENESIS):
                     continue
             junk = data[end + 1 :]
-            return Tail(
-                record.head, start + min(end + 1, len(data)), end < len(data),
-                len(junk), sha256(junk).hexdigest(),
-            )  # fmt: skip
+            place = start + min(end + 1, len(data))
+            return Tail(record.head, place, end < len(data), junk)
         if start == 0 or window >= _MAX_TAIL:
             raise OSError(errno.EIO, "the end of the audit log is damaged; verify it")
         window = min(window * 16, _MAX_TAIL)
+
+
+def latest_records(fd: int, size: int) -> Iterator[Record]:
+    """Yields the records of a segment, the last first; reads no more of it than it has to.
+
+    Args:
+        fd: The segment.
+        size: How much of it to look at, in bytes; a line that goes on behind that is left out.
+    """
+    piece, end, rest, ended = _WINDOW, size, b"", False
+    while end > 0:
+        start = max(0, end - piece)
+        # The rest is the end of a line whose beginning is in this piece, or before it.
+        first, *lines = (_read(fd, start, end) + rest).split(b"\n")
+        if lines and not ended:
+            del lines[-1]  # behind the last line feed: not written whole, or nothing
+            ended = True
+        if start == 0 and ended:
+            lines.insert(0, first)
+        for line in reversed(lines):
+            record = parse(line)
+            if record is not None:
+                yield record
+        piece, end, rest = min(2 * piece, _MOST), start, first
 
 
 def _read(fd: int, start: int, end: int) -> bytes:

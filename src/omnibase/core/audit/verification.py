@@ -6,15 +6,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from omnibase.core.audit.chain import GENESIS, MAX_RECORD_BYTES, Head
 from omnibase.core.audit.checker import Checker, Finding, Keys
-from omnibase.core.audit.segments import LOCK, Segment, header_of, open_segment, segments
+from omnibase.core.audit.segments import LOCK, header_of, numbers, open_segment, segment_name
+from omnibase.core.audit.unended import Unended
 from omnibase.core.events.files import lock
 from omnibase.errors import ConfigurationError
 
-__all__ = ["Report", "lines", "snapshot", "verify"]
+__all__ = ["Report", "Segment", "lines", "segments", "snapshot", "verify"]
 
 _CHUNK: Final = 1 << 20
 
@@ -37,6 +38,7 @@ class Report:
         unchecked: Checkpoints whose signature nobody here can check.
         foreign: Checkpoints by other keys before the first by the one that was given.
         own_keys: The keys are those that lie in the log's own directory.
+        unended: Runs that have a start in what was read, and no end.
     """
 
     findings: tuple[Finding, ...]
@@ -52,6 +54,7 @@ class Report:
     unchecked: int
     foreign: int
     own_keys: bool
+    unended: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON-ready data."""
@@ -63,7 +66,29 @@ class Report:
             **{name: getattr(self, name) for name in counts},
             "findings": [one.to_dict() for one in self.findings],
             "notes": [one.to_dict() for one in self.notes],
+            "unended": list(self.unended),
         }
+
+
+class Segment(NamedTuple):
+    """One file of a log.
+
+    Attributes:
+        number: From 1, without gaps.
+        path: The file.
+    """
+
+    number: int
+    path: Path
+
+
+def segments(directory: Path) -> list[Segment]:
+    """Returns a log's segments in order; none if the directory is missing.
+
+    Raises:
+        OSError: The directory cannot be read.
+    """
+    return [Segment(number, directory / segment_name(number)) for number in numbers(directory)]
 
 
 def snapshot(directory: Path, timeout_seconds: float = 5.0) -> list[tuple[Segment, int]]:
@@ -116,13 +141,14 @@ def verify(directory: Path, keys: Keys, since: Head | None = None) -> Report:
     found = snapshot(directory)
     start, found = _from(found, since)
     checker = Checker(keys, start=start, number=found[0][0].number if since else 1, since=since)
-    size = 0
+    size, unended = 0, Unended()
     for segment, size in found:
         checker.begin(segment.number)
         fd = open_segment(segment.path)
         try:
             for offset, line in lines(fd, 0, size):
                 checker.feed(offset, line)
+                unended.feed(line)
                 if checker.full:
                     break
         finally:
@@ -144,6 +170,7 @@ def verify(directory: Path, keys: Keys, since: Head | None = None) -> Report:
         unchecked=checker.unchecked,
         foreign=checker.foreign,
         own_keys=not keys.external,
+        unended=unended.runs,
     )
 
 

@@ -18,9 +18,9 @@ from omnibase.core.audit.segments import (
     Tail,
     find_tail,
     header_of,
+    numbers,
     open_segment,
     segment_name,
-    segments,
 )
 from omnibase.core.events._fields import bounded, new_id, utc
 from omnibase.core.events.files import sync_directory
@@ -151,11 +151,11 @@ class Writer:
                 if status.st_size != self._size:
                     self._read_end(status.st_size)
                 return
-        found = segments(self._directory)
+        found = numbers(self._directory)
         if not found:
             self._create(1, new_id(), GENESIS)
             return
-        self._use(found[-1].number, found[-1].path)
+        self._use(found[-1], self._directory / segment_name(found[-1]))
         self._read_end(os.fstat(self._fd).st_size)
 
     def _use(self, number: int, path: Path) -> None:

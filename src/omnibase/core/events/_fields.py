@@ -27,6 +27,7 @@ _SHA256 = r"^[0-9a-f]{64}$"
 # The characters of RFC 3986; whether they parse is the reader's business.
 _URI_REFERENCE = r"^[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{1,1024}$"
 # https://www.w3.org/TR/trace-context/#traceparent-header: version ff and all-zero ids are invalid.
+_SPAN = r"^(?!0{16})[0-9a-f]{16}$"
 _TRACEPARENT = r"^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$"
 # What CloudEvents 1.0 forbids in an attribute: controls, surrogates, noncharacters.
 _PLANES = range(0, 0x110000, 0x10000)
@@ -231,6 +232,7 @@ SCALARS = FieldType(
 TOKEN = matching(_VISIBLE, "1 to 256 visible ASCII characters")
 URI_REFERENCE = matching(_URI_REFERENCE, "a URI reference")
 TRACEPARENT = matching(_TRACEPARENT, "a W3C traceparent")
+SPAN = matching(_SPAN, "a span id of 16 hexadecimal digits")
 ATTRIBUTE = FieldType(_attribute, {"type": "string", "minLength": 1, "maxLength": MAX_ITEM})
 # A CloudEvents sequence is a signed 32-bit integer that starts at 1.
 SEQUENCE = integer(low=1, high=2**31 - 1)

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from omnibase.core.events._fields import bounded, new_id, utc
+from omnibase.core.events import tracing
+from omnibase.core.events._fields import bad, bounded, new_id, utc
 from omnibase.core.events.model import Event, MonitorGap, Payload
 from omnibase.core.events.sinks import CollectingSink, FunctionSink, Sink
 
@@ -26,6 +27,7 @@ __all__ = [
 _T = TypeVar("_T")
 
 _MAX_NESTING = 8
+_ABOUT = ("componentid", "policydigest", "traceparent", "parentspan")
 _MAX_FAILURES = 256
 
 
@@ -64,7 +66,7 @@ class Subscription:
         self._source = f"urn:omnibase:sink:{new_id()}"
         self._reports = 0
         self._unreported = 0
-        self._runid = ""
+        self._last: Event | None = None
 
     def unsubscribe(self) -> None:
         """Ends the subscription; the sink stays open. May be called twice."""
@@ -72,11 +74,31 @@ class Subscription:
 
     __call__ = unsubscribe
 
+    def report(self, payload: Payload, runid: str) -> None:
+        """Tells the other sinks something about this one; nothing once it has left.
+
+        May be called from any thread.
+
+        Args:
+            payload: What there is to say, e.g. `SinkLag`.
+            runid: The run that it is about.
+        """
+        self._bus._report(self, payload, runid)
+
     def __enter__(self) -> Subscription:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.unsubscribe()
+
+    def _next(self, payload: Payload, runid: str) -> Event:
+        self._reports += 1
+        last = self._last
+        same = last is not None and last.runid == runid
+        about: dict[str, Any] = {name: getattr(last, name) for name in _ABOUT if same}
+        return Event(
+            data=payload, source=self._source, runid=runid, sequence=self._reports, **about
+        )  # fmt: skip
 
 
 class EventBus:
@@ -87,9 +109,15 @@ class EventBus:
     as `MonitorGap`; the rest is reported when the sink leaves the bus.
     ``KeyboardInterrupt`` and its like do propagate, after the other sinks had
     their turn.
+
+    Args:
+        traceparent: W3C trace context of the process's caller: runs that no
+            OpenTelemetry span surrounds are its children. One that is not valid
+            counts as none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, traceparent: str | None = None) -> None:
+        self.trace = tracing.parse(traceparent)
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()  # replaced, never changed
         self._failures: dict[Subscription, SinkFailure] = {}
@@ -101,6 +129,11 @@ class EventBus:
         """One record per sink that ever failed; the latest 256."""
         with self._lock:
             return tuple(self._failures.values())
+
+    @property
+    def sinks(self) -> tuple[Sink, ...]:
+        """The sinks that are subscribed."""
+        return tuple(each.sink for each in self._subscriptions)
 
     @property
     def closed(self) -> bool:
@@ -126,6 +159,9 @@ class EventBus:
         with self._lock:
             self._check_open()
             self._subscriptions += (subscription,)
+        report_to = getattr(sink, "report_to", None)
+        if callable(report_to):
+            report_to(subscription.report)
         return subscription
 
     def publish(self, event: Event) -> None:
@@ -150,14 +186,15 @@ class EventBus:
         """Waits until every sink has kept its events; the time is for all together.
 
         Returns:
-            Whether all sinks succeeded.
+            Whether all sinks succeeded but those that are ``advisory``.
         """
         deadline = time.monotonic() + timeout_seconds
         interrupts: list[BaseException] = []
         done = []
         for each in self._subscriptions:
             left = max(0.0, deadline - time.monotonic())
-            done.append(self._try(each, "flush", partial(each.sink.flush, left), interrupts))
+            kept = self._try(each, "flush", partial(each.sink.flush, left), interrupts)
+            done.append(kept or getattr(each.sink, "advisory", False))
         _raise_first(interrupts)
         return all(done)
 
@@ -173,7 +210,7 @@ class EventBus:
             return True
         interrupts: list[BaseException] = []
         for each in self._subscriptions:
-            self._report(each, interrupts)
+            self._report_losses(each, interrupts)
         flushed = False
         try:
             # Still open: a sink may publish what it could not deliver.
@@ -198,7 +235,7 @@ class EventBus:
             gone, self._subscriptions = self._subscriptions != left, left
         if gone:
             interrupts: list[BaseException] = []
-            self._report(subscription, interrupts)
+            self._report_losses(subscription, interrupts)
             _raise_first(interrupts)
 
     def _deliver(
@@ -206,6 +243,7 @@ class EventBus:
     ) -> None:
         for each in self._subscriptions:
             if each is not but:
+                each._last = event
                 self._try(each, "emit", partial(each.sink.emit, event), interrupts, event)
 
     def _try(
@@ -223,7 +261,7 @@ class EventBus:
                 interrupts.append(error)
             if self._count(subscription, operation, error, event):
                 _log(subscription.name, operation, error)
-                self._report(subscription, interrupts)
+                self._report_losses(subscription, interrupts)
         return None
 
     def _count(
@@ -235,7 +273,6 @@ class EventBus:
             before = self._failures.get(subscription)
             lost = 0 if event is None else 1
             subscription._unreported += lost
-            subscription._runid = event.runid if event else subscription._runid
             self._failures[subscription] = SinkFailure(
                 sink=subscription.name,
                 operation=operation,
@@ -249,23 +286,25 @@ class EventBus:
                 del self._failures[next(iter(self._failures))]
             return before is None
 
-    def _report(self, subscription: Subscription, interrupts: list[BaseException]) -> None:
+    def _report(self, subscription: Subscription, payload: Payload, runid: str) -> None:
+        with self._lock:
+            if subscription not in self._subscriptions:
+                return
+            event = subscription._next(payload, runid)
+        interrupts: list[BaseException] = []
+        self._deliver(event, interrupts, but=subscription)
+        _raise_first(interrupts)
+
+    def _report_losses(self, subscription: Subscription, interrupts: list[BaseException]) -> None:
         """Tells the other sinks what this one lost since the last report."""
         with self._lock:
             failure, lost = self._failures.get(subscription), subscription._unreported
-            if failure is None or not lost:
+            last = subscription._last
+            if failure is None or last is None or not lost:
                 return
             subscription._unreported = 0
-            subscription._reports += 1
-            gap = Event(
-                source=subscription._source,
-                runid=subscription._runid,
-                sequence=subscription._reports,
-                data=MonitorGap(
-                    dropped=lost,
-                    reason=f"sink {failure.sink}: {failure.operation}: {failure.error}",
-                ),
-            )
+            reason = f"sink {failure.sink}: {failure.operation}: {failure.error}"
+            gap = subscription._next(MonitorGap(dropped=lost, reason=reason), last.runid)
         self._deliver(gap, interrupts, but=subscription)
 
 
@@ -283,7 +322,16 @@ class Emitter:
         subject: What the run is about, e.g. the script's name.
         componentid: UUID of the component.
         policydigest: Digest of the policy; may be set once it is known.
-        traceparent: W3C trace context of the caller.
+        traceparent: W3C trace context of the caller; by default that of the current
+            OpenTelemetry span, else the bus's. If there is none, the run begins a trace.
+
+    Raises:
+        ValueError: ``traceparent`` is not valid.
+
+    Attributes:
+        traceparent: W3C trace context of the run: every event has it.
+        parentspan: Span of the caller, if there is one.
+        began: When it was made, by the monotonic clock, in seconds.
     """
 
     def __init__(
@@ -302,11 +350,22 @@ class Emitter:
         self.subject = subject
         self.componentid = componentid
         self.policydigest = policydigest
-        self.traceparent = traceparent
+        parent = tracing.parse(traceparent)
+        if parent is None and traceparent is not None:
+            raise bad("traceparent", "a W3C traceparent", traceparent)
+        parent = parent or tracing.current_span() or bus.trace
+        self.traceparent = str(tracing.begin(parent))
+        self.parentspan = None if parent is None else parent.spanid
+        self.began = time.monotonic()
         self._bus = bus
         # Held while publishing, for the order; re-entrant, for sinks that emit.
         self._lock = threading.RLock()
         self._sequence = 0
+
+    @property
+    def sequence(self) -> int:
+        """Number of the run's latest event; 0 before the first."""
+        return self._sequence
 
     def emit(self, payload: Payload) -> Event:
         """Publishes a payload as the run's next event; returns the event.
@@ -325,6 +384,7 @@ class Emitter:
                 componentid=self.componentid,
                 policydigest=self.policydigest,
                 traceparent=self.traceparent,
+                parentspan=self.parentspan,
             )
             self._sequence += 1
             self._bus.publish(event)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from omnibase.core.events import _fields as f
 from omnibase.core.events._fields import new_id, utc
@@ -20,7 +20,6 @@ from omnibase.core.events.payload import (
     field_kinds,
 )
 from omnibase.core.events.payloads import (
-    PAYLOADS,
     CapabilityDenied,
     CapabilityGranted,
     MonitorGap,
@@ -31,25 +30,30 @@ from omnibase.core.events.payloads import (
     SandboxExit,
     SandboxStart,
     SandboxViolation,
+    SinkLag,
     UnsandboxedStart,
 )
-from omnibase.core.events.uses import (
-    ArtifactRead,
-    ArtifactRefused,
-    ArtifactStored,
-    CommandStarted,
-    DatabaseCopied,
-    EgressClosed,
-    EgressFailed,
-    EgressOpened,
-    LayerAttached,
-    LayerBuilt,
-    PackagesResolved,
-    RegistryAdded,
-    RegistryRead,
-    RegistryRefused,
-    SecretRead,
-)
+
+if TYPE_CHECKING:
+    from omnibase.core.events.catalogue import PAYLOADS
+    from omnibase.core.events.uses import (
+        ArtifactRead,
+        ArtifactRefused,
+        ArtifactStored,
+        CommandStarted,
+        DatabaseCopied,
+        EgressClosed,
+        EgressFailed,
+        EgressOpened,
+        LayerAttached,
+        LayerBuilt,
+        PackagesResolved,
+        RegistryAdded,
+        RegistryRead,
+        RegistryRefused,
+        RunRecovered,
+        SecretRead,
+    )
 
 __all__ = [
     "MAX_LINE_BYTES",
@@ -75,19 +79,19 @@ __all__ = [
     "RegistryRead",
     "RegistryRefused",
     "ResourceLimitExceeded",
+    "RunRecovered",
     "RunRefused",
     "RunRetried",
     "SandboxExit",
     "SandboxStart",
     "SandboxViolation",
     "SecretRead",
+    "SinkLag",
     "UnsandboxedStart",
 ]
 
 MAX_LINE_BYTES = 8 << 20
 """`Event.from_json` reads no more; `Event.to_json` stays below by its bounds."""
-
-_BY_TYPE = {payload.type: payload for payload in PAYLOADS}
 
 # Attribute → kind, in the order of the JSON. `None` means absent.
 ENVELOPE: dict[str, f.FieldType] = {
@@ -100,6 +104,7 @@ ENVELOPE: dict[str, f.FieldType] = {
     "componentid": f.ATTRIBUTE.or_none(),
     "policydigest": f.ATTRIBUTE.or_none(),
     "traceparent": f.TRACEPARENT.or_none(),
+    "parentspan": f.SPAN.or_none(),
 }
 
 
@@ -117,7 +122,8 @@ class Event:
         subject: What it is about, e.g. the script's name; controls are escaped.
         componentid: UUID of the component that runs.
         policydigest: Digest of the policy that decided.
-        traceparent: W3C trace context of the caller.
+        traceparent: W3C trace context of the run: its trace, and its own span there.
+        parentspan: Span of the caller in that trace; ``None`` if the run has begun it.
 
     Raises:
         ValueError: A field has the wrong type or form.
@@ -136,6 +142,7 @@ class Event:
     componentid: str | None = None
     policydigest: str | None = None
     traceparent: str | None = None
+    parentspan: str | None = None
 
     def __post_init__(self) -> None:
         field_kinds(type(self.data))
@@ -183,7 +190,9 @@ class Event:
             ValueError: A key is missing, unknown or has a value that `to_dict`
                 would not write.
         """
-        payload = _BY_TYPE.get(raw["type"]) if isinstance(raw.get("type"), str) else None
+        from omnibase.core.events.catalogue import BY_TYPE
+
+        payload = BY_TYPE.get(raw["type"]) if isinstance(raw.get("type"), str) else None
         if payload is None:
             raise f.bad("type", "a known type of event", raw.get("type"))
         data = raw.get("data")
@@ -225,6 +234,15 @@ class Event:
         if not isinstance(raw, dict):
             raise f.bad("event", "an object", raw)
         return cls.from_dict(raw)
+
+
+def __getattr__(name: str) -> Any:
+    # Late: most processes emit few types of events, and a class takes a third of a millisecond.
+    if name in __all__:
+        from omnibase.core.events import catalogue
+
+        return getattr(catalogue, name)
+    raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
 
 
 def _same_keys(where: str, got: Mapping[str, Any], wanted: set[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -11,6 +11,7 @@ from omnibase.core.events._fields import FrozenMap
 
 Count: TypeAlias = int
 Evidence: TypeAlias = Literal["kernel", "broker", "agent"]
+Lag: TypeAlias = Literal["lagging", "caught-up"]
 Number: TypeAlias = int | float
 Seconds: TypeAlias = float
 Sha256: TypeAlias = str
@@ -23,6 +24,7 @@ _KINDS: dict[str, f.FieldType] = {
     "Count": f.COUNT,
     "Count | None": f.COUNT.or_none(),
     "Evidence": f.one_of("kernel", "broker", "agent"),
+    "Lag": f.one_of("lagging", "caught-up"),
     "Mapping[str, Scalar]": f.SCALARS,
     "Number": f.NUMBER,
     "Seconds": f.SECONDS,
@@ -61,7 +63,7 @@ class Payload:
 _kinds_of: dict[type[Payload], dict[str, f.FieldType]] = {}
 
 
-def declare(payloads: Iterable[type[Payload]]) -> None:
+def declare(*payloads: type[Payload]) -> None:
     """Makes classes known as payloads."""
     for payload in payloads:
         _kinds_of[payload] = {each.name: _KINDS[str(each.type)] for each in fields(payload)}  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from omnibase.core.events._fields import FrozenMap, Scalar, utc
 from omnibase.core.events.payload import (
     Count,
     Evidence,
+    Lag,
     Number,
     Payload,
     Seconds,
@@ -18,23 +19,6 @@ from omnibase.core.events.payload import (
     Start,
     Timestamp,
     declare,
-)
-from omnibase.core.events.uses import (
-    ArtifactRead,
-    ArtifactRefused,
-    ArtifactStored,
-    CommandStarted,
-    DatabaseCopied,
-    EgressClosed,
-    EgressFailed,
-    EgressOpened,
-    LayerAttached,
-    LayerBuilt,
-    PackagesResolved,
-    RegistryAdded,
-    RegistryRead,
-    RegistryRefused,
-    SecretRead,
 )
 
 
@@ -52,6 +36,9 @@ class SandboxStart(Payload):
         image_digest: Digest of the guest's root file system.
         commands: Commands that were brought in: file on the host by name.
         commands_sha256: Digest of each of those files, by name.
+        prepare_seconds: From the request to the boot: the decision, what is brought
+            in, the wait for a place, tries that failed; ``None`` if not measured.
+        boot_seconds: From there until the sandbox has the script; likewise.
         start: ``warm`` if the sandbox had been started before there was a script.
     """
 
@@ -65,6 +52,8 @@ class SandboxStart(Payload):
     image_digest: str | None = None
     commands: Mapping[str, Scalar] = field(default_factory=FrozenMap)
     commands_sha256: Mapping[str, Scalar] = field(default_factory=FrozenMap)
+    prepare_seconds: Seconds | None = None
+    boot_seconds: Seconds | None = None
     start: Start = "cold"
 
 
@@ -77,11 +66,14 @@ class SandboxExit(Payload):
         signal: Number of the signal that ended it, or ``None``.
         outcome: ``ok``, ``failed``, ``violation``, ``timeout``, ``limit``,
             ``cancelled`` or ``aborted``.
-        wall_seconds: From the start of the run to its end.
+        wall_seconds: From the start of the run to its end; after a `RunRecovered`, to
+            its last event before.
         cpu_seconds: CPU time of the whole sandbox; ``None`` if not measured.
         peak_memory_bytes: Of the whole sandbox; ``None`` if not measured.
         output_bytes: Standard output and standard error, together.
         violations: Attempts beyond the grants, all counted.
+        script_seconds: From the start of the script to its end; ``None`` if not measured.
+        teardown_seconds: From there until nothing was left; likewise.
     """
 
     type: ClassVar[str] = "dev.omnibase.sandbox.exit.v1"
@@ -93,6 +85,8 @@ class SandboxExit(Payload):
     peak_memory_bytes: Count | None = None
     output_bytes: Count = 0
     violations: Count = 0
+    script_seconds: Seconds | None = None
+    teardown_seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +137,7 @@ class PolicyDecided(Payload):
         environment: Where the run happens, likewise.
         policy_version: Version of the policy in the registry; ``None`` if the
             component has none, which denies everything.
+        seconds: What the decision took; ``None`` if not measured.
     """
 
     type: ClassVar[str] = "dev.omnibase.policy.decided.v1"
@@ -154,6 +149,7 @@ class PolicyDecided(Payload):
     lifecycle: str
     environment: str
     policy_version: Count | None = None
+    seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,16 +172,20 @@ class RunRetried(Payload):
 class RunRefused(Payload):
     """A script or component was to run, and nothing of it was started.
 
+    Comes last, after the `CapabilityDenied` events if that is why.
+
     Attributes:
         code: The error's code, e.g. ``policy_error``.
         reason: Why, for a person.
         file: File of the registry that is to blame, if one is.
+        seconds: From the request; ``None`` if not measured.
     """
 
     type: ClassVar[str] = "dev.omnibase.run.refused.v1"
     code: str
     reason: str
     file: str | None = None
+    seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +197,7 @@ class UnsandboxedStart(Payload):
         script_sha256: Digest of the bytes that run, in hexadecimal.
         python: The interpreter.
         policies: Ids of the policies that permit it.
+        prepare_seconds: From the request to the start; ``None`` if not measured.
     """
 
     type: ClassVar[str] = "dev.omnibase.unsandboxed.start.v1"
@@ -204,6 +205,7 @@ class UnsandboxedStart(Payload):
     script_sha256: Sha256
     python: str
     policies: tuple[str, ...]
+    prepare_seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +275,27 @@ class MonitorGap(Payload):
     reason: str
 
 
-PAYLOADS: tuple[type[Payload], ...] = (
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkLag(Payload):
+    """A sink has not delivered what it keeps, or has caught up.
+
+    Attributes:
+        sink: The sink's class, e.g. ``JetStreamSink``.
+        state: ``lagging``, once for each time that it falls behind, or ``caught-up``.
+        pending: How many events it keeps and has not delivered.
+        oldest_seconds: How long ago the oldest of them happened; 0 if there is none.
+        reason: What is in the way, or was, for a person.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.sink.lag.v1"
+    sink: str
+    state: Lag
+    pending: Count
+    oldest_seconds: Seconds
+    reason: str
+
+
+declare(
     SandboxStart,
     SandboxExit,
     CapabilityGranted,
@@ -283,24 +305,7 @@ PAYLOADS: tuple[type[Payload], ...] = (
     RunRetried,
     UnsandboxedStart,
     SandboxViolation,
-    SecretRead,
-    PackagesResolved,
-    LayerBuilt,
-    LayerAttached,
-    CommandStarted,
-    ArtifactRead,
-    ArtifactStored,
-    ArtifactRefused,
-    DatabaseCopied,
-    RegistryRead,
-    RegistryAdded,
-    RegistryRefused,
-    EgressOpened,
-    EgressClosed,
-    EgressFailed,
     ResourceLimitExceeded,
+    SinkLag,
     MonitorGap,
 )
-"""Every type of event."""
-
-declare(PAYLOADS)

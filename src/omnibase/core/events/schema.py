@@ -9,11 +9,11 @@ import json
 import sys
 from typing import Any
 
+from omnibase.core.events.catalogue import PAYLOADS
 from omnibase.core.events.model import ENVELOPE, Event
 from omnibase.core.events.payload import Payload, field_kinds
-from omnibase.core.events.payloads import PAYLOADS
 
-_OPTIONAL = ("subject", "componentid", "policydigest", "traceparent")
+_OPTIONAL = ("subject", "componentid", "policydigest", "traceparent", "parentspan")
 
 
 def events_schema() -> dict[str, Any]:

@@ -19,6 +19,11 @@ class Sink(Protocol):
     that the sink states; whatever a sink accepted and then lost, it reports
     (`MonitorGap`), and whatever it delivers twice keeps its ``id``. `emit` must not
     wait for another thread that emits: a run's events go out one at a time.
+
+    A sink with a method ``report_to`` is given, whenever it is subscribed, a function
+    of a payload and a run's id that tells the other sinks of that bus: see
+    `Subscription.report`. One with a true attribute ``advisory`` is no record: whether
+    it could deliver does not count in `EventBus.flush`.
     """
 
     def emit(self, event: Event, /) -> object:

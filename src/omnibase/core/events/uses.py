@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from omnibase.core.events.payload import Count, Payload, Seconds, Sha256
+from omnibase.core.events.payload import Count, Payload, Seconds, Sha256, declare
 
 __all__ = [
     "ArtifactRead",
@@ -22,8 +22,23 @@ __all__ = [
     "RegistryAdded",
     "RegistryRead",
     "RegistryRefused",
+    "RunRecovered",
     "SecretRead",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecovered(Payload):
+    """The process of a run was gone; what follows, its end, is written by another.
+
+    Attributes:
+        reason: What is known of it, for a person.
+        pid: The process that is gone.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.run.recovered.v1"
+    reason: str
+    pid: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +68,13 @@ class PackagesResolved(Payload):
     Attributes:
         lock_digest: SHA-256 of the lock.
         packages: Each ``name==version sha256:…``.
+        seconds: From the first step; ``None`` if not measured.
     """
 
     type: ClassVar[str] = "dev.omnibase.packages.resolved.v1"
     lock_digest: Sha256
     packages: tuple[str, ...] = ()
+    seconds: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,3 +304,23 @@ class EgressFailed(Payload):
     target: str
     capability: str
     reason: str
+
+
+declare(
+    ArtifactRead,
+    ArtifactRefused,
+    ArtifactStored,
+    CommandStarted,
+    DatabaseCopied,
+    EgressClosed,
+    EgressFailed,
+    EgressOpened,
+    LayerAttached,
+    LayerBuilt,
+    PackagesResolved,
+    RegistryAdded,
+    RegistryRead,
+    RegistryRefused,
+    RunRecovered,
+    SecretRead,
+)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-import platform
 import re
 import resource
 import select
@@ -38,6 +39,8 @@ __all__ = [
 MINIMUM_VERSION: Final = 20240729
 INSTALL_PAGE: Final = "https://gvisor.dev/docs/user_guide/install/"
 _VERSION = re.compile(r"^runsc version (\S*?(\d{8})\S*)", re.MULTILINE)
+_KNOWN: Final = "runtimes.json"
+_MAX_KNOWN: Final = 8
 _ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _LEAST_OPEN_FILES: Final = 256
 _T = TypeVar("_T")
@@ -57,15 +60,20 @@ class Runtime:
     version: str
 
 
-def find_runtime() -> Runtime:
+def find_runtime(state: Path | None = None) -> Runtime:
     """Finds ``runsc``: ``$RUNSC``, then the user's data directory, then ``PATH``.
+
+    Args:
+        state: The state directory, where the versions of binaries that have not changed
+            are remembered: asking costs tens of milliseconds. Without it they are asked.
 
     Raises:
         SandboxUnavailable: There is none, or it is too old or does not run.
     """
-    if platform.machine() != "x86_64":
+    machine = os.uname().machine
+    if machine != "x86_64":
         raise SandboxUnavailable(
-            f"`{platform.machine()}` is not supported",
+            f"`{machine}` is not supported",
             hint="the system call tables are those of x86-64",
         )
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -87,7 +95,7 @@ def find_runtime() -> Runtime:
                 problem = f"`RUNSC={named}` is not an executable file"
             continue
         path = os.path.abspath(path)  # it is started from another directory
-        version, date = _version(path)
+        version, date = _version(path, state)
         if date is None:
             problem = f"`{path}` does not print a runsc version"
         elif date < MINIMUM_VERSION:
@@ -101,23 +109,52 @@ def find_runtime() -> Runtime:
     )
 
 
-_versions: dict[tuple[str, int, int], tuple[str, int | None]] = {}
+_versions: dict[str, tuple[str, int | None]] = {}
 
 
-def _version(path: str) -> tuple[str, int | None]:
+def _version(path: str, state: Path | None) -> tuple[str, int | None]:
     status = os.stat(path)
-    key = (path, status.st_size, status.st_mtime_ns)
+    stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    key = ":".join([path, *map(str, stamp)])
     if key not in _versions:
-        try:
-            text = subprocess.run(
-                [path, "--version"], capture_output=True, text=True, timeout=10, check=False,
-                stdin=subprocess.DEVNULL,
-            ).stdout  # fmt: skip
-        except (OSError, subprocess.SubprocessError):
-            text = ""
+        known = _known_versions(state)
+        text = known.get(key)
+        if not isinstance(text, str) or _VERSION.search(text) is None:
+            text = _told_version(path)
+            if state is not None and _VERSION.search(text) is not None:
+                _remember_versions(state, known | {key: text[:200]})
         match = _VERSION.search(text)
         _versions[key] = (match[1], int(match[2])) if match else ("unknown", None)
     return _versions[key]
+
+
+def _told_version(path: str) -> str:
+    try:
+        return subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=10, check=False,
+            stdin=subprocess.DEVNULL,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _known_versions(state: Path | None) -> dict[str, object]:
+    known = None
+    if state is not None:
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            known = json.loads((state / _KNOWN).read_bytes())
+    return known if isinstance(known, dict) else {}
+
+
+def _remember_versions(state: Path, known: dict[str, object]) -> None:
+    latest = dict(list(known.items())[-_MAX_KNOWN:])
+    draft = state / f"{_KNOWN}.{os.getpid()}.{threading.get_ident()}.tmp"
+    try:
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps(latest))
+        draft.replace(state / _KNOWN)
+    except OSError:  # it is asked again next time
+        draft.unlink(missing_ok=True)
 
 
 def in_new_thread(work: Callable[[], _T]) -> _T:

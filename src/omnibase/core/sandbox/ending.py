@@ -34,6 +34,7 @@ def conclude(
     unreached: Mapping[tuple[str, str], int],
     network_limits: Iterable[NetworkLimit],
     error: ScriptError | None,
+    finished: float,
     warm: bool,
 ) -> Ended:
     """Returns how the run ended.
@@ -54,6 +55,7 @@ def conclude(
         unreached: How often what granted target was not reached, and why.
         network_limits: What limits network grants have reached.
         error: What the script ended with, as it told.
+        finished: When it was over, by the monotonic clock.
         warm: The sandbox had been started before.
     """
     if stats.oom_kills and cause == "exit" and trace.agent_status is None:
@@ -92,7 +94,7 @@ def conclude(
         fault = _diagnose(trace, result, complaint or b"") or egress_fault() or _failed(trace)
     if fault is not None and trace.started:
         fault.result = result  # what was seen until then is not lost
-    return Ended(result=result, cause=cause, fault=fault)
+    return Ended(result=result, cause=cause, fault=fault, finished=finished)
 
 
 def _limits(

@@ -120,10 +120,11 @@ class _Run:
             try:
                 self._watch(process, pipes, cgroup)
             finally:
+                finished = time.monotonic()
                 process.kill()
                 status = process.wait()
             self._drain(pipes)
-            return self._ended(directory.run_id, status, cgroup)
+            return self._ended(directory.run_id, status, cgroup, finished)
 
     def _start(self, script: Path, work: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
         stdin, stdout, stderr = pipes.guest[:3]
@@ -201,7 +202,7 @@ class _Run:
                     if not self._output.add(name, chunk) and self._cause == "exit":
                         self._cause = "output"
 
-    def _ended(self, run_id: str, status: int, cgroup: Cgroup) -> Ended:
+    def _ended(self, run_id: str, status: int, cgroup: Cgroup, finished: float) -> Ended:
         stats = cgroup.stats()
         limits: list[LimitKind] = [k for k in ("time", "output", "cpu") if k == self._cause]
         if stats.oom_kills:
@@ -227,4 +228,4 @@ class _Run:
             truncated=self._output.truncated,
             sandboxed=False,
         )
-        return Ended(result=result, cause=self._cause)
+        return Ended(result=result, cause=self._cause, finished=finished)

@@ -19,14 +19,12 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import sys
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from omnibase.core.sandbox import elf, rootfs
+from omnibase.core.sandbox import rootfs
 from omnibase.core.sandbox.addressed import locked, manifest_digest, stamps_of
 from omnibase.core.sandbox.rootfs import GUEST_PREFIX
 from omnibase.errors import SandboxUnavailable
@@ -124,8 +122,9 @@ def _key() -> str:
     """Hashes what identifies the interpreter and this builder."""
     executable = os.path.realpath(rootfs.base_executable())
     facts: list[object] = [_FORMAT, sys.version, executable]
-    stdlib = sysconfig.get_path("stdlib")
-    builder = [__file__, rootfs.__file__, elf.__file__, *map(str, rootfs.agent_files())]
+    stdlib = os.path.dirname(os.__file__)  # `sysconfig` takes a millisecond to say the same
+    elf = str(Path(__file__).with_name("elf.py"))
+    builder = [__file__, rootfs.__file__, elf, *map(str, rootfs.agent_files())]
     facts += stamps_of([executable, stdlib, *builder])
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
@@ -149,7 +148,7 @@ def _read_index(index: Path) -> Image | None:
 
 
 def _build(images: Path, index: Path) -> Image:
-    work = images / f".build-{secrets.token_hex(8)}"
+    work = images / f".build-{os.urandom(8).hex()}"
     try:
         python, libraries = rootfs.populate(work)
         # Taken before the copy could be outdated: a later change is seen as one.
@@ -173,7 +172,7 @@ def _build(images: Path, index: Path) -> Image:
         ),
     )
     record = dataclasses.asdict(image) | {"libraries": stamps}
-    draft = index.with_suffix(f".{secrets.token_hex(4)}.tmp")
+    draft = index.with_suffix(f".{os.urandom(4).hex()}.tmp")
     draft.write_text(json.dumps(record))
     draft.replace(index)
     return image

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Final
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup
-from omnibase.core.sandbox.databases.copying import DatabaseCopied
-from omnibase.core.sandbox.ending import conclude
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.monitor.violations import Violation
 from omnibase.core.sandbox.preparing import prepare, start
@@ -34,6 +32,7 @@ from omnibase.errors import SandboxError, SandboxStartError
 
 if TYPE_CHECKING:
     from omnibase.core.sandbox.collect.collection import Collection
+    from omnibase.core.sandbox.databases.copying import DatabaseCopied
     from omnibase.core.sandbox.egress.channel import Ends
     from omnibase.core.sandbox.egress.session import Session
 
@@ -63,8 +62,8 @@ class Run:
         self._spec = request.spec
         self._observer = observer
         self._cancel = cancel
-        self._run_id = request.run_id
-        self._began = time.monotonic()
+        self._run_id = self._sandbox = request.run_id
+        self._began = self._finished = time.monotonic()
         self._start_seconds = START_SECONDS
         self._cause = "exit"
         self._fault: SandboxError | None = None
@@ -88,7 +87,7 @@ class Run:
 
     def execute(self, runner: GVisorRunner, directory: RunDirectory, cgroup: Cgroup) -> Ended:
         """Runs it; to be called in a thread of its own, whose namespaces end with it."""
-        self._run_id = directory.run_id
+        self._run_id = self._sandbox = directory.run_id
         with self._networked():
             return self._execute(runner, directory.path, cgroup)
 
@@ -149,12 +148,15 @@ class Run:
                 ) from error
             process = self._start(runner, path, cgroup, pipes)
             try:
+                import omnibase.core.sandbox.ending  # noqa: F401  # while the sandbox boots
+
                 pidfd = os.pidfd_open(process.pid)
                 try:
                     self._watch(pidfd, trace, pipes, cgroup, path / "scratch")
                 finally:
                     os.close(pidfd)
             finally:
+                self._finished = time.monotonic()
                 self._scratch.close()
                 # Ends PID 1 of the namespace; the kernel ends and reaps the rest before it.
                 process.kill()
@@ -163,6 +165,8 @@ class Run:
 
     def _account(self, trace: TraceServer, pipes: Pipes, cgroup: Cgroup, status: int) -> Ended:
         """Takes what is left, once nothing more can come, and says how the run ended."""
+        from omnibase.core.sandbox.ending import conclude
+
         self._drain(pipes)
         trace.drain()
         network = self._network
@@ -190,6 +194,7 @@ class Run:
             unreached=network.unreached if network is not None else {},
             network_limits=network.limits if network is not None else (),
             error=self._script_error(pipes),
+            finished=self._finished,
             warm=self._warm,
         )
 
@@ -286,7 +291,8 @@ class Run:
 
     def _tell_start(self, selector: selectors.BaseSelector, pipes: Pipes) -> None:
         """Puts the start on record, and then sends the script."""
-        self._observer.on_started(self._run_id, warm=self._warm)
+        boot_seconds = time.monotonic() - self._began
+        self._observer.on_started(self._sandbox, boot_seconds, warm=self._warm)
         for told in self._staged:
             self._observer.on_staged(told)
         for name in ("control", "stdin"):

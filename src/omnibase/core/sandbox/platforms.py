@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -55,13 +53,15 @@ def probe_platform(runtime: Runtime, name: str, state: Path, *, fresh: bool = Fa
     A success is remembered per binary and kernel; a failure is tried again.
     """
     status = os.stat(runtime.path)
-    key = f"{runtime.path}:{status.st_size}:{status.st_mtime_ns}:{platform.release()}:{name}"
+    key = f"{runtime.path}:{status.st_size}:{status.st_mtime_ns}:{os.uname().release}:{name}"
     cache = state / "platforms.json"
     known: list[str] = []
     with contextlib.suppress(OSError, ValueError, TypeError):
         known = [str(k) for k in json.loads(cache.read_bytes())]
     if key in known and not fresh:
         return None
+    import tempfile  # once per binary and kernel
+
     with tempfile.TemporaryDirectory(prefix="probe-", dir=state) as root:
         problem = try_platform(runtime, name, root, _DEADLINE_SECONDS)
     if problem is None and key not in known:

@@ -45,7 +45,8 @@ class Serving(Run):
     ) -> None:
         super().__init__(request, observer, cancel)
         self._member = member
-        self._run_id = request.run_id or os.urandom(16).hex()
+        self._sandbox = member.directory.run_id
+        self._run_id = request.run_id or self._sandbox
         self._scratch = member.scratch
         self._cpu_before = member.cpu_seconds
 
@@ -88,6 +89,7 @@ class Serving(Run):
             if self._left is not None:
                 stack.callback(self._left.close)
             self._watch(member.pidfd, trace, pipes, member.cgroup, path / "scratch")
+            self._finished = time.monotonic()
             whole = self._cause == "exit" and self._fault is None and trace.agent_status is not None
             # Everything else in the guest had ended before its PID 1, and what each had
             # written or opened was here before its end was: there is nothing to wait for.

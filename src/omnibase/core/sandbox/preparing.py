@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omnibase.core.sandbox import _runsc, bundle, covers, resolving, staging
 from omnibase.core.sandbox.cgroup import Cgroup
 from omnibase.core.sandbox.collect.inputs import staged_artifacts
 from omnibase.core.sandbox.collect.reports import own_files
-from omnibase.core.sandbox.databases import copying
 from omnibase.core.sandbox.egress.layout import Layout
 from omnibase.core.sandbox.monitor.reads import ARTIFACTS, SECRETS
 from omnibase.core.sandbox.monitor.registry import REGISTRY
 from omnibase.core.sandbox.monitor.violations import Granted, Judge
 from omnibase.core.sandbox.registry_files import registry_granted, staged_registry
 from omnibase.core.sandbox.runner import Cancel, GVisorRunner, RunRequest
-from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.errors import SandboxStartError
+
+if TYPE_CHECKING:
+    from omnibase.core.sandbox.databases.copying import DatabaseCopied
+    from omnibase.core.sandbox.resolving import StagedMount
+    from omnibase.core.sandbox.spec import SandboxSpec
 
 __all__ = [
     "Prepared",
@@ -47,7 +52,7 @@ class Prepared(NamedTuple):
     job: bytes
     judge: Judge
     endpoint: str
-    staged: tuple[copying.DatabaseCopied, ...]
+    staged: tuple[DatabaseCopied, ...]
 
 
 class Staged(NamedTuple):
@@ -61,7 +66,7 @@ class Staged(NamedTuple):
 
     rows: list[tuple[str, str, bool, bool]]
     masked: covers.Covers
-    copied: tuple[copying.DatabaseCopied, ...]
+    copied: tuple[DatabaseCopied, ...]
 
     def job(self, request: RunRequest) -> dict[str, Any]:
         """Returns what `bundle.job_message` is to be told."""
@@ -137,9 +142,7 @@ def stage(request: RunRequest, path: Path, fill: Callable[[Path], None], cancel:
     check_commands(request)
     with (
         resolving.resolve_grants(spec) as mounts,
-        copying.copies(
-            spec.databases, str(path / "databases"), seconds=spec.wall_seconds, cancel=cancel
-        ) as copies,
+        _copies(spec, str(path / "databases"), cancel) as copies,
         staged_registry(request.registry, spec.outlets, str(path / "registry")) as shown,
         staged_artifacts(spec, path / "artifacts", fill) as inputs,
     ):
@@ -149,6 +152,16 @@ def stage(request: RunRequest, path: Path, fill: Callable[[Path], None], cancel:
             mounts + copied + shown + inputs, str(path / "grants"), masked.left_out
         )
         return Staged(rows, masked, tuple(told for _, told in copies))
+
+
+def _copies(
+    spec: SandboxSpec, directory: str, cancel: Cancel
+) -> AbstractContextManager[tuple[tuple[StagedMount, DatabaseCopied], ...]]:
+    if not spec.databases:
+        return contextlib.nullcontext(())
+    from omnibase.core.sandbox.databases.copying import copies  # most runs have no database
+
+    return copies(spec.databases, directory, seconds=spec.wall_seconds, cancel=cancel)
 
 
 def check_commands(request: RunRequest) -> None:

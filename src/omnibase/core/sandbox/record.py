@@ -7,27 +7,30 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from omnibase.core import events
-from omnibase.core.context import ExecutionContext
-from omnibase.core.sandbox.collect.reports import Collected, Left
-from omnibase.core.sandbox.databases.copying import DatabaseCopied
-from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
-from omnibase.core.sandbox.monitor.executions import CommandStart
-from omnibase.core.sandbox.monitor.reads import SecretReading
-from omnibase.core.sandbox.monitor.violations import Violation
-from omnibase.core.sandbox.result import LimitKind
-from omnibase.core.sandbox.runner import Ended, RunRequest
 from omnibase.errors import (
     OmniBaseError,
     ResourceLimitExceeded,
     SandboxError,
+    SandboxStartError,
     SandboxTimeout,
     SandboxViolationError,
 )
 
-__all__ = ["Exchange", "Recorder", "sandbox_start", "spec_limits", "verdict"]
+if TYPE_CHECKING:
+    from omnibase.core.context import ExecutionContext
+    from omnibase.core.sandbox.collect.reports import Collected, Left
+    from omnibase.core.sandbox.databases.copying import DatabaseCopied
+    from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
+    from omnibase.core.sandbox.monitor.executions import CommandStart
+    from omnibase.core.sandbox.monitor.reads import SecretReading
+    from omnibase.core.sandbox.monitor.violations import Violation
+    from omnibase.core.sandbox.result import LimitKind
+    from omnibase.core.sandbox.runner import Ended, RunRequest
+
+__all__ = ["Exchange", "Note", "Recorder", "sandbox_start", "spec_limits", "verdict"]
 
 _UNITS = {
     "memory": "bytes", "cpu": "seconds", "pids": "processes", "output": "bytes",
@@ -90,6 +93,16 @@ class Exchange(Protocol):
         """Takes what the script left, of the types of capabilities that are its own."""
 
 
+class Note(Protocol):
+    """Kept while a run has a start on record and no end."""
+
+    def begin(self, sandbox: str) -> None:
+        """The start is about to be told; the run's directory has that name."""
+
+    def end(self, event: events.Event) -> None:
+        """The end has been told."""
+
+
 class Recorder:
     """Observes one run and puts it on the bus.
 
@@ -100,6 +113,7 @@ class Recorder:
         on_output: Called with output as it comes.
         check: Called once its start is on the bus; what it raises ends the run.
         exchanges: What gives it files, and takes those that it leaves.
+        note: Kept until its end has been told.
     """
 
     def __init__(
@@ -111,6 +125,7 @@ class Recorder:
         on_output: Callable[[str, bytes], None] | None = None,
         check: Callable[[], None] = lambda: None,
         exchanges: tuple[Exchange, ...] = (),
+        note: Note | None = None,
     ) -> None:
         self._emitter = emitter
         self._exchanges = exchanges
@@ -118,7 +133,14 @@ class Recorder:
         self._request = request
         self._start = started
         self._on_output = on_output
+        self._note = note
         self._started: float | None = None
+        self._over = False
+
+    @property
+    def started(self) -> bool:
+        """Whether a start is on the bus."""
+        return self._started is not None
 
     def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
         """See `runner.Observer`."""
@@ -131,12 +153,29 @@ class Recorder:
         for exchange in self._exchanges:
             exchange.stage(directory)
 
-    def on_started(self, run_id: str, *, warm: bool = False) -> None:
+    def on_started(
+        self, run_id: str, boot_seconds: float | None = None, *, warm: bool = False
+    ) -> None:
         """See `runner.Observer`."""
+        if self._note is not None:
+            try:
+                self._note.begin(run_id)
+            except OSError as error:
+                from omnibase.core.sandbox.state import storage_hint
+
+                raise SandboxStartError(
+                    f"the run cannot be noted: {error}", hint=storage_hint(error)
+                ) from error
         self._started = time.monotonic()
+        before = max(0.0, self._started - self._emitter.began - (boot_seconds or 0.0))
         for payload in self._start:
-            if warm and isinstance(payload, events.SandboxStart):
-                payload = replace(payload, start="warm")
+            if isinstance(payload, events.SandboxStart):
+                payload = replace(
+                    payload, prepare_seconds=before, boot_seconds=boot_seconds,
+                    start="warm" if warm else "cold",
+                )  # fmt: skip
+            elif isinstance(payload, events.UnsandboxedStart):
+                payload = replace(payload, prepare_seconds=before)
             self._emitter.emit(payload)
         self._check()
 
@@ -183,10 +222,11 @@ class Recorder:
 
     def abandoned(self, error: BaseException) -> None:
         """Reports the end of a run that gave no account of itself, if it had started."""
-        if self._started is not None:
-            self._emitter.emit(
+        if self._started is not None and not self._over:
+            self._tell_end(
                 events.SandboxExit(
-                    outcome="cancelled" if isinstance(error, KeyboardInterrupt) else "aborted",
+                    # What asked it to end is an interrupt, and no error.
+                    outcome="aborted" if isinstance(error, Exception) else "cancelled",
                     wall_seconds=time.monotonic() - self._started,
                 )
             )
@@ -212,7 +252,8 @@ class Recorder:
                 )
             )
         usage = result.usage
-        self._emitter.emit(
+        finished = None if ended.finished is None else max(ended.finished, self._started)
+        self._tell_end(
             events.SandboxExit(
                 exit_code=result.exit_code,
                 signal=result.signal,
@@ -222,8 +263,18 @@ class Recorder:
                 peak_memory_bytes=usage.peak_memory_bytes,
                 output_bytes=usage.output_bytes,
                 violations=sum(violation.count for violation in result.violations),
+                script_seconds=None if finished is None else finished - self._started,
+                teardown_seconds=None if finished is None else time.monotonic() - finished,
             )
         )
+
+    def _tell_end(self, end: events.SandboxExit) -> None:
+        # Before: an interrupt may come out of it with the end told, and there is one.
+        # Whether it was told is then for recovery to see.
+        self._over = True
+        event = self._emitter.emit(end)
+        if self._note is not None:
+            self._note.end(event)
 
 
 def spec_limits(request: RunRequest) -> dict[LimitKind, float]:
@@ -342,6 +393,8 @@ def _violation_event(violation: Violation) -> events.SandboxViolation:
 
 
 def _egress_event(report: Opened | Closed | Failed) -> events.Payload:
+    from omnibase.core.sandbox.egress.reports import Failed, Opened
+
     if isinstance(report, Failed):
         return events.EgressFailed(
             target=report.target, capability=report.capability, reason=report.reason

@@ -28,7 +28,8 @@ class ResilientRunner:
 
     A run is tried again only if nothing of the script ran, or if it is idempotent
     and the sandbox itself failed: never for what the script did. Only failures to
-    start open the circuit, so that no script can open it for others.
+    start open the circuit, so that no script can open it for others. If a try that had
+    begun fails, and those after it do not begin, it is the one that counts.
 
     Attributes:
         inner: Does the runs.
@@ -48,16 +49,22 @@ class ResilientRunner:
             SandboxTimeout: There was no place within the run's ``wall_seconds``.
         """
         spec = request.spec
+        begun: list[_Faulted] = []
 
         def work() -> Ended:
             with self.admission.place(spec.memory_bytes, spec.wall_seconds, cancel):
                 ended = self.inner.run(request, observer, cancel)
             if ended.fault is not None:
-                raise _Faulted(ended, ended.fault)
+                faulted = _Faulted(ended, ended.fault)
+                if ended.fault.result is not None:
+                    begun.append(faulted)
+                raise faulted
             return ended
 
         def may_repeat(error: Exception) -> bool:
             if isinstance(error, _Faulted):
+                if error.ended.result.violations:
+                    return False
                 return request.idempotent or isinstance(error.fault, SandboxStartError)
             return isinstance(error, SandboxStartError)
 
@@ -74,7 +81,18 @@ class ResilientRunner:
                 within_seconds=spec.wall_seconds,
             )
         except _Faulted as faulted:
+            if begun and begun[-1] is not faulted:
+                return _unrepeated(begun[-1], faulted.fault)
             return faulted.ended
+        except SandboxError as error:
+            if not begun:
+                raise
+            return _unrepeated(begun[-1], error)
+
+
+def _unrepeated(faulted: _Faulted, error: SandboxError) -> Ended:
+    faulted.fault.details["retry"] = error.message
+    return faulted.ended
 
 
 def _blame(error: Exception) -> Exception | None:

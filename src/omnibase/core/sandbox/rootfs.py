@@ -1,19 +1,17 @@
 """What the guest's root holds: files copied from the host, and an ``/etc`` of our own.
 
 A build needs nothing but a directory to fill; `image` decides when there is one.
+It is rare, so what it needs is imported by it.
 """
 
 from __future__ import annotations
 
 import os
-import py_compile
 import re
-import shutil
 import sys
-import sysconfig
 from pathlib import Path
 
-from omnibase.core.sandbox import _runsc, elf
+from omnibase.core.sandbox import _runsc
 from omnibase.errors import SandboxUnavailable
 
 __all__ = ["GUEST_PREFIX", "agent_files", "base_executable", "populate", "probes"]
@@ -89,6 +87,11 @@ def agent_files() -> list[Path]:
 
 def populate(root: Path) -> tuple[str, list[str]]:
     """Fills the image; returns the guest path of its interpreter and the libraries copied."""
+    import py_compile
+    import sysconfig
+
+    from omnibase.core.sandbox import elf
+
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     prefix = root / GUEST_PREFIX.lstrip("/")
     for name in (*_CLOSED, *_MOUNT_POINTS, "etc"):
@@ -160,12 +163,16 @@ def _origin(module: Path, dynload: Path) -> Path:
 
 
 def _install(path: Path, content: bytes, mode: int) -> None:
+    from omnibase.core.sandbox import elf
+
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(elf.without_search_paths(content) if elf.is_elf(content) else content)
     os.chmod(path, mode)
 
 
 def _copy_stdlib(source: Path, target: Path) -> None:
+    import shutil
+
     def ignored(_directory: str, names: list[str]) -> list[str]:
         return [n for n in names if n in _SKIPPED or n.startswith(("config-", "_tkinter", "_test"))]
 
@@ -181,6 +188,8 @@ def _copy_stdlib(source: Path, target: Path) -> None:
 
 
 def _write_etc(root: Path) -> None:
+    import shutil
+
     etc = root / "etc"
     for name, text in _ETC.items():
         (etc / name).write_text(text)
@@ -207,11 +216,14 @@ def _write_etc(root: Path) -> None:
 
 
 def _zoneinfo_path() -> tuple[str, ...]:
+    import sysconfig
+
     return tuple((sysconfig.get_config_var("TZPATH") or "/usr/share/zoneinfo").split(":"))
 
 
 def _compile_all(stdlib: Path, guest_path: str) -> None:
     import compileall
+    import py_compile
 
     # Unchecked: the image never changes, so no source is stat'ed at import.
     compileall.compile_dir(

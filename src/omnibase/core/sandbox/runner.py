@@ -13,23 +13,25 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from omnibase.core.sandbox import _runsc
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
-from omnibase.core.sandbox.collect.reports import Collected, Left
-from omnibase.core.sandbox.commands.layout import CommandLayer
-from omnibase.core.sandbox.databases.copying import DatabaseCopied
-from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
-from omnibase.core.sandbox.monitor.executions import CommandStart
-from omnibase.core.sandbox.monitor.reads import SecretReading
-from omnibase.core.sandbox.monitor.violations import Violation
-from omnibase.core.sandbox.registry_files import RegistryFile
-from omnibase.core.sandbox.result import RunResult
-from omnibase.core.sandbox.spec import SandboxSpec
 from omnibase.core.sandbox.state import RunDirectory, storage_hint
-from omnibase.core.secrets import Secret
 from omnibase.errors import SandboxError, SandboxStartError
+
+if TYPE_CHECKING:
+    from omnibase.core.sandbox.collect.reports import Collected, Left
+    from omnibase.core.sandbox.commands.layout import CommandLayer
+    from omnibase.core.sandbox.databases.copying import DatabaseCopied
+    from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
+    from omnibase.core.sandbox.monitor.executions import CommandStart
+    from omnibase.core.sandbox.monitor.reads import SecretReading
+    from omnibase.core.sandbox.monitor.violations import Violation
+    from omnibase.core.sandbox.registry_files import RegistryFile
+    from omnibase.core.sandbox.result import RunResult
+    from omnibase.core.sandbox.spec import SandboxSpec
+    from omnibase.core.secrets import Secret
 
 __all__ = [
     "Cancel",
@@ -90,11 +92,13 @@ class Ended:
         cause: ``exit`` by itself; else what ended it: ``time``, ``output``,
             ``cpu``, ``memory``, ``violation``, ``cancelled``.
         fault: A failure of the sandbox itself, for the caller to raise.
+        finished: When the script was over, by the monotonic clock, in seconds.
     """
 
     result: RunResult
     cause: str
     fault: SandboxError | None = None
+    finished: float | None = None
 
 
 class Observer(Protocol):
@@ -106,8 +110,16 @@ class Observer(Protocol):
     def on_staging(self, directory: Path) -> None:
         """The run has artifacts to read: it wants them below this directory, by name."""
 
-    def on_started(self, run_id: str, *, warm: bool = False) -> None:
-        """The trace is alive and the script is sent next, to a sandbox that was warm or not."""
+    def on_started(
+        self, run_id: str, boot_seconds: float | None = None, *, warm: bool = False
+    ) -> None:
+        """The trace is alive and the script is sent next; told with what that took.
+
+        Args:
+            run_id: Name of the sandbox's directory.
+            boot_seconds: From the beginning until now.
+            warm: The sandbox had been started before.
+        """
 
     def on_staged(self, told: DatabaseCopied) -> None:
         """Something was made for the script to read; told once it has started."""
@@ -271,8 +283,10 @@ class _Relay:
     def on_staging(self, directory: Path) -> None:
         self._hand_over(lambda: self._observer.on_staging(directory))
 
-    def on_started(self, run_id: str, *, warm: bool = False) -> None:
-        self._hand_over(lambda: self._observer.on_started(run_id, warm=warm))
+    def on_started(
+        self, run_id: str, boot_seconds: float | None = None, *, warm: bool = False
+    ) -> None:
+        self._hand_over(lambda: self._observer.on_started(run_id, boot_seconds, warm=warm))
 
     def on_staged(self, told: DatabaseCopied) -> None:
         self._hand_over(lambda: self._observer.on_staged(told))

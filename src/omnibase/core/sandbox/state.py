@@ -12,18 +12,31 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from omnibase.core.sandbox.cgroup import remove_paths
 from omnibase.errors import ConfigurationError, SandboxUnavailable
 
-__all__ = ["RunDirectory", "leftovers", "state_dir", "storage_hint", "sweep"]
+if TYPE_CHECKING:
+    from omnibase.core.audit.recovery import Recovered
+
+__all__ = [
+    "OPEN_RUNS",
+    "RunDirectory",
+    "leftovers",
+    "recover",
+    "state_dir",
+    "storage_hint",
+    "sweep",
+]
+
+OPEN_RUNS: Final = "open"
+"""In the state directory: what is noted of runs whose end is not on record yet."""
 
 _LOCK: Final = "lock"
 _CGROUPS: Final = "cgroups.json"
@@ -83,7 +96,7 @@ class RunDirectory:
     @classmethod
     def create(cls, state: Path, run_id: str = "") -> RunDirectory:
         """Makes and locks a new one; it appears under its name only once locked."""
-        run_id = run_id or secrets.token_hex(16)
+        run_id = run_id or os.urandom(16).hex()
         draft = state / "runs" / f"{_NEW}{run_id}"
         lock_fd = -1
         try:
@@ -100,6 +113,7 @@ class RunDirectory:
                 f"no run directory can be made in `{state}`: {error.strerror}",
                 hint=storage_hint(error),
             ) from error
+        _held.add(lock_fd)
         return cls(run_id, final, lock_fd)
 
     def record_cgroups(self, paths: tuple[str, ...]) -> None:
@@ -114,9 +128,24 @@ class RunDirectory:
 
     def release(self) -> None:
         """Lets go of the lock; what is left is for the next sweep."""
-        if self._lock_fd >= 0:
+        if self._lock_fd in _held:
+            _held.discard(self._lock_fd)
             os.close(self._lock_fd)
-            self._lock_fd = -1
+        self._lock_fd = -1
+
+
+# Locks of this process's runs. A child that is forked meanwhile would hold them for as
+# long as it lives, and nobody would sweep what this process left.
+_held: set[int] = set()
+
+
+def _after_fork() -> None:
+    for fd in _held:
+        os.close(fd)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def storage_hint(error: BaseException) -> str:
@@ -167,6 +196,32 @@ def sweep(state: Path) -> list[Path]:
         finally:
             os.close(fd)
     return removed
+
+
+def recover(state: Path) -> Recovered | None:
+    """Sweeps, and puts on record the ends of runs that their process did not come to tell.
+
+    It never fails: what cannot be done now waits for the next time.
+
+    Returns:
+        What was put on record; ``None`` if nothing is open, as most of the time.
+    """
+    sweep(state)
+    directory = state / OPEN_RUNS
+    try:
+        if set(os.listdir(directory)) <= {".spare"}:
+            return None
+    except OSError:
+        return None
+    from omnibase.core.audit import recovery  # most runs have none of it to do
+
+    try:
+        return recovery.recover(directory, lambda name: not os.path.lexists(state / "runs" / name))
+    except OSError as error:
+        import logging
+
+        logging.getLogger("omnibase").warning("ends of runs were not told: %s", error)
+        return None
 
 
 def _is_free(path: Path) -> bool:

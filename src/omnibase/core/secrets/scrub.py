@@ -13,7 +13,6 @@ the longest form less one byte.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Iterable
@@ -165,6 +164,8 @@ def forms(value: bytes) -> tuple[bytes, ...]:
         b"".join(b"%%%02X" % byte for byte in core),
     ):
         found += (percent, _ESCAPE.sub(lambda escape: escape[0].lower(), percent))
+    import base64
+
     for text64 in (*_base64(core), base64.b64encode(value), base64.b64encode(core)):
         for padded in (text64, text64.rstrip(b"=")):
             found += (padded, padded.translate(bytes.maketrans(b"+/", b"-_")))
@@ -179,6 +180,8 @@ def _in_a_text_with_quotes(value: str | bytes) -> str:
 
 
 def _base64(value: bytes) -> Iterable[bytes]:
+    import base64
+
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + value)
         first, last = -(-8 * before // 6), 8 * (before + len(value)) // 6

@@ -7,9 +7,8 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from omnibase.core.sandbox.egress.reports import Assigned, Denied
 from omnibase.core.sandbox.monitor import wire
 from omnibase.core.sandbox.monitor.attempts import Attempt, Evidence, Violation
 from omnibase.core.sandbox.monitor.executions import CommandStart
@@ -17,6 +16,9 @@ from omnibase.core.sandbox.monitor.ledger import Ledger
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Judge
 from omnibase.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from omnibase.core.sandbox.egress.reports import Assigned, Denied
 
 __all__ = ["TraceServer"]
 
