@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,8 +75,9 @@ def serve(settings: Settings, bus: events.EventBus, ready: Callable[[], None]) -
 
     directory = state.state_dir()
     path = socket_path(directory)
-    scratch = settings.scratch_bytes
-    context = ExecutionContext(**({} if scratch is None else {"scratch_bytes": scratch}))
+    context = ExecutionContext()
+    if settings.scratch_bytes is not None:
+        context = replace(context, scratch_bytes=settings.scratch_bytes)
     emitter = events.Emitter(bus, subject="pool")
 
     def refused(peer: Peer, reason: str) -> None:
@@ -236,9 +237,7 @@ def _differences(found: dict[str, Any], settings: Settings) -> str:
         return "it is of another version"
     names = [field.name for field in fields(Settings)]
     return ", ".join(
-        f"`{name}` is {theirs.get(name)!r:.80}"
-        for name in names
-        if theirs.get(name) != ours[name]
+        f"`{name}` is {theirs.get(name)!r:.80}" for name in names if theirs.get(name) != ours[name]
     )
 
 

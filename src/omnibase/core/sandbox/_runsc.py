@@ -363,9 +363,7 @@ def run_helper(arguments: Sequence[str], *, seconds: float, cancel: int) -> str 
     return line if line.replace("_", "").isalnum() else f"exit {process.returncode}"
 
 
-def start_daemon(
-    arguments: Sequence[str], log: Path, *, environment: Mapping[str, str]
-) -> Process:
+def start_daemon(arguments: Sequence[str], log: Path, *, environment: Mapping[str, str]) -> Process:
     """Starts a process of ours that outlives this one, in a session of its own.
 
     Args:

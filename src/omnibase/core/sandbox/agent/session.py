@@ -62,7 +62,8 @@ def _run(code, name, main, script, courtesy) -> bytes:  # type: ignore[no-untype
     try:
         text = code.decode("utf-8", "replace")
         linecache.cache[name] = (len(text), None, text.splitlines(True), name)
-        tree = compile(code, name, "exec", 0x400, dont_inherit=True)  # PyCF_ONLY_AST
+        flags: int = _ast.PyCF_ONLY_AST
+        tree = compile(code, name, "exec", flags, dont_inherit=True)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], _ast.Expr) else None
         if tree.body:
             exec(compile(tree, name, "exec", dont_inherit=True), main.__dict__)  # noqa: S102
@@ -104,7 +105,7 @@ def _flush() -> None:
     for stream in {sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__}:
         try:
             stream.flush()  # type: ignore[union-attr]
-        except BaseException:
+        except BaseException:  # noqa: S110
             pass  # the code has put something else in its place
 
 

@@ -98,9 +98,7 @@ def ask(path: Path, word: str, version: str) -> dict[str, Any]:
 class _Conversation:
     """One run, from here."""
 
-    def __init__(
-        self, link: Link, request: RunRequest, observer: Observer, cancel: Cancel
-    ) -> None:
+    def __init__(self, link: Link, request: RunRequest, observer: Observer, cancel: Cancel) -> None:
         self._link = link
         self._request = request
         self._observer = observer
@@ -143,9 +141,7 @@ class _Conversation:
         kinds = TOLD.get(name) if isinstance(name, str) else None
         if kinds is None or not isinstance(arguments, list) or len(arguments) != len(kinds):
             raise WireError("an unknown message")
-        values = [
-            unpack(kind, one, frame.blob) for kind, one in zip(kinds, arguments, strict=True)
-        ]
+        values = [unpack(kind, one, frame.blob) for kind, one in zip(kinds, arguments, strict=True)]
         answer: Any = None
         if name == "covers":
             answer = self._request.covers(*values)

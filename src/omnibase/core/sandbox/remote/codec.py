@@ -70,9 +70,7 @@ def pack(value: Any, blob: bytearray) -> Any:
     if isinstance(value, frozenset):
         return [pack(one, blob) for one in sorted(value)]
     if dataclasses.is_dataclass(value):
-        return {
-            name: pack(getattr(value, name), blob) for name in _fields(type(value))
-        }
+        return {name: pack(getattr(value, name), blob) for name in _fields(type(value))  # type: ignore[arg-type]}
     if isinstance(value, tuple | list):
         return [pack(one, blob) for one in value]
     if isinstance(value, Mapping):

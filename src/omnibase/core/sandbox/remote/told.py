@@ -83,10 +83,14 @@ def unpack_error(data: Any, blob: bytes) -> OmniBaseError:
 _ERROR_KEYS: Final = frozenset({"class", "message", "details", "hint", "result"})
 
 
+_ENDED_KEYS: Final = frozenset({"result", "cause", "fault", "finished"})
+
+
 def pack_ended(ended: Ended, blob: bytearray) -> dict[str, Any]:
-    """Returns how a run ended as data."""
+    """Returns how a run ended as data; the monotonic clock is the machine's."""
     fault = None if ended.fault is None else pack_error(ended.fault, blob)
-    return {"result": pack(ended.result, blob), "cause": ended.cause, "fault": fault}
+    return {"result": pack(ended.result, blob), "cause": ended.cause, "fault": fault,
+            "finished": ended.finished}  # fmt: skip
 
 
 def unpack_ended(data: Any, blob: bytes) -> Ended:
@@ -95,10 +99,11 @@ def unpack_ended(data: Any, blob: bytes) -> Ended:
     Raises:
         WireError: It is no such data.
     """
-    if not isinstance(data, dict) or data.keys() != {"result", "cause", "fault"}:
+    if not isinstance(data, dict) or data.keys() != _ENDED_KEYS:
         raise WireError("no end of a run")
     fault = None if data["fault"] is None else unpack_error(data["fault"], blob)
     if data["cause"] not in _CAUSES or not isinstance(fault, SandboxError | None):
         raise WireError("no end of a run")
     result: RunResult = unpack(RunResult, data["result"], blob)
-    return Ended(result=result, cause=data["cause"], fault=fault)
+    finished = unpack(float | None, data["finished"])
+    return Ended(result=result, cause=data["cause"], fault=fault, finished=finished)

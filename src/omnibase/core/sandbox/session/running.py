@@ -20,7 +20,15 @@ from omnibase.core.sandbox.cgroup import Cgroup
 from omnibase.core.sandbox.lifecycle import Run
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.result import LimitKind, Usage
-from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest, in_run
+from omnibase.core.sandbox.runner import (
+    Cancel,
+    Ended,
+    GVisorRunner,
+    Observer,
+    Relay,
+    RunRequest,
+    in_run,
+)
 from omnibase.core.sandbox.session import report
 from omnibase.core.sandbox.session.calls import CallResult, Calls, Pending
 from omnibase.core.sandbox.streams import Pipes
@@ -69,7 +77,11 @@ class SessionRunner:
                 observer,
                 cancel,
                 lambda relay, directory, cgroup: _SessionRun(
-                    replace(request, session=True), cast(CallObserver, relay), cancel, self.calls
+                    replace(request, session=True),
+                    relay,
+                    cast(CallObserver, observer),
+                    cancel,
+                    self.calls,
                 ).execute(self.inner, directory, cgroup),
             )
 
@@ -80,11 +92,16 @@ class _SessionRun(Run):
     _keeps_stdin = True
 
     def __init__(
-        self, request: RunRequest, observer: CallObserver, cancel: Cancel, calls: Calls
+        self,
+        request: RunRequest,
+        relay: Relay,
+        observer: CallObserver,
+        cancel: Cancel,
+        calls: Calls,
     ) -> None:
-        super().__init__(request, observer, cancel)
+        super().__init__(request, relay, cancel)
         self._calls = calls
-        self._calls_observer = observer
+        self._relay, self._call_observer = relay, observer
         self._call: Pending | None = None
         self._call_began = 0.0
         self._trace: TraceServer
@@ -126,7 +143,8 @@ class _SessionRun(Run):
 
     def _begin(self, pending: Pending, selector: selectors.BaseSelector, pipes: Pipes) -> None:
         if pending.number or pending.code:
-            self._calls_observer.on_call(pending.number, pending.sha256, len(pending.code))
+            number, sha256, size = pending.number, pending.sha256, len(pending.code)
+            self._relay.hand_over(lambda: self._call_observer.on_call(number, sha256, size))
         self._call, self._call_began = pending, time.monotonic()
         self._cpu_before = self._cgroup.cpu_seconds()
         self._read_report()  # what was put there before is no report of this call
@@ -171,7 +189,7 @@ class _SessionRun(Run):
         )
         self._call = None
         if pending.number or pending.code:
-            self._calls_observer.on_called(result)
+            self._relay.hand_over(lambda: self._call_observer.on_called(result))
         pending.finish(result)
 
     def _read_streams(self) -> None:
