@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 __all__ = ["WireError", "pack", "parse", "unpack"]
 
@@ -70,7 +70,8 @@ def pack(value: Any, blob: bytearray) -> Any:
     if isinstance(value, frozenset):
         return [pack(one, blob) for one in sorted(value)]
     if dataclasses.is_dataclass(value):
-        return {name: pack(getattr(value, name), blob) for name in _fields(type(value))  # type: ignore[arg-type]}
+        names = _fields(cast(Any, type(value)))
+        return {name: pack(getattr(value, name), blob) for name in names}
     if isinstance(value, tuple | list):
         return [pack(one, blob) for one in value]
     if isinstance(value, Mapping):
