@@ -84,6 +84,8 @@ class Pool(Runs):
         )
         self._close = weakref.finalize(self, self._runner.close)
 
+    _runner: PoolRunner
+
     @property
     def runner(self) -> PoolRunner:
         """What its runs go through."""

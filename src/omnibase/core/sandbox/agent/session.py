@@ -38,7 +38,7 @@ def serve(job: dict, script) -> None:  # type: ignore[no-untyped-def, type-arg]
     own, sources = os.getpid(), []  # type: ignore[var-annotated]
     while head := _read(36):
         token = os.fsdecode(head[4:])
-        name = f"<call {len(sources) + 1}>"
+        name = f"<call {len(sources)}>" if sources else job["path"]
         sources.append(name)
         if len(sources) > _MOST_SOURCES:
             linecache.cache.pop(sources[-_MOST_SOURCES - 1], None)

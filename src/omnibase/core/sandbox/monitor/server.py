@@ -273,14 +273,14 @@ class TraceServer:
         if message.group_id == _AGENT:
             self.disk_full |= message.path == _DISK_FULL
             self.agent_failed |= message.path == _FAILED
+            self.begun |= message.path.startswith(_BEGINNING)
+            if message.path in _WARM:
+                self.sign = message.path
         if self._awaited and message.path == self._awaited and message.group_id == _SCRIPT:
             self._judge.recount(message)
             self._awaited = ""
             self._then()
             return
-            self.begun |= message.path.startswith(_BEGINNING)
-            if message.path in _WARM:
-                self.sign = message.path
         attempt = self._judge.judge(message)
         if self._judge.reads.found:
             self._report_reads()

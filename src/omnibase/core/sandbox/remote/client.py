@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from omnibase.core.sandbox.remote.codec import WireError, pack, unpack
+from omnibase.core.sandbox.remote.codec import WireError, pack
 from omnibase.core.sandbox.remote.link import Frame, Link, peer_of
-from omnibase.core.sandbox.remote.told import ANSWERED, TOLD, unpack_ended, unpack_error
+from omnibase.core.sandbox.remote.told import ANSWERED, arguments_of, unpack_ended, unpack_error
 from omnibase.core.sandbox.runner import Cancel, Ended, Observer, RunRequest
 from omnibase.errors import SandboxError, SandboxUnavailable
 
@@ -137,11 +137,8 @@ class _Conversation:
             _send(self._link, {"cancel": True}, b"")
 
     def _tell(self, frame: Frame) -> None:
-        name, arguments = frame.head["tell"], frame.head["arguments"]
-        kinds = TOLD.get(name) if isinstance(name, str) else None
-        if kinds is None or not isinstance(arguments, list) or len(arguments) != len(kinds):
-            raise WireError("an unknown message")
-        values = [unpack(kind, one, frame.blob) for kind, one in zip(kinds, arguments, strict=True)]
+        name = frame.head["tell"]
+        values = arguments_of(name, frame.head["arguments"], frame.blob)
         answer: Any = None
         if name == "covers":
             answer = self._request.covers(*values)

@@ -7,6 +7,7 @@ that its field was not declared to be. Bytes are ``[offset, size]`` in the blob.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import math
 import types
@@ -16,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, cast
 
-__all__ = ["WireError", "pack", "parse", "unpack"]
+__all__ = ["WireError", "named", "pack", "parse", "unpack"]
 
 _LARGEST: Final = 1 << 63
 _Reader = Callable[[Any, bytes], Any]
@@ -57,8 +58,7 @@ def _refuse_constant(name: str) -> Any:
 def pack(value: Any, blob: bytearray) -> Any:
     """Returns JSON-ready data, and adds the bytes in it to the blob.
 
-    A field that is not compared or whose name is in its class's ``LOCAL`` is left out:
-    its default takes its place.
+    What is of this process alone is left out: its default takes its place.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -70,7 +70,7 @@ def pack(value: Any, blob: bytearray) -> Any:
     if isinstance(value, frozenset):
         return [pack(one, blob) for one in sorted(value)]
     if dataclasses.is_dataclass(value):
-        names = _fields(cast(Any, type(value)))
+        names = _names(cast(Any, type(value)))
         return {name: pack(getattr(value, name), blob) for name in names}
     if isinstance(value, tuple | list):
         return [pack(one, blob) for one in value]
@@ -94,12 +94,14 @@ def unpack(kind: Any, data: Any, blob: bytes = b"") -> Any:
 @cache
 def _fields(kind: Any) -> dict[str, Any]:
     """``name → type`` of what of a data class can be elsewhere."""
-    hints = typing.get_type_hints(kind, localns=_names())
-    return {
-        field.name: hints[field.name]
-        for field in dataclasses.fields(kind)
-        if field.name not in _LOCAL.get(kind.__name__, ())
-    }
+    hints = typing.get_type_hints(kind, localns=_Names())
+    return {name: hints[name] for name in _names(kind)}
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    here = _LOCAL.get(kind.__name__, ())
+    return tuple(field.name for field in dataclasses.fields(kind) if field.name not in here)
 
 
 # What is of the process that asks: functions, and what is added to a result there.
@@ -109,13 +111,27 @@ _LOCAL: Final = {
 }
 
 
-@cache
-def _names() -> dict[str, Any]:
+class _Names(dict[str, Any]):
     """What annotations name that their modules import for the type checker alone."""
-    from omnibase.core.sandbox.egress.reports import Limit
-    from omnibase.core.sandbox.monitor.attempts import Violation
 
-    return {"Limit": Limit, "Violation": Violation}
+    def __missing__(self, name: str) -> Any:
+        return named(f"{_MODULES[name]}:{name}")
+
+
+def named(place: str) -> Any:
+    """Returns what ``module:Name`` names, below ``omnibase.core``."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(f"omnibase.core.{module}"), name)
+
+
+_MODULES: Final = {
+    "CommandLayer": "sandbox.commands.layout",
+    "Limit": "sandbox.egress.reports",
+    "RegistryFile": "sandbox.registry_files",
+    "SandboxSpec": "sandbox.spec",
+    "Secret": "secrets",
+    "Violation": "sandbox.monitor.attempts",
+}
 
 
 @cache

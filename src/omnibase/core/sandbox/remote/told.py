@@ -6,35 +6,39 @@ from pathlib import Path
 from typing import Any, Final
 
 from omnibase import errors
-from omnibase.core.sandbox.collect.reports import Collected, Left
-from omnibase.core.sandbox.databases.copying import DatabaseCopied
-from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
-from omnibase.core.sandbox.monitor.attempts import Violation
-from omnibase.core.sandbox.monitor.executions import CommandStart
-from omnibase.core.sandbox.monitor.reads import SecretReading
-from omnibase.core.sandbox.remote.codec import WireError, pack, unpack
+from omnibase.core.sandbox.remote.codec import WireError, named, pack, unpack
 from omnibase.core.sandbox.result import RunResult
 from omnibase.core.sandbox.runner import Ended
 from omnibase.errors import OmniBaseError, ResourceLimitExceeded, SandboxError
 
-__all__ = ["ANSWERED", "TOLD", "pack_ended", "pack_error", "unpack_ended", "unpack_error"]
+__all__ = [
+    "ANSWERED",
+    "TOLD",
+    "arguments_of",
+    "pack_ended",
+    "pack_error",
+    "unpack_ended",
+    "unpack_error",
+]
 
-TOLD: Final[dict[str, tuple[Any, ...]]] = {
-    "on_retry": (int, str, float),
-    "on_staging": (Path,),
-    "on_started": (str, float | None, bool),
-    "on_staged": (DatabaseCopied,),
-    "on_output": (str, bytes),
-    "on_violation": (Violation,),
-    "on_secret_read": (SecretReading,),
-    "on_command": (CommandStart,),
-    "on_egress/Opened": (Opened,),
-    "on_egress/Closed": (Closed,),
-    "on_egress/Failed": (Failed,),
-    "on_collected": (tuple[Collected, ...], tuple[Left, ...]),
-    "covers": (str, str),
-}
-"""Each call of an observer, and the types of its arguments."""
+TOLD: Final[dict[str, tuple[str, ...]]] = {
+    "on_retry": ("int", "str", "float"),
+    "on_staging": ("Path",),
+    "on_started": ("str", "float | None", "bool"),
+    "on_staged": ("sandbox.databases.copying:DatabaseCopied",),
+    "on_output": ("str", "bytes"),
+    "on_violation": ("sandbox.monitor.attempts:Violation",),
+    "on_secret_read": ("sandbox.monitor.reads:SecretReading",),
+    "on_command": ("sandbox.monitor.executions:CommandStart",),
+    "on_egress/Opened": ("sandbox.egress.reports:Opened",),
+    "on_egress/Closed": ("sandbox.egress.reports:Closed",),
+    "on_egress/Failed": ("sandbox.egress.reports:Failed",),
+    "on_collected": (
+        "*sandbox.collect.reports:Collected", "*sandbox.collect.reports:Left",
+    ),
+    "covers": ("str", "str"),
+}  # fmt: skip
+"""Each call of an observer, and the types of its arguments, imported once it is told."""
 
 ANSWERED: Final = frozenset({"on_staging", "on_started", "on_collected", "covers"})
 """Those that the run waits for: what they do has to be done before it goes on."""
@@ -43,6 +47,30 @@ _CLASSES: Final[dict[str, type[OmniBaseError]]] = {
     name: getattr(errors, name) for name in errors.__all__
 }
 _CAUSES: Final = frozenset({"exit", "time", "output", "cpu", "memory", "violation", "cancelled"})
+
+
+_PLAIN: Final[dict[str, Any]] = {
+    "bool": bool, "bytes": bytes, "float": float, "float | None": float | None, "int": int,
+    "Path": Path, "str": str,
+}  # fmt: skip
+
+
+def arguments_of(name: object, data: object, blob: bytes) -> list[Any]:
+    """Returns the arguments of a call.
+
+    Raises:
+        WireError: There is no such call, or it has others.
+    """
+    kinds = TOLD.get(name) if isinstance(name, str) else None
+    if kinds is None or not isinstance(data, list) or len(data) != len(kinds):
+        raise WireError("an unknown message")
+    return [unpack(_kind(kind), one, blob) for kind, one in zip(kinds, data, strict=True)]
+
+
+def _kind(text: str) -> Any:
+    if text.startswith("*"):
+        return tuple[_kind(text[1:]), ...]  # type: ignore[misc]
+    return _PLAIN[text] if text in _PLAIN else named(text)
 
 
 def pack_error(error: OmniBaseError, blob: bytearray) -> dict[str, Any]:

@@ -131,6 +131,10 @@ class _SessionRun(Run):
         else:
             super()._write(selector, pipes, name)
 
+    def _account(self, trace: TraceServer, pipes: Pipes, cgroup: Cgroup, status: int) -> Ended:
+        self._cpu_before = 0.0  # what it used in all
+        return super()._account(trace, pipes, cgroup, status)
+
     def _take_call(self, selector: selectors.BaseSelector, pipes: Pipes) -> None:
         pending = self._calls.take()
         if self._call is not None:
