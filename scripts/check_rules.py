@@ -28,6 +28,7 @@ SANDBOX = Path("src/omnibase/core/sandbox")
 STARTS_PROCESSES = SANDBOX / "_runsc.py"
 AGENT = SANDBOX / "agent"
 PHASE_ONE = Path("src/omnibase/core/packages/guest")
+PROBES = Path("src/omnibase/selftest/scripts")
 
 PROCESS_MODULES = frozenset(
     {"subprocess", "_posixsubprocess", "multiprocessing", "pty", "concurrent.futures.process"}
@@ -173,7 +174,7 @@ def check_file(path: Path, root: Path) -> Iterator[Finding]:
         yield Finding(path=path, line=error.lineno or 1, message=f"does not parse: {error.msg}")
         return
     in_agent = path.is_relative_to(AGENT)
-    in_guest = in_agent or path.is_relative_to(PHASE_ONE)
+    in_guest = in_agent or any(path.is_relative_to(folder) for folder in (PHASE_ONE, PROBES))
 
     def finding(line: int, message: str) -> Finding:
         return Finding(path=path, line=line, message=message)

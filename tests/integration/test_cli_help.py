@@ -34,7 +34,7 @@ from tests.helpers.cli import omnibase
 
 _DOCUMENT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 _COMMANDS = (
-    ("sandbox", "run"), ("sandbox", "explain"), ("sandbox", "learn"), ("doctor",),
+    ("sandbox", "run"), ("sandbox", "explain"), ("sandbox", "learn"), ("doctor",), ("selftest",),
     ("capabilities", "check"), ("capabilities", "schema"),
     ("artifacts", "put"), ("artifacts", "list"), ("artifacts", "get"), ("artifacts", "verify"),
     ("artifacts", "remove"),

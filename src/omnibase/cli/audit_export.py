@@ -75,7 +75,7 @@ def execute(invocation: Invocation) -> int:
 def _export(
     directory: Path, writer: Callable[[dict[str, Any]], str], since: int | None, until: int | None
 ) -> None:
-    from omnibase.core.audit.index import microseconds
+    from omnibase.core.audit.filling import microseconds
     from omnibase.core.audit.verification import snapshot
 
     for segment, size in snapshot(directory):

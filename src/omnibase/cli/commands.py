@@ -64,10 +64,12 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "packages install": ("packages", "fetch packages that runs may import"),
     "packages list": ("packages", "list packages that were installed"),
     "doctor": ("doctor", "check whether this machine can run sandboxes, and clean up"),
+    "selftest": ("selftest", "attack this machine's sandboxes, and tell what holds"),
 }
 _EXAMPLES: Final = """\
 examples:
   omnibase doctor
+  omnibase selftest --report selftest.html
   omnibase sandbox run script.py
   omnibase sandbox run script.py --allow FILE_READ:/data/input.csv -- --verbose
   omnibase sandbox learn script.py -o caps.json

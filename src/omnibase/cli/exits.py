@@ -38,7 +38,8 @@ TABLE: Final[tuple[tuple[str, str], ...]] = (
     ("0", "every other command: it did what was asked"),
     (
         "1",
-        "`doctor`: no sandbox can run on this machine; `policy lint`, `policy test`, "
+        "`doctor`: no sandbox can run on this machine; `selftest`: something does not hold; "
+        "`policy lint`, `policy test`, "
         "`policy diff`, `registry verify`, `artifacts verify`, "
         "`audit verify`: something was found",
     ),

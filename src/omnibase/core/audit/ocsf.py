@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from omnibase import __version__
-from omnibase.core.audit.index import decision_of
+from omnibase.core.audit.filling import decision_of
 
 __all__ = ["to_ocsf"]
 
