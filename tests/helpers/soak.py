@@ -147,7 +147,7 @@ def main() -> None:
             thread.join()
 
     # The memory that so many threads take for themselves is taken before it is counted.
-    keep, left[0] = left[0], min(options.runs, 10 * options.at_once)
+    keep, left[0] = left[0], min(options.runs, 5 * options.at_once)
     spell()
     left[0] = keep
     before, rss = leaks.Snapshot.take(state), _rss()
