@@ -9,9 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import omnibase as package
 from tests.helpers import faults
 from tests.helpers.audit import events
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-ORCH-10")]
 
 # By days, both ways, at each reading; before anything else is imported.
 _JUMPS = """

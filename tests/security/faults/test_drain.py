@@ -16,6 +16,8 @@ from omnibase.core.events import SandboxExit
 from tests.helpers import faults
 from tests.helpers.cli import heed_signals, omnibase, started
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-ORCH-11")]
+
 # As docs/resilience.md shows it.
 _SERVICE = """
 import json, signal, sys, threading

@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 import omnibase
 from omnibase.core.audit import AuditLog
 from omnibase.core.events import ResourceLimitExceeded as LimitReached
@@ -13,6 +15,8 @@ from omnibase.core.events import SandboxExit
 from tests.helpers import faults
 from tests.helpers.audit import check, event, events
 from tests.helpers.cli import omnibase as command
+
+pytestmark = [pytest.mark.audit, pytest.mark.threat("T-ORCH-08", "T-ORCH-10")]
 
 _HELLO = b"print('hello')"
 _FILL = b"""

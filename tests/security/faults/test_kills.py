@@ -26,6 +26,8 @@ from tests.helpers import faults
 from tests.helpers.cli import COMMAND, heed_signals
 from tests.helpers.egress import echo, server
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-ORCH-10", "T-ORCH-11")]
+
 _EMBEDDED = """
 import sys, omnibase
 omnibase.run(open(sys.argv[1], "rb").read())

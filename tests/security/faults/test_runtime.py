@@ -17,6 +17,8 @@ from omnibase.core.sandbox import lifecycle
 from omnibase.core.sandbox.resilient import ResilientRunner
 from tests.helpers import faults
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-ORCH-10")]
+
 _HELLO = b"print('hello')"
 
 

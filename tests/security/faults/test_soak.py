@@ -13,6 +13,8 @@ import pytest
 
 from tests.helpers import faults, soak
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-ORCH-10", "T-ORCH-11")]
+
 _PROGRAM = Path(soak.__file__)
 # What an allocator keeps varies; what each run leaked would be more than this, soon.
 _SLACK_BYTES, _EACH_BYTES = 6 << 20, 4 << 10

@@ -18,6 +18,8 @@ from tests.helpers import faults
 from tests.helpers.audit import events
 from tests.helpers.cli import heed_signals
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-EXEC-17")]
+
 _EMBEDDED = """
 import sys, omnibase
 try:
