@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from omnibase.core.events.jetstream import JetStreamSink
     from omnibase.core.sandbox.monitor.violations import Violation
     from omnibase.core.sandbox.result import NetworkLimit, RunResult, Unreached, Usage
+    from omnibase.core.sandbox.script_error import ScriptError
     from omnibase.core.secrets import SecretStore
     from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
     from omnibase.core.security.capability_file import load_capabilities
