@@ -190,7 +190,7 @@ def test_succeeds_iff_granted_and_is_told_iff_not() -> None:
         number += 1
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(grammar.grants(), grammar.ATTEMPTS)
 @example(NOTHING, Attempt("read", "a.txt"))
 def test_the_oracle_agrees_with_the_algebra(grants: Grants, attempt: Attempt) -> None:
