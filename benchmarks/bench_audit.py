@@ -1,147 +1,176 @@
-"""The audit log: ``python -m benchmarks.bench_audit [--events N]``.
+"""The audit log: ``python -m benchmarks.bench_audit [--events N] [--emitted N] [--runs N]``.
 
-Events per second for each way to synchronise, what a short process pays, and how long
-verifying, indexing and asking a generated log take (by default 200,000 events;
-``--events 10000000`` takes 10 GB of disk).
+It prints JSON: events per second for each way to synchronise; what a process with one
+run pays, in CPU time; and how long verifying, indexing and asking a generated log of
+``--events`` take. Ten million events take 10 GB of disk and half an hour.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import random
 import shutil
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from omnibase.core.audit.chain import FORMAT, GENESIS, compact, seal
+from benchmarks.auditlog import COMPONENTS, EVENTS_OF_A_RUN, SECONDS_OF_A_RUN, generate
+from benchmarks.measure import percentile
+from omnibase.core.audit import keys
 from omnibase.core.audit.checker import Keys
 from omnibase.core.audit.index import Index, Query
 from omnibase.core.audit.log import AuditLog
-from omnibase.core.audit.segments import segment_name
 from omnibase.core.audit.verification import verify
-from omnibase.core.events import Event, SandboxViolation, utc
+from omnibase.core.events import Event, SandboxViolation
 
-SEGMENT_BYTES = 64 << 20
-COMPONENTS = [f"{n:08x}-0a4f-4c3e-9f6b-1e8a5d7c2b90" for n in range(200)]
-NAMES = ("SandboxStart", "CapabilityGranted", "SandboxViolation", "CapabilityDenied", "SandboxExit")
-
-
-def event(number: int) -> Event:
-    data = SandboxViolation(operation="openat", resource="/etc/passwd", evidence="kernel")
-    return Event(data=data, source="urn:omnibase:run:bench", runid="bench", sequence=number)
-
-
-def generate(directory: Path, count: int) -> None:
-    """Writes a log of runs of five events; real chain, events in outline."""
-    directory.mkdir(mode=0o700)
-    dice, head, number, run = random.Random(1), GENESIS, 0, ""
-    file, size = None, 0
-    start = time.time() - count / 10
-    for index in range(count):
-        if file is None or size >= SEGMENT_BYTES:
-            if file is not None:
-                file.close()
-            number += 1
-            file = (directory / segment_name(number)).open("wb")
-            body = {"format": FORMAT, "log": "0" * 32, "number": number, "time": utc(),
-                    "previous": str(head)}  # fmt: skip
-            line, head = seal(head, "segment", compact(body))
-            size = file.write(line)
-        step = index % 5
-        if step == 0:
-            run, component = f"{dice.getrandbits(128):032x}", dice.choice(COMPONENTS)
-        name = NAMES[step]
-        data: dict[str, object] = {"script": "job.py", "outcome": "ok"}
-        if step in (1, 2, 3):
-            data = {"capability": f"FILE_READ:/data/{dice.randrange(5000)}/file.csv",
-                    "operation": "openat", "resource": "/data/x"}  # fmt: skip
-        text = json.dumps({
-            "specversion": "1.0", "type": f"dev.omnibase.{name.lower()}.v1",
-            "id": f"{index:032x}", "source": f"urn:omnibase:run:{run}",
-            "time": utc(start + index / 10), "subject": "job.py", "runid": run,
-            "sequence": f"{step + 1:010d}", "componentid": component,
-            "sequencetype": "Integer", "eventname": name,
-            "datacontenttype": "application/json", "data": data,
-        }, separators=(",", ":"))  # fmt: skip
-        line, head = seal(head, "event", text)
-        size += file.write(line)
-    if file is not None:
-        file.close()
+# What `omnibase sandbox run` has loaded when it opens the log.
+_SHORT = """
+import sys, time
+import omnibase.api, omnibase.cli.engine, omnibase.cli.sandbox
+from pathlib import Path
+from omnibase.core import events
+from omnibase.core.audit import places
+bus = events.EventBus()
+data = events.SandboxViolation(operation="openat", resource="/etc/passwd", evidence="kernel")
+made = [
+    events.Event(data=data, source="urn:x", runid="bench", sequence=n, subject="job.py")
+    for n in (1, 2, 3)
+]
+made[0].to_json()
+began = time.process_time()
+places.attach(bus, Path(sys.argv[1]))
+opened = time.process_time()
+for event in made:
+    bus.publish(event)
+bus.close()
+print(opened - began, time.process_time() - began)
+"""
 
 
-def timed(what: str, call: Callable[[], object], times: int = 1) -> None:
-    durations = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        call()
-        durations.append(time.perf_counter() - begin)
-    durations.sort()
-    print(f"{what:<60} {durations[len(durations) // 2] * 1e3:>12.2f} ms", flush=True)
-
-
-def rate(place: Path, fsync: str, count: int) -> None:
-    log = AuditLog(place / fsync, fsync=fsync)  # type: ignore[arg-type]
-    events = [event(n + 1) for n in range(count)]
-    begin = time.perf_counter()
-    for each in events:
-        log.emit(each)
-    log.flush(5)
-    print(f"fsync={fsync:<8} {count / (time.perf_counter() - begin):>12.0f} events/s", flush=True)
-    log.close()
-
-
-def short(place: Path) -> None:
-    """What a process with one run pays: open, four events, close."""
-    log = AuditLog(place / "short")
-    for number in range(4):
-        log.emit(event(number + 1))
-    log.close()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=200_000)
-    parser.add_argument("--directory", default=None, help="where; it is removed afterwards")
+    parser.add_argument("--emitted", type=int, default=20_000)
+    parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--times", type=int, default=3, help="how often each question is asked")
+    parser.add_argument("--questions", type=int, help="how many of them (default: all)")
+    parser.add_argument("--directory", help="where; what is made there is removed")
+    parser.add_argument("--log", type=Path, help="a generated log that is there and stays")
     options = parser.parse_args()
     place = Path(tempfile.mkdtemp(prefix="audit-bench-", dir=options.directory))
     try:
-        print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}, load {os.getloadavg()[0]}")
-        rate(place, "batch", 20_000)
-        rate(place, "always", 2_000)
-        short(place)
-        timed("one run: open, 4 events, close", lambda: short(place), 50)
-        log = place / "generated"
-        timed(f"generate {options.events} events", lambda: generate(log, options.events))
-        size = sum(path.stat().st_size for path in log.iterdir())
-        print(f"the log: {size / 1e6:.0f} MB")
-        timed("verify all", lambda: verify(log, Keys(set(), None)))
-        timed("build the index", lambda: Index.rebuild(log).__exit__(None, None, None))
-        print(f"the index: {(log / 'index.sqlite').stat().st_size / 1e6:.0f} MB")
-        with Index(log) as index:
-            middle = round((time.time() - options.events / 20) * 1e6)
-            run = index.find(Query(limit=1))[0].event["runid"]
-            for query in (
-                Query(), Query(run=run), Query(type="SandboxViolation"),
-                Query(decision="denied", until=middle), Query(component=COMPONENTS[7]),
-                Query(component=COMPONENTS[7], type="CapabilityDenied", until=middle),
-                Query(capability="FILE_READ:/data/17/file.csv"),
-                Query(capability="FILE_READ:/data/17*", decision="violation"),
-                Query(component=COMPONENTS[7], capability="FILE_READ:/data/17/file.csv"),
-                Query(type="SandboxExit", decision="denied"),
-            ):  # fmt: skip
-                asked = {n: getattr(query, n) for n in Query.__slots__
-                         if getattr(query, n) is not None and n != "limit"}  # fmt: skip
-                timed(f"query {asked}"[:60], lambda query=query: index.find(query), 3)  # type: ignore[misc]
-            timed("stats", index.stats)
-        timed("open the index, nothing new", lambda: Index(log).__exit__(None, None, None))
+        figures = {
+            "rates": {
+                "batch": rate(place, "batch", options.emitted),
+                "always": rate(place, "always", max(1, options.emitted // 10)),
+            },
+            "run": short(place, options.runs),
+            "log": large(place / "generated", options),
+        }
     finally:
         shutil.rmtree(place)
+    print(json.dumps(figures, indent=2))
+    return 0
+
+
+def rate(place: Path, fsync: Any, count: int) -> float:
+    """Returns events per second, synchronised at the end."""
+    data = SandboxViolation(operation="openat", resource="/etc/passwd", evidence="kernel")
+    events = [
+        Event(data=data, source="urn:omnibase:run:bench", runid="bench", sequence=n + 1)
+        for n in range(count)
+    ]
+    log = AuditLog(place / fsync, fsync=fsync)
+    began = time.perf_counter()
+    for event in events:
+        log.emit(event)
+    log.flush(5)
+    seconds = time.perf_counter() - began
+    log.close()
+    return count / seconds
+
+
+def short(place: Path, runs: int) -> dict[str, float]:
+    """Returns what a new process pays for the log of one run, in milliseconds of CPU time."""
+    command = [sys.executable, "-c", _SHORT, str(place / "short")]
+    taken = []
+    for _ in range(runs + 1):  # the first makes the log
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        opening, whole = map(float, out.split())
+        taken.append((whole * 1e3, opening * 1e3))
+    wholes = [whole for whole, _ in taken[1:]]
+    return {
+        "median_ms": statistics.median(wholes),
+        "p99_ms": percentile(wholes, 99),
+        "least_ms": min(wholes),
+        "opening_ms": statistics.median(opening for _, opening in taken[1:]),
+    }
+
+
+def large(log: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Returns seconds and sizes for a log of many events."""
+    figures: dict[str, Any] = {"events": options.events}
+    if options.log is None:
+        figures["generate_s"] = _seconds(lambda: generate(log, options.events))
+    log = options.log or log
+    figures["bytes"] = sum(path.stat().st_size for path in log.glob("*.jsonl"))
+    known = Keys(set(keys.known_keys(log)), keys.signed_by)
+    figures["verify_s"] = _seconds(lambda: verify(log, known))
+    figures["index_s"] = _seconds(lambda: Index.rebuild(log).close())
+    figures["index_bytes"] = (log / "index.sqlite").stat().st_size
+    with Index(log) as index:
+        run = index.find(Query(limit=1))[0].event["runid"]
+    figures["questions"] = {}
+    for command in questions(options.events, run)[: options.questions]:
+        taken = [_seconds(lambda c=command: _ask(log, c)) for _ in range(options.times)]  # type: ignore[misc]
+        figures["questions"][" ".join(command)] = max(taken)
+    return figures
+
+
+def questions(events: int, run: str) -> list[list[str]]:
+    """Returns the commands that are timed, for a log that `generate` made."""
+    back = timedelta(seconds=events / EVENTS_OF_A_RUN * SECONDS_OF_A_RUN / 2)
+    middle = (datetime.now(UTC) - back).strftime("%Y-%m-%dT%H:%M:%SZ")
+    one, other = "FILE_READ:/data/17/file.csv", "FILE_READ:/data/17*"
+    return [
+        ["tail"],
+        ["show", run],
+        ["stats"],
+        ["query"],
+        ["query", "--limit", "10000"],
+        ["query", "--type", "SandboxViolation"],
+        ["query", "--decision", "denied", "--until", middle],
+        ["query", "--component", COMPONENTS[7]],
+        ["query", "--component", COMPONENTS[7], "--type", "CapabilityDenied", "--until", middle],
+        ["query", "--capability", one],
+        ["query", "--capability", other, "--decision", "violation"],
+        ["query", "--capability", "FILE_READ:*"],
+        ["query", "--component", COMPONENTS[7], "--capability", one],
+        ["query", "--capability", "FILE_READ:*", "--type", "SandboxExit"],
+        ["query", "--type", "SandboxExit", "--decision", "denied"],
+        ["query", "--run", f"{run[:3]}*", "--decision", "denied"],
+    ]
+
+
+def _ask(log: Path, command: list[str]) -> None:
+    asked = [sys.executable, "-m", "omnibase", "audit", *command, "--audit", str(log)]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{command}: {done.stderr}")
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

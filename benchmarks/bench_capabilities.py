@@ -1,6 +1,6 @@
 """Times one capability check against a set of 100; prints JSON, in microseconds.
 
-Run with ``python benchmarks/bench_capabilities.py``. Each name gives the median and
+Run with ``python benchmarks/bench_capabilities.py [--calls N]``. Each name gives the median and
 the 99th percentile of 20 000 calls, each timed by itself, the timer's own cost
 taken off. The target is a median of at most 10 µs for hits and misses. A *hit*
 returns; a *miss* builds and raises `CapabilityDenied`; *covering* is the lookup
@@ -9,6 +9,7 @@ alone.
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import time
@@ -72,12 +73,12 @@ CASES: dict[str, tuple[list[str], str, str, str]] = {
 }  # fmt: skip
 
 
-def time_calls(call: Callable[[], object]) -> dict[str, float]:
+def time_calls(call: Callable[[], object], calls: int) -> dict[str, float]:
     """Returns the median and the 99th percentile of one call, in microseconds."""
     clock = time.perf_counter_ns
     call()  # builds what is built once
     empty, full = [], []
-    for _ in range(CALLS):
+    for _ in range(calls):
         start = clock()
         empty.append(clock() - start)
         start = clock()
@@ -92,6 +93,9 @@ def time_calls(call: Callable[[], object]) -> dict[str, float]:
 
 def main() -> None:
     """Runs all cases and prints them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=CALLS)
+    calls = parser.parse_args().calls
     results = {}
     for name, (texts, kind, hit, miss) in CASES.items():
         granted = CapabilitySet.parse(texts)
@@ -111,9 +115,9 @@ def main() -> None:
         def look(granted=granted, type=type, miss=miss):  # type: ignore[no-untyped-def]
             granted.covering(type, miss)
 
-        results[f"{name}_hit"] = time_calls(allow)
-        results[f"{name}_miss"] = time_calls(deny)
-        results[f"{name}_covering_miss"] = time_calls(look)
+        results[f"{name}_hit"] = time_calls(allow, calls)
+        results[f"{name}_miss"] = time_calls(deny, calls)
+        results[f"{name}_covering_miss"] = time_calls(look, calls)
     print(json.dumps(results, indent=2))
 
 

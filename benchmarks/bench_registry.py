@@ -1,6 +1,6 @@
 """Times the registry with 1, 1000 and 100 000 components; prints JSON.
 
-Run with ``python -m benchmarks.bench_registry [--sizes 1,1000] [--files] [--in DIRECTORY]``.
+Run with ``python -m benchmarks.bench_registry [--sizes 1,1000] [--files] [--calls N]``.
 Times are medians in microseconds, of calls on components picked at random; those of
 ``list`` and ``verify`` are of the whole registry, in seconds. The registry is
 filled with ``durable=False`` (no fsync), and the writes that are timed are durable.
@@ -41,27 +41,28 @@ def main() -> int:
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)))
     parser.add_argument("--files", action="store_true", help="no SQLite")
     parser.add_argument("--in", dest="folder", help="where to make the registries")
+    parser.add_argument("--calls", type=int, default=CALLS)
     options = parser.parse_args()
     results = {}
     for size in map(int, options.sizes.split(",")):
         with tempfile.TemporaryDirectory(prefix="ob-bench-", dir=options.folder) as folder:
-            results[str(size)] = run(size, Path(folder), options.files)
+            results[str(size)] = run(size, Path(folder), options.files, options.calls)
     print(json.dumps(results, indent=2))
     return 0
 
 
-def run(size: int, folder: Path, only_files: bool) -> dict[str, dict[str, float]]:
+def run(size: int, folder: Path, only_files: bool, calls: int) -> dict[str, dict[str, float]]:
     """Returns the figures of one size, for files and for SQLite."""
-    found = {"file": measure(FileStore(folder / "registry", durable=False), size, folder)}
+    found = {"file": measure(FileStore(folder / "registry", durable=False), size, folder, calls)}
     # Each write is a transaction of its own: to fill a database is no benchmark.
     if size <= 1000 and not only_files:
         database = open_store(f"sqlite:///{folder}/registry.db")
-        found["sqlite"] = measure(database, size, None)
+        found["sqlite"] = measure(database, size, None, calls)
         database.close()
     return found
 
 
-def measure(store: RegistryStore, size: int, folder: Path | None) -> dict[str, float]:
+def measure(store: RegistryStore, size: int, folder: Path | None, calls: int) -> dict[str, float]:
     """Fills a store and times what is done with it."""
     began = time.perf_counter()
     made = []
@@ -75,23 +76,25 @@ def measure(store: RegistryStore, size: int, folder: Path | None) -> dict[str, f
     last = store.add_script(made[-1].uuid, "main.py", SCRIPT)
     last = store.put_policy(last.uuid, POLICY, expected_version=0)
     chance = random.Random(1)
-    picked = [chance.choice(made) for _ in range(CALLS)]
+    picked = [chance.choice(made) for _ in range(calls)]
     others = [component for component in picked if component is not made[-1]] or [last]
     figures["get_us"] = median(lambda c: store.get(c.uuid), others)
     figures["find_name_us"] = median(lambda c: store.find(c.name), picked)
     figures["find_version_us"] = median(lambda c: store.find(f"{c.name}@1.2.3"), picked)
-    figures["get_policy_us"] = median(lambda c: store.get_policy(c.uuid), [last] * CALLS)
-    figures["load_entrypoint_us"] = median(store.load_entrypoint, [last] * CALLS)
+    figures["get_policy_us"] = median(lambda c: store.get_policy(c.uuid), [last] * calls)
+    figures["load_entrypoint_us"] = median(store.load_entrypoint, [last] * calls)
     figures["head_us"] = median(lambda _: store.head(), picked)
     figures["first_of_list_us"] = median(lambda _: next(store.list()), picked[:20])
     if folder is not None:
         durable = FileStore(folder / "registry")
         figures["update_durable_us"] = median(
             lambda number: durable.update(replace(durable.get(last.uuid), description=str(number))),
-            list(range(WRITES)),
+            list(range(min(WRITES, calls))),
         )
-        figures["new_process_get_ms"] = new_process(folder / "registry", str(last.uuid))
-        figures["new_process_find_ms"] = new_process(folder / "registry", last.name)
+        figures["new_process_get_ms"] = new_process(
+            folder / "registry", str(last.uuid), min(5, calls)
+        )
+        figures["new_process_find_ms"] = new_process(folder / "registry", last.name, min(5, calls))
     began = time.perf_counter()
     assert sum(1 for _ in store.list()) == size
     figures["list_s"] = time.perf_counter() - began
@@ -112,7 +115,7 @@ def median(call: Callable[[Any], object], arguments: list[Any]) -> float:
     return statistics.median(times) / 1e3
 
 
-def new_process(root: Path, reference: str) -> float:
+def new_process(root: Path, reference: str, count: int) -> float:
     """Returns how long the first look-up takes in a fresh process, without its imports."""
     code = (
         "import sys, time; from omnibase.core.registry import FileStore; b = time.perf_counter();"
@@ -121,7 +124,7 @@ def new_process(root: Path, reference: str) -> float:
     command = [sys.executable, "-c", code, str(root), reference]
     times = [
         float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        for _ in range(5)
+        for _ in range(count)
     ]
     return statistics.median(times)
 

@@ -1,11 +1,21 @@
-"""Sampling in turns, medians and 99th percentiles."""
+"""Sampling in turns, percentiles, and how much of it."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+Scale = Literal["full", "quick", "smoke"]
+"""For the page, for two minutes, and for a test that it works at all."""
+_T = TypeVar("_T")
+
+
+def pick(scale: Scale, full: _T, quick: _T, smoke: _T) -> _T:
+    """Returns the value for a scale."""
+    return {"full": full, "quick": quick, "smoke": smoke}[scale]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +31,20 @@ class Sample:
         return statistics.median(self.seconds)
 
     @property
+    def p95(self) -> float:
+        """The 95th percentile, by nearest rank."""
+        return percentile(self.seconds, 95)
+
+    @property
     def p99(self) -> float:
         """The 99th percentile, by nearest rank."""
-        ranked = sorted(self.seconds)
-        return ranked[min(len(ranked) - 1, -(-99 * len(ranked) // 100) - 1)]
+        return percentile(self.seconds, 99)
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Returns a percentile, by nearest rank."""
+    ranked = sorted(values)
+    return ranked[max(0, min(len(ranked) - 1, -(-percent * len(ranked) // 100) - 1))]
 
 
 def in_turns(

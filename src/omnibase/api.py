@@ -244,7 +244,7 @@ class Sandbox:
         """Yields each `Chunk` as it comes, and the `RunResult` last.
 
         Raises:
-            The errors of `omnibase.run`, after the output that came before them.
+            OmniBaseError: As `omnibase.run`, after the output that came before.
         """
         import asyncio
 

@@ -180,8 +180,11 @@ def plan_component(
     What policy denies is in ``grants.denied``, never raised.
 
     Raises:
-        RegistryError, PolicyError, CapabilityError, ConfigurationError,
-        SandboxUnavailable: As `run_component`.
+        RegistryError: As `run_component`, and so are the others.
+        PolicyError: Likewise.
+        CapabilityError: Likewise.
+        ConfigurationError: Likewise.
+        SandboxUnavailable: Likewise.
     """
     options = Options(
         args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts

@@ -10,11 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import structlog
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from omnibase.core.audit import AuditLog
 from omnibase.core.events import (
@@ -27,6 +31,10 @@ from omnibase.core.events import (
     SandboxViolation,
     Sink,
 )
+from omnibase.core.events.jetstream import JetStreamSink
+from omnibase.core.printable import printable
+from omnibase.core.telemetry import LogSink, OpenTelemetrySink
+from tests.helpers import nats_server
 from tests.helpers.audit import events
 
 # For a process that is killed or out of disk: coverage's own file would be torn too.
@@ -34,11 +42,23 @@ UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 SRC = str(Path(__file__).parents[2] / "src")
 
 
+def whole(event: Event) -> object:
+    return event
+
+
+def outline(event: Event) -> object:
+    """What a sink for operators shows of an event: it is no record of all of it."""
+    data = event.data
+    text = data.resource if isinstance(data, SandboxViolation) else data.to_dict()["reason"]
+    return event.name, event.runid, event.sequence, printable(text)
+
+
 class Case(NamedTuple):
-    """A sink, and how to read back what it kept."""
+    """A sink, how to read back what it kept, and what that is of an event."""
 
     sink: Sink
-    read: Callable[[], list[Event]]
+    read: Callable[[], list[object]]
+    kept: Callable[[Event], object] = whole
 
 
 def collecting(_: Path) -> Case:
@@ -67,8 +87,67 @@ def audit_log_always(tmp_path: Path) -> Case:
     return Case(AuditLog(directory, fsync="always"), lambda: list(events(directory)))
 
 
+def jetstream(tmp_path: Path) -> Case:
+    (server,) = NATS
+    server.purge()
+    return Case(JetStreamSink(server.url, tmp_path / "outbox"), lambda: list(server.events()))
+
+
+NATS: list[nats_server.Server] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nats() -> Iterator[None]:
+    with nats_server.running() as server:
+        NATS[:] = [server]
+        yield
+        NATS.clear()
+
+
+def open_telemetry(_: Path) -> Case:
+    """Spans in memory, behind a provider of the application's."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+
+    def read() -> list[object]:
+        found = []
+        for span in exporter.get_finished_spans():
+            of_span = dict(span.attributes or {})
+            for name, attributes in [
+                (span.name, of_span),
+                *((event.name, dict(event.attributes or {})) for event in span.events),
+            ]:
+                if "omnibase.sequence" in attributes:
+                    text = attributes.get("omnibase.resource", attributes.get("omnibase.reason"))
+                    found.append((
+                        name.removeprefix("omnibase."), of_span["omnibase.run.id"],
+                        attributes["omnibase.sequence"], text,
+                    ))  # fmt: skip
+        return found
+
+    return Case(OpenTelemetrySink(tracer_provider=provider), read, outline)
+
+
+def logs(_: Path) -> Case:
+    """Lines in memory, of structlog."""
+    kept = structlog.testing.CapturingLogger()
+    logger = structlog.wrap_logger(kept, processors=[], wrapper_class=structlog.BoundLogger)
+
+    def read() -> list[object]:
+        lines = (call.kwargs for call in kept.calls)
+        return [
+            (line["event"], line["run_id"], line["sequence"],
+             line.get("resource", line.get("reason")))
+            for line in lines
+        ]  # fmt: skip
+
+    return Case(LogSink(logger), read, outline)
+
+
 SINKS: tuple[Callable[[Path], Case], ...] = (
-    collecting, jsonl, jsonl_always, audit_log, audit_log_always,
+    collecting, jsonl, jsonl_always, audit_log, audit_log_always, open_telemetry, logs,
+    jetstream,
 )  # fmt: skip
 
 
@@ -79,6 +158,10 @@ def read_log(path: Path) -> list[Event]:
 def event(number: int = 1, resource: str = "/etc/passwd") -> Event:
     violation = SandboxViolation(operation="openat", resource=resource, evidence="kernel")
     return Event(data=violation, source="urn:test", runid="r1", sequence=number)
+
+
+def of_number(kept: object) -> int:
+    return kept.sequence if isinstance(kept, Event) else kept[2]  # type: ignore[index,no-any-return]
 
 
 @pytest.fixture(params=SINKS, ids=lambda make: make.__name__)
@@ -94,13 +177,13 @@ class TestEverySink:
         for each in events:
             case.sink.emit(each)
         assert case.sink.flush(5)
-        assert case.read() == events
+        assert case.read() == [case.kept(each) for each in events]
 
     def test_keeps_hostile_text(self, case: Case) -> None:
         hostile = event(resource='\n\r\u2028\x1b[2J\x7f\udcff\u202e"\\\x00')
         case.sink.emit(hostile)
         assert case.sink.flush(5)
-        assert case.read() == [hostile]
+        assert case.read() == [case.kept(hostile)]
 
     def test_has_nothing_to_flush_at_first(self, case: Case) -> None:
         assert case.sink.flush(0)
@@ -130,14 +213,15 @@ class TestEverySink:
         for thread in threads:
             thread.join()
         assert case.sink.flush(5)
-        assert sorted(each.sequence for each in case.read()) == list(range(1, 401))
+        kept = [case.kept(event(number)) for number in range(1, 401)]
+        assert sorted(map(of_number, case.read())) == sorted(map(of_number, kept))
 
     def test_serves_a_bus(self, case: Case) -> None:
         bus = EventBus()
         bus.subscribe(case.sink)
         sent = [Emitter(bus).emit(MonitorGap(dropped=n, reason="test")) for n in range(3)]
         assert bus.close()
-        assert case.read() == sent
+        assert case.read() == [case.kept(each) for each in sent]
         assert bus.failures == ()
 
 

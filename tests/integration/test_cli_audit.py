@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from omnibase.core.audit import AuditLog
 from omnibase.core.events import (
@@ -385,6 +386,83 @@ class TestExport:
                 assert record["class_uid"] == 6002 and record["app"]
         assert sum(record["class_uid"] == 2004 for record in records) == 18
 
-    def test_refuses_another_format(self, mixed: Path) -> None:
-        assert omnibase("audit", "export", "--format", "xml", "--audit", mixed).code == 2
-        assert omnibase("audit", "export", "--audit", mixed).code == 2
+    def test_as_parquet_is_what_the_bus_carried(self, mixed: Path, tmp_path: Path) -> None:
+        out = tmp_path / "events.parquet"
+        said = omnibase("audit", "export", "--format", "parquet", "--output", out, "--audit", mixed)
+        assert (said.code, said.text, said.err) == (0, "", "")
+        table = parquet.read_table(out)
+        kept = list(events(mixed))
+        assert table.column("id").to_pylist() == [each.id for each in kept]
+        assert [json.loads(text) for text in table.column("data").to_pylist()] == [
+            each.data.to_dict() for each in kept
+        ]
+        assert set(table.column("decision").to_pylist()) == {"granted", "denied", "violation"}
+        assert out.stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.parametrize("form", ["jsonl", "ocsf", "csv"])
+    def test_a_file_holds_what_standard_output_would(
+        self, mixed: Path, tmp_path: Path, form: str
+    ) -> None:
+        out = tmp_path / "events"
+        out.write_text("before")
+        said = omnibase("audit", "export", "--format", form, "--output", out, "--audit", mixed)
+        assert (said.code, said.text) == (0, "")
+        printed = omnibase("audit", "export", "--format", form, "--audit", mixed)
+        assert out.read_bytes() == printed.out
+        assert list(tmp_path.iterdir()) == [out]
+
+    def test_a_file_is_whole_or_as_it_was(self, tmp_path: Path) -> None:
+        log, out = make(tmp_path / "log", 40), tmp_path / "events.parquet"
+        out.write_text("before")
+        said = omnibase(
+            "audit", "export", "--format", "parquet", "--output", out, "--audit", log,
+            PYTHONPATH=str(broken_pyarrow(tmp_path, "OSError(28, 'No space left on device')")),
+        )  # fmt: skip
+        assert said.code == 2 and "No space left on device" in said.err
+        assert out.read_text() == "before"
+        assert sorted(each.name for each in tmp_path.iterdir()) == [
+            "events.parquet", "log", "pyarrow",
+        ]  # fmt: skip
+
+    def test_without_pyarrow_it_says_what_to_type(self, mixed: Path, tmp_path: Path) -> None:
+        out = tmp_path / "events.parquet"
+        said = omnibase(
+            "audit", "export", "--format", "parquet", "--output", out, "--audit", mixed,
+            PYTHONPATH=str(broken_pyarrow(tmp_path, "ImportError('no pyarrow')")),
+        )  # fmt: skip
+        assert said.code == 2 and not out.exists()
+        assert "`--format parquet` needs a library" in said.err
+        assert "pip install 'omnibase[parquet]'" in said.err
+
+    @pytest.mark.parametrize(
+        ("options", "text"),
+        [
+            (("--format", "xml"), "choose ocsf, csv, jsonl or parquet"),
+            ((), "--format"),
+            (("--format", "parquet"), "--output events.parquet"),
+            (("--format", "csv", "--output", ""), "`--output` is empty"),
+            (("--format", "csv", "--output", "/absent/x"), "No such file"),
+            (("--format", "csv", "--output", "/tmp"), "is a directory"),
+        ],
+    )
+    def test_refuses(self, mixed: Path, options: tuple[str, ...], text: str) -> None:
+        said = omnibase("audit", "export", *options, "--audit", mixed)
+        assert said.code == 2 and text in said.err
+
+
+def broken_pyarrow(tmp_path: Path, error: str) -> Path:
+    """Makes a `pyarrow` that fails: as if it were not there, or the disk were full."""
+    package = tmp_path / "pyarrow"
+    package.mkdir()
+    when = f"raise {error}" if error.startswith("Import") else ""
+    (package / "__init__.py").write_text(
+        f"{when}\nfrom unittest.mock import MagicMock\n"
+        "string = int64 = float64 = timestamp = list_ = map_ = schema = array = MagicMock()\n"
+        "Table = MagicMock()\n"
+    )
+    (package / "parquet.py").write_text(
+        "class ParquetWriter:\n"
+        "    def __init__(self, file, *_, **__): file.write(b'PAR1')\n"
+        f"    def write_table(self, *_, **__): raise {error}\n"
+    )
+    return tmp_path

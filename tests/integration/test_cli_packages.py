@@ -144,36 +144,25 @@ def test_two_at_once_and_one_killed(place: Path, state_directory: Path) -> None:
     assert list((state_directory / "packages" / "layers").iterdir()) == []
 
 
-_PLOT = """
-import numpy, pandas, pydantic
-import matplotlib
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+_USES = """
+import numpy, pydantic
 
 class Point(pydantic.BaseModel):
     x: int
 
-frame = pandas.DataFrame({"x": numpy.arange(5), "y": numpy.arange(5) ** 2})
-figure, axes = plt.subplots()
-axes.plot(frame.x, frame.y)
-figure.savefig("/tmp/plot.png")
-with open("/tmp/plot.png", "rb") as file:
-    print(int(frame.y.sum()), Point(x="3").x, file.read(4)[1:].decode())
+print(int((numpy.arange(5) ** 2).sum()), Point(x="3").x)
 """
 
 
 def test_the_packages_that_everybody_uses(place: Path) -> None:
-    """From the index that this machine's pip is configured to use."""
-    (place / "r.txt").write_text("numpy\npandas\nmatplotlib\npydantic\n")
-    (place / "plot.py").write_text(_PLOT)
+    """From the index that this machine's pip is configured to use; more in `test_examples.py`."""
+    (place / "r.txt").write_text("numpy\npydantic\n")
+    (place / "uses.py").write_text(_USES)
     said = omnibase(
-        "sandbox", "run", place / "plot.py", "--packages", place / "r.txt", "--memory", "160MiB",
+        "sandbox", "run", place / "uses.py", "--packages", place / "r.txt", "--memory", "160MiB",
         "--timeout", "60",
     )  # fmt: skip
-    assert (said.code, said.text, said.err) == (0, "30 3 PNG\n", "")
-    (place / "small.py").write_text("import pandas\n")
-    said = omnibase("sandbox", "run", place / "small.py", "--packages", place / "r.txt")
-    assert said.code == 122 and "--memory 128MiB" in said.err
+    assert (said.code, said.text, said.err) == (0, "30 3\n", "")
 
 
 def test_a_virtual_environment(place: Path) -> None:

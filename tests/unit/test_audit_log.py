@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from omnibase.core.audit import AuditLog, places
+from omnibase.core.audit import segments as files
 from omnibase.core.audit.chain import GENESIS, Head, looks_whole, parse, seal
 from omnibase.core.audit.checker import MAX_FINDINGS, Checker, Keys
 from omnibase.core.audit.checkpoints import Checkpoint
 from omnibase.core.audit.keys import SigningKey, known_keys, public_pem, read_public
-from omnibase.core.audit.segments import find_tail
+from omnibase.core.audit.segments import find_tail, latest_records
 from omnibase.core.audit.verification import segments, verify
 from omnibase.core.events import EventBus
 from omnibase.errors import ConfigurationError
@@ -242,6 +243,27 @@ class TestTornRecords:
         fd = os.open(path, os.O_RDONLY)
         with pytest.raises(OSError, match="damaged"):
             find_tail(fd, path.stat().st_size)
+        os.close(fd)
+
+    @pytest.mark.parametrize("tail", [b"", b"\n", b'{"event', b"x\n\ny\n"])
+    @pytest.mark.parametrize("window", [1, 7, 64, 4096])
+    def test_backwards_are_the_same_records(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, tail: bytes
+    ) -> None:
+        monkeypatch.setattr(files, "_WINDOW", window)
+        monkeypatch.setattr(files, "_MOST", 4 * window)
+        head, lines = GENESIS, []
+        for number in range(6):
+            line, head = seal(head, "event", f'{{"n":"{"x" * 90 * number}"}}')
+            lines.append(line)
+        data = b"".join(lines[:3]) + b"junk\n" + b"".join(lines[3:]) + tail
+        path = tmp_path / "file"
+        path.write_bytes(data)
+        fd = os.open(path, os.O_RDONLY)
+        for size in (len(data), len(data) - len(tail) - 1, len(data) - len(tail), len(lines[0]), 0):
+            whole = data[:size][: data[:size].rfind(b"\n") + 1]
+            forwards = [found for line in whole.split(b"\n") if (found := parse(line))]
+            assert list(latest_records(fd, size)) == forwards[::-1]
         os.close(fd)
 
     def test_a_false_telling_is_found(self, tmp_path: Path) -> None:

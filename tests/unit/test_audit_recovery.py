@@ -113,7 +113,8 @@ def test_the_end_is_that_of_the_run(tmp_path: Path, start: Payload) -> None:
     assert 0 <= end.data.wall_seconds < 5
     assert [each.sequence for each in run.recorded()] == [1, 2, 3, 4, 5]
     for each in (mark, end):
-        same = ("source", "runid", "subject", "componentid", "policydigest", "traceparent")
+        same = ("source", "runid", "subject", "componentid", "policydigest", "traceparent",
+                "parentspan")  # fmt: skip
         assert [getattr(each, name) for name in same] == [getattr(began, name) for name in same]
     assert len({each.id for each in (decided, began, tried, mark, end)}) == 5
     assert left(run.notes) == []

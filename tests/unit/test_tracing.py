@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -69,6 +71,13 @@ class TestEmitter:
         context = span.get_span_context()
         assert emitter.parentspan == f"{context.span_id:016x}"
         assert emitter.traceparent.split("-")[1] == f"{context.trace_id:032x}"
+
+    def test_without_opentelemetry_there_is_no_current_span(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delitem(sys.modules, "opentelemetry.trace")
+        assert tracing.current_span() is None
+        assert Emitter(EventBus()).parentspan is None
 
     def test_else_that_of_the_bus(self) -> None:
         emitter = Emitter(EventBus(traceparent=HEADER))

@@ -6,9 +6,9 @@ import json
 import os
 import re
 import time
-from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -219,22 +219,21 @@ class _Place:
 
 
 def _latest(directory: Path, limit: int) -> tuple[list[dict[str, Any]], _Place]:
+    from omnibase.core.audit.segments import latest_records, open_segment
     from omnibase.core.audit.verification import snapshot
 
     found = snapshot(directory)
     latest: list[dict[str, Any]] = []
-    place = _Place(directory, found[-1][0].number, found[-1][1])
     for segment, size in reversed(found):
-        window: deque[dict[str, Any]] = deque(maxlen=max(0, limit - len(latest)))
-        for end, event in read_events(directory, segment.number, 0):
-            if end > size:
-                break
-            if event is not None:
-                window.append(event)
-        latest = [*window, *latest]
+        fd = open_segment(segment.path)
+        try:
+            events = (each for each in latest_records(fd, size) if each.kind == "event")
+            latest += [each.fields() for each in islice(events, limit - len(latest))]
+        finally:
+            os.close(fd)
         if len(latest) >= limit:
             break
-    return latest, place
+    return latest[::-1], _Place(directory, found[-1][0].number, found[-1][1])
 
 
 def read_events(

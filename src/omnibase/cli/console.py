@@ -13,6 +13,8 @@ import os
 import select
 from typing import TYPE_CHECKING, Final
 
+from omnibase.core.printable import ESCAPES, printable
+
 if TYPE_CHECKING:
     from omnibase.errors import OmniBaseError
 
@@ -20,17 +22,8 @@ __all__ = ["Closed", "Unwritable", "colour", "error", "note", "out", "printable"
 
 _COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
-# C0, DEL, C1, and what reorders or hides text (Unicode's bidirectional controls
-# and separators); a lone surrogate stands for a byte that was not UTF-8.
-_ESCAPES: Final[dict[int, str]] = {
-    **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))},
-    **{code: f"\\u{code:04x}" for code in (0x061C, *range(0x200B, 0x2010), *range(0x2028, 0x202F))},
-    **{code: f"\\u{code:04x}" for code in (*range(0x2060, 0x2070), *range(0xD800, 0xE000), 0xFEFF)},
-    **{code: f"\\x{code - 0xDC00:02x}" for code in range(0xDC80, 0xDD00)},
-    **{ord(char): text for char, text in (("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"))},
-}
 _LAYOUT: Final = {ord("\n"), ord("\r"), ord("\t")}
-TERMINAL_ESCAPES: Final = {code: text for code, text in _ESCAPES.items() if code not in _LAYOUT}
+TERMINAL_ESCAPES: Final = {code: text for code, text in ESCAPES.items() if code not in _LAYOUT}
 """For text that may lay itself out in lines."""
 
 
@@ -82,13 +75,6 @@ def note(text: str) -> None:
     """Writes a line to standard error; there is nowhere to tell that it failed."""
     with contextlib.suppress(Closed, Unwritable):
         write(2, text.encode("utf-8", "backslashreplace") + b"\n")
-
-
-def printable(text: str, limit: int = 400) -> str:
-    """Returns the text with everything escaped that could act on a terminal or fake a line."""
-    if len(text) > limit:
-        text = text[: limit - 1] + "…"
-    return text.translate(_ESCAPES)
 
 
 def colour(name: str, text: str, fd: int = 2) -> str:

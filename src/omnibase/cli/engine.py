@@ -178,6 +178,7 @@ def events_to(options: Any) -> Iterator[EventBus]:
     from omnibase.core.events import EventBus
 
     bus = EventBus(traceparent=os.environ.get("TRACEPARENT"))
+    told: list[Callable[[], None]] = []
     try:
         if options.events is not None:
             _subscribe_file(bus, options.events)
@@ -186,9 +187,12 @@ def events_to(options: Any) -> Iterator[EventBus]:
             places.decline(bus)
         else:
             places.attach(bus, directory)
+        told += [_telemetry(bus), _publishing(bus)]
         yield bus
     finally:
         bus.close()
+        for tell in told:
+            tell()
     for failure in bus.failures:
         if failure.sink in ("JsonlSink", "AuditLog"):
             where = options.events if failure.sink == "JsonlSink" else directory
@@ -199,6 +203,24 @@ def events_to(options: Any) -> Iterator[EventBus]:
                 f"{what} `{where}`: {failure.error}",
                 hint="the record of this run is not whole; free disk space and run it again",
             )
+
+
+def _telemetry(bus: EventBus) -> Callable[[], None]:
+    """Subscribes what the environment asks for; most runs load none of it."""
+    if not any(name.startswith(("OTEL_", "OMNIBASE_LOG")) for name in os.environ):
+        return lambda: None
+    from omnibase.cli.telemetry import subscribe
+
+    return subscribe(bus)
+
+
+def _publishing(bus: EventBus) -> Callable[[], None]:
+    """Publishes to NATS, if the environment names a server."""
+    if not os.environ.get("OMNIBASE_NATS"):
+        return lambda: None
+    from omnibase.cli.audit_outbox import subscribe
+
+    return subscribe(bus)
 
 
 def _subscribe_file(bus: EventBus, path: str) -> None:

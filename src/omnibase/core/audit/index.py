@@ -7,48 +7,30 @@ before it is used, and can be removed at any time.
 from __future__ import annotations
 
 import contextlib
+import heapq
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 from omnibase.core.audit.chain import parse
+from omnibase.core.audit.filling import COUNTED, INDEXES, RUN, TABLES, VERSION, Filler
 from omnibase.core.audit.segments import open_segment, segment_name
-from omnibase.core.audit.unended import END, STARTS
 from omnibase.core.audit.verification import lines, snapshot
 from omnibase.errors import ConfigurationError
 
-__all__ = ["DECISIONS", "MAX_LIMIT", "Found", "Index", "Query", "decision_of", "microseconds"]
+__all__ = ["DECISIONS", "MAX_LIMIT", "Found", "Index", "Query"]
 
 DECISIONS: Final = ("granted", "denied", "violation")
 MAX_LIMIT: Final = 10_000
 _FILE: Final = "index.sqlite"
-_VERSION: Final = 2
-_BATCH: Final = 50_000
-_MAX_NAMES: Final = 500
-_SCHEMA: Final = f"""
-CREATE TABLE name (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
-CREATE TABLE event (
-  seq INTEGER PRIMARY KEY, segment INTEGER NOT NULL, start INTEGER NOT NULL,
-  length INTEGER NOT NULL, time INTEGER NOT NULL, type INTEGER NOT NULL,
-  run INTEGER NOT NULL, component INTEGER, decision INTEGER NOT NULL
-);
-CREATE INDEX by_time ON event (time);
-CREATE INDEX by_type ON event (type, time);
-CREATE INDEX by_run ON event (run, time);
-CREATE INDEX by_component ON event (component, type, time) WHERE component IS NOT NULL;
-CREATE INDEX by_decision ON event (decision, time) WHERE decision > 0;
-CREATE TABLE capability (
-  name INTEGER, time INTEGER, seq INTEGER, PRIMARY KEY (name, time, seq)
-) WITHOUT ROWID;
-CREATE TABLE unended (run INTEGER PRIMARY KEY);
-CREATE TABLE segment (number INTEGER PRIMARY KEY, bytes INTEGER NOT NULL, hash TEXT NOT NULL);
-PRAGMA user_version = {_VERSION};
-"""
+_MAX_LISTED: Final = 500
+_MAX_NAMES: Final = 20_000
+# Time, number of the record, segment, place and length in it.
+_Row = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +109,10 @@ class Index:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the file."""
         self._db.close()
 
     @property
@@ -135,105 +121,141 @@ class Index:
         return int(self._db.execute("SELECT count(*) FROM event").fetchone()[0])
 
     def find(self, query: Query) -> list[Found]:
-        """Returns the latest events that fit, the oldest first."""
+        """Returns the latest events that fit, the oldest first.
+
+        Raises:
+            ConfigurationError: The index does not fit the log, or a beginning fits too
+                many names.
+        """
         with _damage():
-            sql, values = self._select(query)
-            rows = [] if sql is None else self._db.execute(sql, values).fetchall()
-        return self._fetch(reversed(rows))
+            return self._fetch(reversed(self._latest(query)))
 
     def stats(self) -> dict[str, Any]:
         """Counts what there is."""
         with _damage():
-            types = self._db.execute(
-                "SELECT name.text, count(*) FROM event JOIN name ON name.id = type "
-                "GROUP BY type ORDER BY 2 DESC"
-            ).fetchall()
-            decisions = self._db.execute(
-                "SELECT decision, count(*) FROM event WHERE decision > 0 GROUP BY decision"
-            ).fetchall()
-            first, last = self._db.execute("SELECT min(time), max(time) FROM event").fetchone()
-            runs = self._db.execute("SELECT count(DISTINCT run) FROM event").fetchone()[0]
-            components = self._db.execute(
-                "SELECT count(DISTINCT component) FROM event WHERE component IS NOT NULL"
-            ).fetchone()[0]
+            tally: dict[str, dict[int, int]] = {"type": {}, "decision": {}}
+            for what, which, count in self._db.execute("SELECT * FROM tally"):
+                tally.setdefault(what, {})[which] = count
+            types = sorted(tally["type"].items(), key=lambda item: -item[1])
+            names = dict(self._db.execute(
+                "SELECT id, text FROM name WHERE id IN "
+                "(SELECT which FROM tally WHERE what = 'type')"
+            ))  # fmt: skip
+            # Each by itself: of both together SQLite reads the whole index.
+            first, last = self._db.execute(
+                "SELECT (SELECT min(time) FROM event), (SELECT max(time) FROM event)"
+            ).fetchone()
             unended = self._db.execute("SELECT count(*) FROM unended").fetchone()[0]
             size = self._db.execute("SELECT count(*), sum(bytes) FROM segment").fetchone()
         return {
             "events": self.rows,
-            "runs": runs,
+            **{what: tally.get(what, {}).get(0, 0) for what in COUNTED.values()},
             "unended": unended,
-            "components": components,
             "first_microseconds": first,
             "last_microseconds": last,
-            "types": dict(types),
-            "decisions": {DECISIONS[number - 1]: count for number, count in decisions},
+            "types": {names[which]: count for which, count in types},
+            "decisions": {
+                DECISIONS[which - 1]: count for which, count in sorted(tally["decision"].items())
+            },
             "segments": size[0],
             "bytes": size[1] or 0,
         }
 
-    def _select(self, query: Query) -> tuple[str | None, list[Any]]:
-        where: list[str] = []
-        values: list[Any] = []
-        table, when, order = "event", "event.time", "event.seq"
+    def _latest(self, query: Query) -> list[_Row]:
+        """Returns the rows that fit, the latest first."""
+        limit = min(query.limit, MAX_LIMIT)
+        wanted: dict[str, list[int]] = {}
+        many = ""
         for column, text in (
             ("type", query.type), ("component", query.component), ("run", query.run),
             ("capability", query.capability),
         ):  # fmt: skip
             if text is None:
                 continue
-            ids = self._names(text)
-            if not ids:
-                return None, []
-            if column == "capability":
-                # In its order, so that the latest are found without reading all.
-                table = "capability CROSS JOIN event ON event.seq = capability.seq"
-                where.append(f"capability.name IN ({','.join('?' * len(ids))})")
-                when, order = "capability.time", "capability.seq"
-            else:
-                where.append(f"event.{column} IN ({','.join('?' * len(ids))})")
+            wanted[column] = self._names(text)
+            if not wanted[column]:
+                return []
+            if len(wanted[column]) > _MAX_LISTED:
+                if many:
+                    raise _too_many(text)
+                many = column
+        if not many:
+            return self._select(query, wanted, limit)
+        # One name after the other, those first whose latest event is the latest, until
+        # none that is left can have one that counts.
+        best: list[_Row] = []
+        seen: set[int] = set()
+        for name, latest in self._by_latest(many, wanted[many]):
+            if len(best) == limit and latest < best[0][0]:
+                break
+            for row in self._select(query, {**wanted, many: [name]}, limit):
+                if row[1] in seen:
+                    continue
+                seen.add(row[1])
+                if len(best) < limit:
+                    heapq.heappush(best, row)
+                else:
+                    heapq.heappushpop(best, row)
+        return sorted(best, reverse=True)
+
+    def _by_latest(self, column: str, names: list[int]) -> list[tuple[int, int]]:
+        """Returns names with the time of their latest event, the latest first."""
+        last = (
+            "SELECT max(time) FROM capability WHERE name = ?"
+            if column == "capability"
+            else f"SELECT max(time) FROM event WHERE {column} = ?"  # noqa: S608
+        )
+        found = ((name, self._db.execute(last, (name,)).fetchone()[0]) for name in names)
+        times = [(name, latest) for name, latest in found if latest is not None]
+        return sorted(times, key=lambda item: -item[1])
+
+    def _select(self, query: Query, wanted: dict[str, list[int]], limit: int) -> list[_Row]:
+        table, source = "event", "event"
+        if "capability" in wanted:
+            # In its order, so that the latest are found without reading all.
+            table = "capability"
+            source = "capability CROSS JOIN event ON event.seq = capability.seq"
+        where: list[str] = []
+        values: list[int] = []
+        for column, ids in wanted.items():
+            place = {"capability": "capability.name", "run": "event.run"}.get(column)
+            where.append(f"{place or f'{table}.{column}'} IN ({','.join('?' * len(ids))})")
             values += ids
         if query.decision is not None:
-            where.append("event.decision = ? AND event.decision > 0")
+            where.append(f"{table}.decision = ? AND {table}.decision > 0")
             values.append(DECISIONS.index(query.decision) + 1)
         for sign, moment in ((">=", query.since), ("<", query.until)):
             if moment is not None:
-                where.append(f"{when} {sign} ?")
+                where.append(f"{table}.time {sign} ?")
                 values.append(moment)
         condition = f" WHERE {' AND '.join(where)}" if where else ""
-        values.append(min(query.limit, MAX_LIMIT))
-        return (
-            "SELECT DISTINCT event.seq, event.segment, event.start, event.length"  # noqa: S608
-            f" FROM {table}{condition} ORDER BY {when} DESC, {order} DESC LIMIT ?"
-        ), values
+        return self._db.execute(
+            f"SELECT DISTINCT {table}.time, event.seq, event.segment, event.start, event.length"  # noqa: S608
+            f" FROM {source}{condition} ORDER BY {table}.time DESC, {table}.seq DESC LIMIT ?",
+            (*values, limit),
+        ).fetchall()
 
     def _names(self, text: str) -> list[int]:
-        if not text.endswith("*"):
-            rows = self._db.execute("SELECT id FROM name WHERE text = ?", (text,)).fetchall()
-            rows = (
-                rows
-                or self._db.execute(
-                    "SELECT id FROM name WHERE text = ?", (text.rpartition(".")[2],)
-                ).fetchall()
-            )
-        else:
+        if text.endswith("*"):
             start = text[:-1]
             rows = self._db.execute(
                 "SELECT id FROM name WHERE text >= ? AND text < ? LIMIT ?",
                 (start, start + "\U0010ffff", _MAX_NAMES + 1),
             ).fetchall()
             if len(rows) > _MAX_NAMES:
-                raise ConfigurationError(
-                    f"`{text}` fits more than {_MAX_NAMES} names", hint="say more of it"
-                )
+                raise _too_many(text)
+        else:
+            same = "SELECT id FROM name WHERE text = ?"
+            rows = self._db.execute(same, (text,)).fetchall()
+            rows = rows or self._db.execute(same, (text.rpartition(".")[2],)).fetchall()
         return [row[0] for row in rows]
 
     def names_from(self, start: str, limit: int) -> list[str]:
         """Returns the run ids that begin with a text."""
         return [
             row[0] for row in self._db.execute(
-                "SELECT DISTINCT text FROM name WHERE text >= ? AND text < ? AND EXISTS "
-                "(SELECT 1 FROM event WHERE run = name.id) LIMIT ?",
-                (start, start + "\U0010ffff", limit),
+                "SELECT text FROM name WHERE text >= ? AND text < ? AND uses & ? LIMIT ?",
+                (start, start + "\U0010ffff", RUN, limit),
             )
         ]  # fmt: skip
 
@@ -245,11 +267,11 @@ class Index:
         )
         return [row[0] for row in rows]
 
-    def _fetch(self, rows: Any) -> list[Found]:
+    def _fetch(self, rows: Iterable[_Row]) -> list[Found]:
         files: dict[int, int] = {}
         found = []
         try:
-            for seq, segment, start, length in rows:
+            for _, seq, segment, start, length in rows:
                 if segment not in files:
                     files[segment] = open_segment(self._directory / segment_name(segment))
                 record = parse(os.pread(files[segment], length, start))
@@ -263,14 +285,14 @@ class Index:
 
     def _update(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, _VERSION):
+        if version not in (0, VERSION):
             raise _unfit("another version wrote it")
         self._db.execute("BEGIN IMMEDIATE")
-        if not self._db.execute("PRAGMA user_version").fetchone()[0]:
-            for statement in _SCHEMA.split(";\n"):
-                self._db.execute(statement)
+        new = not self._db.execute("PRAGMA user_version").fetchone()[0]
+        for statement in TABLES if new else ():
+            self._db.execute(statement)
         known = {n: (b, h) for n, b, h in self._db.execute("SELECT * FROM segment")}
-        filler = _Filler(self._db)
+        filler = Filler(self._db)
         for segment, size in snapshot(self._directory):
             start, digest = known.pop(segment.number, (0, ""))
             if start == size:
@@ -281,6 +303,8 @@ class Index:
                 raise _unfit(f"segment {segment.number} is not what it was")
             if start < size:
                 self._read(filler, segment.number, segment.path, start, size)
+        for statement in INDEXES if new else ():
+            self._db.execute(statement)
         self._db.execute("COMMIT")
 
     def _fits(self, path: Path, end: int, digest: str) -> bool:
@@ -291,7 +315,7 @@ class Index:
             os.close(fd)
         return tail == f'{digest}"}}\n'.encode()
 
-    def _read(self, filler: _Filler, number: int, path: Path, start: int, size: int) -> None:
+    def _read(self, filler: Filler, number: int, path: Path, start: int, size: int) -> None:
         fd = open_segment(path)
         end, digest = start, ""
         try:
@@ -311,80 +335,8 @@ class Index:
             )
 
 
-class _Filler:
-    """Collects rows, and writes many at a time."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        self._ids: dict[str, int] = {}
-        self._events: list[tuple[Any, ...]] = []
-        self._capabilities: list[tuple[int, int, int]] = []
-        self._open: dict[int, bool] = {}
-
-    def add(self, seq: int, segment: int, start: int, length: int, event: dict[str, Any]) -> None:
-        data = event.get("data")
-        data = data if isinstance(data, dict) else {}
-        name, moment = str(event.get("eventname")), microseconds(event.get("time"))
-        component, run = event.get("componentid"), self._id(str(event.get("runid")))
-        if name in STARTS or name == END:
-            self._open[run] = name != END
-        self._events.append((
-            seq, segment, start, length, moment, self._id(name), run,
-            None if component is None else self._id(str(component)), decision_of(name, data),
-        ))  # fmt: skip
-        for text in _capabilities(data):
-            self._capabilities.append((self._id(text), moment, seq))
-        if len(self._events) >= _BATCH:
-            self.write()
-
-    def write(self) -> None:
-        self._db.executemany("INSERT INTO event VALUES (?,?,?,?,?,?,?,?,?)", self._events)
-        self._db.executemany("INSERT OR IGNORE INTO capability VALUES (?,?,?)", self._capabilities)
-        runs = self._open.items()
-        added, ended = ([(run,) for run, is_open in runs if is_open is wanted]
-                        for wanted in (True, False))  # fmt: skip
-        self._db.executemany("INSERT OR IGNORE INTO unended VALUES (?)", added)
-        self._db.executemany("DELETE FROM unended WHERE run = ?", ended)
-        self._events, self._capabilities, self._open = [], [], {}
-        if len(self._ids) > 200_000:
-            self._ids = {}
-
-    def _id(self, text: str) -> int:
-        found = self._ids.get(text)
-        if found is None:
-            row = self._db.execute("SELECT id FROM name WHERE text = ?", (text,)).fetchone()
-            found = row[0] if row else self._db.execute(
-                "INSERT INTO name (text) VALUES (?)", (text,)
-            ).lastrowid  # fmt: skip
-            self._ids[text] = int(found or 0)
-        return int(found or 0)
-
-
-def decision_of(name: str, data: dict[str, Any]) -> int:
-    """Returns what an event says of a decision: 0 for nothing, else 1 + its place."""
-    if name == "SandboxViolation":
-        return 3
-    if name == "CapabilityDenied" or name.endswith("Refused"):
-        return 2
-    if name == "PolicyDecided":
-        return 2 if data.get("denied") else 1
-    return 1 if name == "CapabilityGranted" else 0
-
-
-def _capabilities(data: dict[str, Any]) -> Iterator[str]:
-    for name in ("capability", "grants", "requested"):
-        value = data.get(name)
-        for text in value if isinstance(value, list) else (value,):
-            if isinstance(text, str):
-                yield text
-
-
-def microseconds(text: Any) -> int:
-    """Returns an event's time as microseconds since 1970; 0 if it is none."""
-    try:
-        return round(datetime.fromisoformat(str(text)).timestamp() * 1e6)
-    except ValueError:
-        return 0
+def _too_many(text: str) -> ConfigurationError:
+    return ConfigurationError(f"`{text}` fits more than {_MAX_NAMES} names", hint="say more of it")
 
 
 def _unfit(reason: str) -> ConfigurationError:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from omnibase import __version__
-from omnibase.core.audit.index import decision_of
+from omnibase.core.audit.filling import decision_of
 
 __all__ = ["to_ocsf"]
 
@@ -60,6 +60,7 @@ def to_ocsf(event: dict[str, Any]) -> dict[str, Any]:
             "version": VERSION,
             "uid": event.get("id"),
             "correlation_uid": event.get("runid"),
+            "sequence": _integer(event.get("sequence")),
             "event_code": event.get("type"),
             "original_time": event.get("time"),
             "product": {"name": "OmniBase", "vendor_name": "OmniBase", "version": __version__},
@@ -68,6 +69,7 @@ def to_ocsf(event: dict[str, Any]) -> dict[str, Any]:
     }
     app = {"name": event.get("subject"), "uid": event.get("componentid")}
     app = {key: value for key, value in app.items() if value is not None}
+    run = {"type": "run", "uid": str(event.get("runid"))}
     if class_uid == _DETECTION:
         record["metadata"]["profiles"] = ["security_control"]
         record["finding_info"] = {
@@ -75,16 +77,24 @@ def to_ocsf(event: dict[str, Any]) -> dict[str, Any]:
             "title": name,
             "desc": str(data.get("resource") or data.get("capability") or ""),
         }
-        record |= {"action_id": 2, "action": "Denied", "disposition_id": 2,
-                   "disposition": "Blocked"}  # fmt: skip
-        record["resources"] = [{"type": "component", **app}]
+        # An errno of 0: it got through, since the host took its cover away; the run was ended.
+        word, caption, number = ("Allowed", "Allowed", 1) if data.get("errno") == 0 else (
+            ("Denied", "Blocked", 2)
+        )  # fmt: skip
+        record |= {"action_id": number, "action": word, "disposition_id": number,
+                   "disposition": caption}  # fmt: skip
+        record["resources"] = [{"type": "component", **app}] if app else [run]
     else:
-        record["app"] = {"name": "omnibase", **app}
+        record["app"] = {"name": "omnibase", "vendor_name": "OmniBase", **app}
         if name == "SandboxExit":
             good = data.get("outcome") == "ok"
             record |= {"status_id": 1 if good else 2, "status": "Success" if good else "Failure",
                        "status_detail": data.get("outcome")}  # fmt: skip
     return record
+
+
+def _integer(text: Any) -> int:
+    return int(text) if str(text).isdecimal() else 0
 
 
 def _milliseconds(text: Any) -> int:

@@ -76,6 +76,7 @@ class OpenRun:
             "componentid": emitter.componentid,
             "policydigest": emitter.policydigest,
             "traceparent": emitter.traceparent,
+            "parentspan": emitter.parentspan,
             "logs": [(str(log.directory), *_end_of(log.directory)) for log in self.logs],
         })  # fmt: skip
         draft = self._path.with_name(NEW + self._path.name)

@@ -254,6 +254,7 @@ def _ending(note: _Note, seen: _Seen) -> Iterable[Event]:
             componentid=fields.get("componentid"),
             policydigest=fields.get("policydigest"),
             traceparent=fields.get("traceparent"),
+            parentspan=fields.get("parentspan"),
         )
         for place, payload in enumerate((*payloads, last))
     ]

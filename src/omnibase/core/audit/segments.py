@@ -12,11 +12,13 @@ from typing import Final
 
 from omnibase.core.audit.chain import GENESIS, MAX_RECORD_BYTES, Head, Record, parse
 
-__all__ = ["LOCK", "Tail", "find_tail", "header_of", "numbers", "open_segment", "segment_name"]
+__all__ = ["LOCK", "Tail", "find_tail", "header_of", "latest_records", "numbers", "open_segment",
+           "segment_name"]  # fmt: skip
 
 LOCK: Final = "lock"
 _WINDOW: Final = 16 << 10
 _MAX_TAIL: Final = 2 * MAX_RECORD_BYTES
+_MOST: Final = 1 << 20
 
 
 def segment_name(number: int) -> str:
@@ -104,6 +106,30 @@ def find_tail(fd: int, size: int) -> Tail:
         if start == 0 or window >= _MAX_TAIL:
             raise OSError(errno.EIO, "the end of the audit log is damaged; verify it")
         window = min(window * 16, _MAX_TAIL)
+
+
+def latest_records(fd: int, size: int) -> Iterator[Record]:
+    """Yields the records of a segment, the last first; reads no more of it than it has to.
+
+    Args:
+        fd: The segment.
+        size: How much of it to look at, in bytes; a line that goes on behind that is left out.
+    """
+    piece, end, rest, ended = _WINDOW, size, b"", False
+    while end > 0:
+        start = max(0, end - piece)
+        # The rest is the end of a line whose beginning is in this piece, or before it.
+        first, *lines = (_read(fd, start, end) + rest).split(b"\n")
+        if lines and not ended:
+            del lines[-1]  # behind the last line feed: not written whole, or nothing
+            ended = True
+        if start == 0 and ended:
+            lines.insert(0, first)
+        for line in reversed(lines):
+            record = parse(line)
+            if record is not None:
+                yield record
+        piece, end, rest = min(2 * piece, _MOST), start, first
 
 
 def _read(fd: int, start: int, end: int) -> bytes:

@@ -186,14 +186,15 @@ class EventBus:
         """Waits until every sink has kept its events; the time is for all together.
 
         Returns:
-            Whether all sinks succeeded.
+            Whether all sinks succeeded but those that are ``advisory``.
         """
         deadline = time.monotonic() + timeout_seconds
         interrupts: list[BaseException] = []
         done = []
         for each in self._subscriptions:
             left = max(0.0, deadline - time.monotonic())
-            done.append(self._try(each, "flush", partial(each.sink.flush, left), interrupts))
+            kept = self._try(each, "flush", partial(each.sink.flush, left), interrupts)
+            done.append(kept or getattr(each.sink, "advisory", False))
         _raise_first(interrupts)
         return all(done)
 

@@ -1,0 +1,244 @@
+"""One script, many ways: ``python -m benchmarks.bench_pool [--scale full|quick|smoke]``.
+
+It prints JSON: seconds of each sample of each way, sampled in turns; a burst of five
+times the pool's size; sustained load; memory of idle sandboxes; and how long after its
+result a sandbox is gone. Peers are measured if they are installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import gc
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import omnibase
+from benchmarks import peers
+from benchmarks.measure import Scale, pick
+from benchmarks.rawrun import RawRunsc
+from omnibase.core.sandbox import state
+
+HELLO = "print(1)\n"
+CONTEXT = omnibase.ExecutionContext(wall_seconds=120)
+RAW, COLD, WARM = "raw `runsc run`", "`omnibase.run`, cold", "`omnibase.Pool`, warm"
+FLOOR = "plain `python`, no sandbox"
+POOL_SIZE = 8
+LEVELS = (1, 2, 4, 8)
+_PAUSE = 0.25
+_REFILL = 0.5  # a sandbox boots in less: what is sampled is a warm run
+
+Pool: Any = getattr(omnibase, "Pool", None)
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", choices=("full", "quick", "smoke"), default="full")
+    parser.add_argument("--plots", type=Path, help="draw the figures as SVG into this directory")
+    options = parser.parse_args()
+    scale: Scale = options.scale
+    raw = RawRunsc(HELLO, CONTEXT)
+    try:
+        figures = {
+            "peers": peers.available(),
+            "latency": latency(raw, scale),
+            "burst": burst(scale),
+            "load": load(raw, scale),
+            "density": density(scale),
+            "gone": gone(scale),
+        }
+    finally:
+        raw.close()
+    if options.plots:
+        from benchmarks.plots import draw
+
+        draw(figures, options.plots)
+    print(json.dumps(figures))
+    return 0
+
+
+def cold() -> omnibase.RunResult:
+    """Runs the script in a sandbox that is made for it."""
+    return _checked(omnibase.run(HELLO, context=CONTEXT))
+
+
+def latency(raw: RawRunsc, scale: Scale) -> dict[str, Any]:
+    """Returns the seconds of each sample, and the peak memory of our sandboxes in bytes."""
+    rounds = pick(scale, 200, 20, 1)
+    taken: dict[str, list[float]] = {}
+    memory: dict[str, list[int]] = {COLD: [], WARM: []}
+
+    def sample(name: str, call: Callable[[], Any]) -> None:
+        began = time.perf_counter()
+        result = call()
+        taken.setdefault(name, []).append(time.perf_counter() - began)
+        if name in memory and result is not None:
+            memory[name].append(result.usage.peak_memory_bytes)
+
+    cold()
+    with _pool(2) as pool:
+        for _ in range(rounds):
+            sample(FLOOR, peers.plain)
+            sample(RAW, raw)
+            sample(COLD, cold)
+            if pool is not None:
+                time.sleep(_REFILL)
+                sample(WARM, lambda: _checked(pool.run(HELLO)))
+            for name in peers.available():
+                box: list[peers.Box] = []
+                sample(
+                    f"PyPI `{name}`, start and first command",
+                    lambda name=name, box=box: _start(name, box),  # type: ignore[misc]
+                )
+                try:
+                    sample(f"PyPI `{name}`, next command", box[0].execute)
+                finally:
+                    box[0].close()
+    return {
+        "seconds": taken,
+        "memory": {name: statistics.median(found) for name, found in memory.items() if found},
+    }
+
+
+def burst(scale: Scale) -> dict[str, Any]:
+    """Returns the seconds of each of five times the pool's size, asked for at once."""
+    size = pick(scale, POOL_SIZE, 4, 1)
+    with _pool(size) as pool:
+        if pool is None:
+            return {}
+        began = time.perf_counter()
+
+        def one(_: int) -> float:
+            _checked(pool.run(HELLO))
+            return time.perf_counter() - began
+
+        with concurrent.futures.ThreadPoolExecutor(5 * size) as threads:
+            done = sorted(threads.map(one, range(5 * size)))
+    return {"size": size, "seconds": done}
+
+
+def load(raw: RawRunsc, scale: Scale) -> dict[str, dict[str, dict[str, Any]]]:
+    """Returns the seconds of each run under sustained load, by way and number at a time."""
+    seconds = pick(scale, 60.0, 3.0, 0.1)
+    levels = pick(scale, LEVELS, LEVELS, (2,))
+    found: dict[str, dict[str, dict[str, Any]]] = {RAW: {}, COLD: {}}
+    for level in levels:
+        found[RAW][str(level)] = _sustained(raw, level, seconds)
+        found[COLD][str(level)] = _sustained(cold, level, seconds)
+        with _pool(POOL_SIZE) as pool:
+            if pool is not None:
+                warm = found.setdefault(WARM, {})
+                warm[str(level)] = _sustained(
+                    lambda pool=pool: _checked(pool.run(HELLO)), level, seconds
+                )
+    return found
+
+
+def _sustained(call: Callable[[], object], level: int, seconds: float) -> dict[str, Any]:
+    start = time.perf_counter()
+    until = start + seconds
+
+    def worker(_: int) -> list[float]:
+        taken = []
+        while (began := time.perf_counter()) < until:
+            call()
+            taken.append(time.perf_counter() - began)
+        return taken
+
+    with concurrent.futures.ThreadPoolExecutor(level) as threads:
+        taken = [each for part in threads.map(worker, range(level)) for each in part]
+    return {"seconds": taken, "wall": time.perf_counter() - start}
+
+
+def density(scale: Scale) -> dict[str, dict[str, float]]:
+    """Returns the bytes of the machine's memory that idle sandboxes take, by number."""
+    counts = pick(scale, (10, 50, 100), (10,), (1,))
+    found: dict[str, dict[str, float]] = {}
+    for count in counts:
+        before = _available()
+        with _pool(count) as pool:
+            if pool is not None:
+                time.sleep(_PAUSE)
+                found.setdefault(WARM, {})[str(count)] = before - _available()
+        time.sleep(_PAUSE)
+        for name in peers.available() if count <= 10 else ():  # they take a minute for fifty
+            before = _available()
+            with contextlib.ExitStack() as boxes:
+                for _ in range(count):
+                    boxes.callback(peers.PEERS[name]().close)
+                time.sleep(_PAUSE)
+                found.setdefault(f"PyPI `{name}`", {})[str(count)] = before - _available()
+            time.sleep(_PAUSE)
+    return found
+
+
+def gone(scale: Scale) -> dict[str, list[float]]:
+    """Returns how many seconds after its result a run's sandbox is gone."""
+    found: dict[str, list[float]] = {COLD: [], WARM: []}
+    rounds = pick(scale, 50, 10, 1)
+    for _ in range(rounds):
+        found[COLD].append(_until_gone(cold().run_id))
+    with _pool(2) as pool:
+        for _ in range(rounds if pool is not None else 0):
+            time.sleep(_REFILL)
+            found[WARM].append(_until_gone(_checked(pool.run(HELLO)).run_id))
+    return {name: seconds for name, seconds in found.items() if seconds}
+
+
+def _until_gone(run_id: str) -> float:
+    """Waits until no control group, process in one, or directory of a run is left."""
+    began = time.perf_counter()
+    places = _places_of(run_id)
+    while any(os.path.lexists(place) for place in places):
+        if time.perf_counter() - began > 10:
+            raise RuntimeError(f"the sandbox of run {run_id} is still there")
+        time.sleep(0.0005)
+    return time.perf_counter() - began
+
+
+def _places_of(run_id: str) -> list[str]:
+    from omnibase.backend import backend
+    from omnibase.core.sandbox.cgroup import Cgroup
+
+    cgroup = Cgroup(backend().gvisor.hierarchy, run_id)
+    return [str(state.state_dir() / "runs" / run_id), *cgroup.paths]
+
+
+def _checked(result: omnibase.RunResult) -> omnibase.RunResult:
+    if result.stdout != b"1\n":
+        raise RuntimeError(f"not what was printed: {result}")
+    return result
+
+
+def _start(name: str, box: list[peers.Box]) -> None:
+    box.append(peers.PEERS[name]())
+    box[0].execute()
+
+
+@contextlib.contextmanager
+def _pool(size: int) -> Iterator[Any]:
+    """Yields a pool that is full; ``None`` without one."""
+    if Pool is None:
+        yield None
+        return
+    with Pool(size=size, context=CONTEXT) as pool:
+        time.sleep(_REFILL * size)
+        yield pool
+
+
+def _available() -> int:
+    gc.collect()
+    with open("/proc/meminfo") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+"""Reads one file; tries another."""
+
+print(open("@/data/allowed.txt").read(), end="")
