@@ -105,7 +105,7 @@ demo: setup ## the same script with and without permissions, on a real sandbox
 # the output, whatever coverage reports after it.
 test: setup postgres redis nats commands ## every test, coverage, and full branch coverage of the modules that decide
 	@$(BIN)/coverage erase
-	@$(BIN)/python -m pytest --color=no --cov --cov-report=term 2>&1 | tee $(OUTPUT)
+	@$(BIN)/python -m pytest --color=no --numprocesses=2 --dist=loadfile --cov --cov-report=term 2>&1 | tee $(OUTPUT)
 ifneq ($(DECIDING),)
 	@$(BIN)/coverage report --show-missing --include=$(subst $(space),$(comma),$(strip $(DECIDING))) --fail-under=100
 endif
