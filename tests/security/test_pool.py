@@ -14,6 +14,8 @@ import omnibase
 from omnibase import EventBus, ExecutionContext, Pool, SandboxViolationError
 from omnibase.core.events import CollectingSink, SandboxStart, SandboxViolation
 
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-EXEC-26")]
+
 READY_SECONDS = 60
 
 
