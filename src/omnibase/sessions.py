@@ -274,8 +274,13 @@ class Session:
             )
         if error is None:
             raise self._closed()
-        if call is not None:
-            error.result = call  # type: ignore[attr-defined]
+        if isinstance(error, SandboxViolationError):
+            raise SandboxViolationError(
+                error.message, violations=error.violations, result=call, details=error.details,
+                hint=error.hint,
+            )  # fmt: skip
+        if isinstance(error, SandboxError) and call is not None:
+            error.result = call
         raise error
 
     def _closed(self) -> SessionClosed:

@@ -103,8 +103,8 @@ def unpack_error(data: Any, blob: bytes) -> OmniBaseError:
     elif kind is errors.PackageError:
         more["reason"] = str(details.get("reason"))
     error = kind(message, **more)
-    if data["result"] is not None:
-        error.result = unpack(RunResult, data["result"], blob)  # type: ignore[attr-defined]
+    if data["result"] is not None and isinstance(error, SandboxError):
+        error.result = unpack(RunResult, data["result"], blob)
     return error
 
 
