@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from omnibase.core.sandbox.image import ensure_image
 from omnibase.core.sandbox.state import state_dir
 from tests.helpers.audit import events
 from tests.helpers.cli import NO_RUNTIME, Said, eventually, omnibase, run_ids, started
@@ -56,6 +57,7 @@ class Daemon:
 
 @pytest.fixture
 def daemon() -> Iterator[Daemon]:
+    ensure_image(state_dir())
     with tempfile.TemporaryDirectory(prefix="obp-") as name:
         (Path(name) / "images").symlink_to(state_dir() / "images")
         daemon = Daemon(Path(name))
