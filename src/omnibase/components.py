@@ -281,7 +281,11 @@ class _Wanted:
                 emitter, cancel,
             )  # fmt: skip
         except (ConfigurationError, SandboxStartError, SandboxUnavailable) as error:
-            tell_refused(emitter, error)
+            # What keeps a start from being put on record is told, though it is on some.
+            if isinstance(error, SandboxStartError) or not emitter.has_emitted(
+                events.UnsandboxedStart
+            ):
+                tell_refused(emitter, error)
             raise
 
     def _load(self, found: Callable[[Component], None] = lambda component: None) -> Loaded:
