@@ -139,21 +139,20 @@ class Call:
             started = (*self._extras.started(), *started)
             started += given(inputs) + (shown.events if shown else ())
             return perform(
-                runner, request, started, self._options, emitter, cancel, self._authority,
-                exchange=exchange, proposals=proposals,
+                self._options.runner or runner, request, started, self._options, emitter, cancel,
+                self._authority, exchange=exchange, proposals=proposals,
             )  # fmt: skip
         except (
             ArtifactError, CapabilityError, ExternalCommandError, RegistryError, SecretAccessError,
         ) as error:  # fmt: skip
-            if isinstance(error, ArtifactError) and error.result is not None:
+            if emitter.has_emitted(events.SandboxStart):
                 raise  # the run is over, and was not denied
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
             tell_refused(emitter, error)
             raise
         except (ConfigurationError, SandboxError) as error:
-            if isinstance(error, ConfigurationError) or error.result is None:
-                # With a result it ran, and its end is on record.
+            if not emitter.has_emitted(events.SandboxStart):  # else its end is on record
                 tell_refused(emitter, error)
             raise
 
