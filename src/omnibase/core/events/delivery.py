@@ -81,7 +81,7 @@ class Delivery:
         self._recovered = 0
         self._obstacle = "the server stores events more slowly than they come"
         self.problem = ""
-        self.tried = 0
+        self._begun = self._failed = 0
         self.delivered = 0
 
     def start(self) -> None:
@@ -102,14 +102,14 @@ class Delivery:
             timeout_seconds: Longest wait.
             once: Wait no longer than until one attempt has failed that began from now on.
         """
-        tried = self.tried
+        begun = self._begun
         deadline = time.monotonic() + timeout_seconds
         if not Outbox.reached(goal):
             self._set(self._hurry)
         with self._moved:
             while not Outbox.reached(goal):
                 left = deadline - time.monotonic()
-                if left <= 0 or self._stopped or (once and self.problem and self.tried > tried):
+                if left <= 0 or self._stopped or (once and self._failed > begun):
                     return False
                 self._moved.wait(left)
         return True
@@ -160,6 +160,7 @@ class Delivery:
         watch = asyncio.create_task(self._keep_looking())
         try:
             while True:
+                self._begun += 1
                 try:
                     if broker is None or not broker.alive:
                         broker = await self._connect(broker)
@@ -268,8 +269,9 @@ class Delivery:
             self._look_at_lag()
             self._tell_recovery()
         with self._moved:
-            self.tried += 1
             self.problem = problem
+            if problem:
+                self._failed = self._begun
             self._moved.notify_all()
 
     async def _rest(self) -> None:
