@@ -259,6 +259,14 @@ class TestAnOutage:
             assert made.flush(20)
         stored_exactly(server, events)
 
+    def test_of_a_name_that_nobody_knows(self, place: Path) -> None:
+        with sink("nats://nats.invalid", place, patience_seconds=5) as made:
+            made.emit(event(1))
+            assert not made.flush(5)
+            assert made.problem.startswith("nats.invalid:4222: ")
+            assert "errno" not in made.problem
+            assert made.pending == 1
+
     def test_keeps_no_bus_from_being_flushed(self, place: Path) -> None:
         bus = EventBus()
         with sink(f"nats://127.0.0.1:{nats_server.free_port()}", place, patience_seconds=0) as made:

@@ -122,8 +122,8 @@ class Delivery:
         self._obstacle = self.problem or "there was no time to deliver them"
         self._tell(said, pending, self._obstacle)
 
-    def stop(self) -> None:
-        """Ends the thread and its connection, within a few seconds."""
+    def stop(self) -> bool:
+        """Ends the thread and its connection, within a few seconds; returns whether it did."""
         with self._moved:
             self._stopped = True
             self._moved.notify_all()
@@ -131,8 +131,10 @@ class Delivery:
         if loop is not None and self._task is not None:
             with contextlib.suppress(RuntimeError):  # it has just ended by itself
                 loop.call_soon_threadsafe(self._task.cancel)
-        if self._thread is not None:
-            self._thread.join(_JOIN_SECONDS)
+        if self._thread is None:
+            return True
+        self._thread.join(_JOIN_SECONDS)
+        return not self._thread.is_alive()
 
     def _set(self, event: asyncio.Event) -> None:
         loop = self._loop
@@ -214,8 +216,10 @@ class Delivery:
             return False
         self._head = records[0]
         if not records[0].id:
-            self._lose(f"a line of {len(records[0].data)} bytes in the outbox is no event", "none")
-            spool.advance(records[0].end, 1, doubt=False)
+            size = len(records[0].data)
+            if size:
+                self._lose(f"a line of {size} bytes in the outbox is no event", "none")
+            spool.advance(records[0].end, min(size, 1), doubt=False)
             return True
         state = spool.state
         open_ = [record for record in records if record.id not in self._done]
