@@ -28,9 +28,6 @@ from omnibase.core.security.grants import (
 from omnibase.errors import (
     CapabilityDenied,
     ConfigurationError,
-    OmniBaseError,
-    SandboxStartError,
-    SandboxUnavailable,
 )
 from omnibase.inputs import ArtifactsAt, Capabilities, Secrets, capability_set, registry_location
 from omnibase.registries import Loaded, load, open_registry
@@ -267,7 +264,7 @@ class _Wanted:
                 emitter.emit(events.CapabilityDenied(capability=capability, reason=reason))
             tell_refused(emitter, error)
             raise
-        except OmniBaseError as error:
+        except BaseException as error:
             tell_refused(emitter, error)
             raise
         if not self._unsandboxed:
@@ -280,7 +277,7 @@ class _Wanted:
                 loaded.name, loaded.script, permits, authority, grants.granted, options,
                 emitter, cancel,
             )  # fmt: skip
-        except (ConfigurationError, SandboxStartError, SandboxUnavailable) as error:
+        except BaseException as error:
             tell_refused(emitter, error)
             raise
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from omnibase.core.events import tracing
 from omnibase.core.events._fields import bad, bounded, new_id, utc
-from omnibase.core.events.model import Event, MonitorGap, Payload
+from omnibase.core.events.model import Event, MonitorGap, Payload, RunRefused, SandboxExit
 from omnibase.core.events.sinks import CollectingSink, FunctionSink, Sink
 
 __all__ = [
@@ -332,6 +332,7 @@ class Emitter:
         traceparent: W3C trace context of the run: every event has it.
         parentspan: Span of the caller, if there is one.
         began: When it was made, by the monotonic clock, in seconds.
+        over: Its last event is out: `SandboxExit` or `RunRefused`.
     """
 
     def __init__(
@@ -357,6 +358,7 @@ class Emitter:
         self.traceparent = str(tracing.begin(parent))
         self.parentspan = None if parent is None else parent.spanid
         self.began = time.monotonic()
+        self.over = False
         self._bus = bus
         # Held while publishing, for the order; re-entrant, for sinks that emit.
         self._lock = threading.RLock()
@@ -387,6 +389,7 @@ class Emitter:
                 parentspan=self.parentspan,
             )
             self._sequence += 1
+            self.over = self.over or isinstance(payload, SandboxExit | RunRefused)
             self._bus.publish(event)
         return event
 
