@@ -60,7 +60,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: help setup postgres redis nats commands demo test test-fast test-security test-docs check format bench fuzz docs lock clean
+.PHONY: help setup postgres redis nats commands demo test test-fast test-security test-docs check format bench fuzz docs dist sbom licences advisories lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -105,7 +105,7 @@ demo: setup ## the same script with and without permissions, on a real sandbox
 # the output, whatever coverage reports after it.
 test: setup postgres redis nats commands ## every test, coverage, and full branch coverage of the modules that decide
 	@$(BIN)/coverage erase
-	@$(BIN)/python -m pytest --color=no --cov --cov-report=term 2>&1 | tee $(OUTPUT)
+	@$(BIN)/python -m pytest --color=no --numprocesses=2 --dist=loadfile --cov --cov-report=term 2>&1 | tee $(OUTPUT)
 ifneq ($(DECIDING),)
 	@$(BIN)/coverage report --show-missing --include=$(subst $(space),$(comma),$(strip $(DECIDING))) --fail-under=100
 endif
@@ -156,6 +156,18 @@ docs: setup ## the documentation as a site, in site/: links, blocks and offline 
 	@$(BIN)/python scripts/check_links.py
 	@$(BIN)/python scripts/check_blocks.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+dist: setup ## sdist, wheel, SBOM and SHA256SUMS in dist/: built twice, the same bytes
+	@$(BIN)/python scripts/release.py dist
+
+sbom: setup ## CycloneDX of what ships, to standard output
+	@$(BIN)/python scripts/release.py sbom
+
+licences: setup ## what ships with which licence; fails if one is unsuitable
+	@$(BIN)/python scripts/release.py licences
+
+advisories: setup ## known vulnerabilities of what is locked; says so loudly if nobody can be asked
+	@$(BIN)/python scripts/release.py advisories
 
 # A tool environment of its own: the lock does not lock its own maker.
 LOCKED := artifacts audit dev docs keyring logs nats otel parquet sql

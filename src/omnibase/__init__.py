@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from omnibase.core.artifacts.store import Artifact, Artifacts, ArtifactStore
     from omnibase.core.context import ExecutionContext
     from omnibase.core.events import EventBus, JsonlSink, default_bus
+    from omnibase.core.events.jetstream import JetStreamSink
     from omnibase.core.sandbox.monitor.violations import Violation
     from omnibase.core.sandbox.result import NetworkLimit, RunResult, Unreached, Usage
+    from omnibase.core.sandbox.script_error import ScriptError
     from omnibase.core.secrets import SecretStore
     from omnibase.core.security.capabilities import Capability, CapabilitySet, CapabilityType
     from omnibase.core.security.capability_file import load_capabilities
@@ -64,6 +66,7 @@ _HOMES = {
     "omnibase.core.artifacts.store": ("Artifact", "ArtifactStore", "Artifacts"),
     "omnibase.core.context": ("ExecutionContext",),
     "omnibase.core.events": ("EventBus", "JsonlSink", "default_bus"),
+    "omnibase.core.events.jetstream": ("JetStreamSink",),
     "omnibase.core.sandbox.monitor.violations": ("Violation",),
     "omnibase.core.sandbox.result": ("NetworkLimit", "RunResult", "Unreached", "Usage"),
     "omnibase.core.sandbox.script_error": ("ScriptError",),
@@ -109,6 +112,7 @@ __all__ = [
     "EventBus",
     "ExecutionContext",
     "ExternalCommandError",
+    "JetStreamSink",
     "JsonlSink",
     "NetworkLimit",
     "OmniBaseError",

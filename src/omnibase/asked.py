@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from omnibase import publishing
 from omnibase.core import audit, events
 from omnibase.core.artifacts.places import Place
 from omnibase.core.context import ExecutionContext
@@ -140,6 +141,7 @@ class Options:
         if self.bus.closed:
             raise ConfigurationError("the event bus is closed", hint="pass an open one")
         audit.attach(self.bus)
+        publishing.attach(self.bus)
 
     def with_context(self, context: ExecutionContext) -> Options:
         """Returns the same with another context."""

@@ -281,6 +281,8 @@ def perform(
         error = exchange.error
         error.result = ended.result
     if error is not None:
+        if not recorder.started and isinstance(error, SandboxError):
+            error.result = None  # nothing came out: it is told as a run that did not start
         raise error
     return ended.result
 

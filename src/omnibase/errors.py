@@ -225,7 +225,6 @@ class SandboxViolationError(SecurityError):
 
     Attributes:
         violations: Every distinct attempt, in order of first occurrence.
-        result: The finished run, its output included.
     """
 
     code = "sandbox_violation"
@@ -241,4 +240,15 @@ class SandboxViolationError(SecurityError):
     ) -> None:
         super().__init__(message, details=details, hint=hint)
         self.violations = violations
-        self.result = result
+        self._result = result
+
+    @property
+    def result(self) -> RunResult:
+        """The finished run, its output included.
+
+        Raises:
+            AttributeError: The error is of somebody's own making, and has none.
+        """
+        if self._result is None:
+            raise AttributeError("there is no result")
+        return self._result

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,8 +31,10 @@ from omnibase.core.events import (
     SandboxViolation,
     Sink,
 )
+from omnibase.core.events.jetstream import JetStreamSink
 from omnibase.core.printable import printable
 from omnibase.core.telemetry import LogSink, OpenTelemetrySink
+from tests.helpers import nats_server
 from tests.helpers.audit import events
 
 # For a process that is killed or out of disk: coverage's own file would be torn too.
@@ -85,6 +87,23 @@ def audit_log_always(tmp_path: Path) -> Case:
     return Case(AuditLog(directory, fsync="always"), lambda: list(events(directory)))
 
 
+def jetstream(tmp_path: Path) -> Case:
+    (server,) = NATS
+    server.purge()
+    return Case(JetStreamSink(server.url, tmp_path / "outbox"), lambda: list(server.events()))
+
+
+NATS: list[nats_server.Server] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nats() -> Iterator[None]:
+    with nats_server.running() as server:
+        NATS[:] = [server]
+        yield
+        NATS.clear()
+
+
 def open_telemetry(_: Path) -> Case:
     """Spans in memory, behind a provider of the application's."""
     exporter = InMemorySpanExporter()
@@ -128,6 +147,7 @@ def logs(_: Path) -> Case:
 
 SINKS: tuple[Callable[[Path], Case], ...] = (
     collecting, jsonl, jsonl_always, audit_log, audit_log_always, open_telemetry, logs,
+    jetstream,
 )  # fmt: skip
 
 

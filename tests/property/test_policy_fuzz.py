@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import random
-import secrets
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import cache
@@ -61,11 +60,15 @@ from tests.property.policy_cases import (
 Tried = Callable[[], None]
 
 
+# Processes that share a run of the tests collect the same ones.
+_SEEDS = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID"))
+
+
 def seeds(count: int) -> pytest.MarkDecorator:
     """Runs a test with that many seeds, see above."""
     again = os.environ.get("OMNIBASE_FUZZ_SEED")
     times = int(os.environ.get("OMNIBASE_FUZZ_TIMES", "1"))
-    found = [int(again)] if again else [secrets.randbits(32) for _ in range(count * times)]
+    found = [int(again)] if again else [_SEEDS.getrandbits(32) for _ in range(count * times)]
     return pytest.mark.parametrize("seed", found, ids=lambda seed: f"seed-{seed}")
 
 

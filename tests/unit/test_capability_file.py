@@ -321,10 +321,11 @@ def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr(strict_json.os, "open", refuse)
-    error = load_refusal(file)
+    monkeypatch.chdir(tmp_path)
+    error = load_refusal("caps.json")
     monkeypatch.undo()
     assert "permission denied" in error.message
-    assert error.details["source"] == str(file)[:80]
+    assert error.details["source"] == "caps.json"
 
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:

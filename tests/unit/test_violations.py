@@ -963,6 +963,14 @@ class TestNetworkGrants:
         assert judge.network.denied("lookup", "other.test", 0, 0, None).capability == (
             "NETWORK_CONNECT:other.test:*"
         )
+        # By the time that the broker tells of the first, the process may be at the next.
+        judge.judge(opened("/.lookup/Next.test:25", ABSENT, group_id=7))
+        for host, port in (("evil.test", 8443), ("next.test", 25)):
+            told = judge.network.denied("lookup", host, 0, 0, None).capability or ""
+            assert told.lower() == f"network_connect:{host}:{port}"
+        for number in range(2000):
+            judge.network.named(7, f"{number}.test:1")
+        assert judge.network.denied("lookup", "1999.test", 0, 0, None).resource == "1999.test:*"
         attempt = judge.network.denied("connect", "[::1]", 80, errors.EACCES, "why")
         assert short(attempt) == network("[::1]:80")
         assert (attempt.errno, attempt.reason) == (errors.EACCES, "why")

@@ -20,7 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code (see `omnibase.cli.exits`).
 
     It never raises: errors are printed to standard error with what to do about
-    them. Ctrl-C, SIGTERM and SIGHUP end a run, and clean up after it.
+    them. Ctrl-C, SIGTERM and SIGHUP end a run, and clean up after it; SIGTERM after
+    ``OMNIBASE_GRACE`` seconds, if that is set.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     if argv is None:
@@ -34,8 +35,8 @@ def main(argv: list[str] | None = None) -> int:
             console.open_missing()
             console.out(f"omnibase {__version__}\n")
             return 0
-        with _Signals(last=argv is None):
-            return _guarded(arguments)
+        with _Signals(last=argv is None) as signals:
+            return _guarded(arguments, signals)
     except _Signalled as signalled:
         if os.isatty(2):
             console.note("")  # leaves the line that `^C` is on
@@ -49,13 +50,14 @@ def main(argv: list[str] | None = None) -> int:
         return 125
 
 
-def _guarded(arguments: list[str]) -> int:
+def _guarded(arguments: list[str], signals: _Signals) -> int:
     from omnibase.cli import console, exits
     from omnibase.cli.commands import dispatch
     from omnibase.errors import OmniBaseError
 
     console.open_missing()
     try:
+        signals.grace_seconds = _grace()
         return dispatch(arguments)
     except OmniBaseError as error:
         console.report(error)
@@ -76,6 +78,25 @@ def _guarded(arguments: list[str]) -> int:
         return exits.FAILED
 
 
+def _grace() -> float:
+    """Returns how long a run may go on after SIGTERM.
+
+    Raises:
+        ConfigurationError: ``OMNIBASE_GRACE`` is malformed.
+    """
+    text = os.environ.get("OMNIBASE_GRACE", "")
+    if not text:
+        return 0.0
+    if not (text.isascii() and text.isdecimal() and int(text) <= 86_400):
+        from omnibase.errors import ConfigurationError
+
+        raise ConfigurationError(
+            f"`OMNIBASE_GRACE={text[:40]}` is no number of seconds",
+            hint="set a whole number up to 86400, e.g. `OMNIBASE_GRACE=30`",
+        )
+    return float(text)
+
+
 class _Signalled(BaseException):
     """A signal asked us to end; passes through every ``except Exception``."""
 
@@ -93,26 +114,42 @@ class _Signals:
     Args:
         last: The process ends right after, so that one more signal should not
             interrupt that.
+
+    Attributes:
+        grace_seconds: A first SIGTERM is heeded that much later, if the command has not
+            come to its own end by then.
     """
 
     def __init__(self, *, last: bool) -> None:
         self._last = last
+        self.grace_seconds = 0.0
+        self._waits = False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Signals:
         import signal
         import threading
 
         self._seen = 0
         self._before: dict[signal.Signals, object] = {}
         if threading.current_thread() is not threading.main_thread():
-            return
+            return self
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             before = signal.getsignal(number)
             if before is not signal.SIG_IGN:  # `nohup`, or `&` in a script
                 self._before[number] = before
                 signal.signal(number, self._handle)
+        return self
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        import signal
+
+        if number == signal.SIGTERM and self.grace_seconds and not self._waits:
+            self._waits = True
+            self._before[signal.SIGALRM] = signal.signal(
+                signal.SIGALRM, lambda _number, frame: self._handle(signal.SIGTERM, frame)
+            )
+            signal.setitimer(signal.ITIMER_REAL, self.grace_seconds)
+            return
         self._seen += 1
         if self._seen != 2:
             raise _Signalled(number)
@@ -120,5 +157,7 @@ class _Signals:
     def __exit__(self, *_: object) -> None:
         import signal
 
+        if self._waits:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, before in self._before.items():
             signal.signal(number, signal.SIG_IGN if self._last else before)  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ _MODULES: Final = {
     "verify": "audit_check",
     "key": "audit_check",
     "checkpoint": "audit_check",
+    "outbox": "audit_outbox",
 }
 
 

@@ -55,6 +55,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "audit verify": ("audit", "check that nothing in the log was changed, dropped or moved"),
     "audit key": ("audit", "print the public key, make one, or follow it with a new one"),
     "audit checkpoint": ("audit", "sign all that is recorded, now"),
+    "audit outbox": ("audit", "show what waits to be published to NATS, and publish it"),
     "artifacts put": ("artifacts", "add a file to the store of artifacts"),
     "artifacts list": ("artifacts", "list artifacts, or the versions of one"),
     "artifacts get": ("artifacts", "write the bytes of an artifact"),

@@ -72,7 +72,7 @@ def execute(invocation: Invocation) -> int:
     checks: list[Check] = []
     for look in (
         _python, _kernel, _root, _runsc, _cgroup, _namespaces, _idmapped_mounts, _platforms,
-        _state, _image,
+        _state, _image, _nats,
     ):  # fmt: skip
         for check in _guarded(look):
             checks.append(check)
@@ -349,6 +349,16 @@ def _image() -> list[Check]:
     built = image.ensure_image(directory)
     word = "built now" if set(_indexes(directory)) - before else "built"
     return [Check(name="image", status="ok", detail=f"{word}, sha256:{built.digest}")]
+
+
+def _nats() -> list[Check]:
+    from omnibase.publishing import wanted
+
+    if not wanted():
+        return []
+    from omnibase.cli.nats_check import checks
+
+    return checks()
 
 
 def _indexes(directory: Path) -> list[Path]:

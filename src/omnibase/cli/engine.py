@@ -178,7 +178,7 @@ def events_to(options: Any) -> Iterator[EventBus]:
     from omnibase.core.events import EventBus
 
     bus = EventBus(traceparent=os.environ.get("TRACEPARENT"))
-    told: Callable[[], None] = lambda: None  # noqa: E731 - until there is something to tell
+    told: list[Callable[[], None]] = []
     try:
         if options.events is not None:
             _subscribe_file(bus, options.events)
@@ -187,11 +187,12 @@ def events_to(options: Any) -> Iterator[EventBus]:
             places.decline(bus)
         else:
             places.attach(bus, directory)
-        told = _telemetry(bus)
+        told += [_telemetry(bus), _publishing(bus)]
         yield bus
     finally:
         bus.close()
-        told()
+        for tell in told:
+            tell()
     for failure in bus.failures:
         if failure.sink in ("JsonlSink", "AuditLog"):
             where = options.events if failure.sink == "JsonlSink" else directory
@@ -209,6 +210,15 @@ def _telemetry(bus: EventBus) -> Callable[[], None]:
     if not any(name.startswith(("OTEL_", "OMNIBASE_LOG")) for name in os.environ):
         return lambda: None
     from omnibase.cli.telemetry import subscribe
+
+    return subscribe(bus)
+
+
+def _publishing(bus: EventBus) -> Callable[[], None]:
+    """Publishes to NATS, if the environment names a server."""
+    if not os.environ.get("OMNIBASE_NATS"):
+        return lambda: None
+    from omnibase.cli.audit_outbox import subscribe
 
     return subscribe(bus)
 

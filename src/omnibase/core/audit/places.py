@@ -32,10 +32,9 @@ def reserve(directory: str) -> None:
 
 
 def reserved() -> tuple[str, ...]:
-    """Returns the directories of logs that no grant may reach into."""
-    named = configured()
-    found = _reserved if named is None else _reserved | {os.path.realpath(named)}
-    return tuple(sorted(found))
+    """Returns the directories of logs and outboxes that no grant may reach into."""
+    named = [configured(), os.environ.get("OMNIBASE_NATS_OUTBOX")]
+    return tuple(sorted(_reserved | {os.path.realpath(path) for path in named if path}))
 
 
 def configured() -> Path | None:

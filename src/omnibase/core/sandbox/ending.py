@@ -110,7 +110,7 @@ def _limits(
 def _diagnose(trace: TraceServer, result: RunResult, complaint: bytes) -> SandboxError | None:
     """Tells an end of the script from a failure of the sandbox."""
     if not trace.started:
-        message = complaint.decode("utf-8", "replace").strip()
+        message = _printable(complaint.decode("utf-8", "replace").strip())
         return SandboxStartError(
             f"the sandbox did not start: {message or f'runsc exited {result.exit_code}'}",
             details={"exit_code": result.exit_code},
@@ -125,6 +125,13 @@ def _diagnose(trace: TraceServer, result: RunResult, complaint: bytes) -> Sandbo
             hint="something outside ended it, or the Sentry crashed",
         )
     return None
+
+
+def _printable(text: str) -> str:
+    """Escapes what could steer a terminal; each line after the first follows a bar."""
+    lines = text.splitlines()
+    return " | ".join("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+                      for line in lines)  # fmt: skip
 
 
 def _failed(trace: TraceServer) -> SandboxError | None:

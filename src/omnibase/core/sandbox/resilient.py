@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import select
 from dataclasses import dataclass
+from typing import Final
 
 from omnibase.core.resilience import Guard
 from omnibase.core.sandbox.admission import Admission
@@ -11,6 +14,8 @@ from omnibase.core.sandbox.runner import Cancel, Ended, Observer, RunRequest, Sa
 from omnibase.errors import SandboxError, SandboxStartError
 
 __all__ = ["ResilientRunner"]
+
+_FULL: Final = os.strerror(errno.ENOSPC).lower()  # as the runtime complains, too
 
 
 class _Faulted(Exception):
@@ -27,9 +32,10 @@ class ResilientRunner:
     """Runs through another runner; see `SandboxRunner`.
 
     A run is tried again only if nothing of the script ran, or if it is idempotent
-    and the sandbox itself failed: never for what the script did. Only failures to
-    start open the circuit, so that no script can open it for others. If a try that had
-    begun fails, and those after it do not begin, it is the one that counts.
+    and the sandbox itself failed: never for what the script did. Only a runtime that
+    does not start opens the circuit, so that neither a script nor a full disk opens it
+    for others. If a try that had begun fails, and those after it do not begin, it is the
+    one that counts.
 
     Attributes:
         inner: Does the runs.
@@ -96,8 +102,10 @@ def _unrepeated(faulted: _Faulted, error: SandboxError) -> Ended:
 
 
 def _blame(error: Exception) -> Exception | None:
-    fault = error.fault if isinstance(error, _Faulted) else error
-    return fault if isinstance(fault, SandboxStartError) else None
+    """Returns what the runtime is to blame for: not for what its host could not give it."""
+    if not isinstance(error, _Faulted) or not isinstance(error.fault, SandboxStartError):
+        return None
+    return None if _FULL in error.fault.message.lower() else error.fault
 
 
 def _pause(cancel: Cancel, seconds: float) -> None:

@@ -48,6 +48,7 @@ class Broker:
     Attributes:
         ready: The guest's listeners were up.
         error: Why the channel was ended, if it was.
+        broken: That is not the guest's fault.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Broker:
     ) -> None:
         self.ready = False
         self.error: str | None = None
+        self.broken = False
         self._reports: deque[Report] = deque()
         self._give_up_at: float | None = None
         self._hung_up = False
@@ -151,7 +153,7 @@ class Broker:
         except wire.WireError as error:
             self.error = str(error)
         except Exception as error:  # whatever it is, it is this run's alone
-            self.error = f"{type(error).__name__}: {error}"
+            self.error, self.broken = f"{type(error).__name__}: {error}", True
         finally:
             self._hang_up()
             self._relay.close()

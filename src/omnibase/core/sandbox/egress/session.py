@@ -91,6 +91,11 @@ class Session:
 
     def fault(self) -> SandboxError | None:
         """Returns what was wrong with the run's network, if anything was."""
+        if self._broker.broken:
+            return SandboxError(
+                f"the broker of the run's network failed: {self._broker.error}",
+                hint="run it again; if it fails again, this is a defect: report it",
+            )
         if self._broker.error is not None:
             return SandboxError(
                 f"the network channel of the sandbox is malformed: {self._broker.error}",

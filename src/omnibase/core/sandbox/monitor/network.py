@@ -25,6 +25,7 @@ class NetworkJudge:
         self._nameserver = nameserver
         self._layout = layout
         self._lookups: dict[int, str] = {}
+        self._told: dict[str, str] = {}
         self._refused: dict[tuple[str, int], Attempt] = {}
         self._bound_ports: set[int] = layout.loopback_ports()
         self._unnamed: dict[tuple[str, int], Attempt] = {}
@@ -34,6 +35,8 @@ class NetworkJudge:
         """Learns the name that a process is about to look up, as its own runtime tells it."""
         if len(self._lookups) < _MOST:
             self._lookups[group] = name
+        if len(self._told) < _MOST:  # the broker's word of one may come after the next
+            self._told[name.rpartition(":")[0].lower()] = name
 
     def pending(self) -> list[Attempt]:
         """Returns what is known only at the end.
@@ -65,8 +68,7 @@ class NetworkJudge:
         The port of a look-up is known if the script's own runtime told it.
         """
         if operation == "lookup":
-            known = [peer for peer in self._lookups.values() if peer.rpartition(":")[0] == host]
-            target = known[-1] if known else f"{host}:*"
+            target = self._told.get(host, f"{host}:*")
         else:
             target = f"{host}:{port}"
         return Attempt(

@@ -1,0 +1,193 @@
+"""Kill -9 of each part of a run, at random moments."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import omnibase
+from omnibase.core.events import RunRecovered, SandboxExit
+from omnibase.core.sandbox.egress import session
+from omnibase.core.sandbox.egress.broker import Broker
+from tests.helpers import faults
+from tests.helpers.cli import COMMAND, heed_signals
+from tests.helpers.egress import echo, server
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-ORCH-10", "T-ORCH-11")]
+
+_EMBEDDED = """
+import sys, omnibase
+omnibase.run(open(sys.argv[1], "rb").read())
+"""
+_NETWORK = b"""
+import socket
+for number in range(6):
+    with socket.create_connection(("127.0.0.1", PORT), timeout=5) as client:
+        client.sendall(b"line %d\\n" % number)
+        print(client.recv(100).decode(), end="", flush=True)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("part", ["sentry", "gofer", "runsc"])
+def test_a_part_of_the_sandbox(state: Path, log: Path, part: str) -> None:
+    moments, struck = faults.dice(part), 0
+    began = time.monotonic()
+    faults.Outcome(log).assert_right()
+    usual = time.monotonic() - began
+    for _ in range(faults.often(8, 67)):
+        with faults.Fault(moments.uniform(0, usual), faults.kill(part)) as fault:
+            outcome = faults.Outcome(log)
+        outcome.assert_either()
+        struck += fault.struck
+        assert os.listdir(state / "runs") == []
+        assert faults.notes(state) == []
+        if outcome.error is not None and outcome.error.result is not None:
+            # What was seen until then is not lost, and not made up.
+            assert faults.OUTPUT.startswith(outcome.error.result.stdout.decode())
+    assert struck
+    for told in faults.settled(log, state).values():
+        assert not any(isinstance(event.data, RunRecovered) for event in told)
+
+
+def _callers(state: Path, log: Path, script: Path) -> dict[str, Callable[[], list[str]]]:
+    return {
+        "cli": lambda: [*COMMAND, "sandbox", "run", str(script), "--audit", str(log)],
+        "embedding": lambda: [sys.executable, "-c", _EMBEDDED, str(script)],
+    }
+
+
+@pytest.mark.parametrize("caller", ["cli", "embedding"])
+def test_the_process_that_runs_it(state: Path, log: Path, tmp_path: Path, caller: str) -> None:
+    script = tmp_path / "job.py"
+    script.write_bytes(faults.SCRIPT)
+    command = _callers(state, log, script)[caller]()
+    moments = faults.dice(caller)
+
+    def once(delay: float) -> int:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_signals,  # noqa: PLW1509
+            env={**os.environ, "OMNIBASE_AUDIT": str(log)},
+        ) as process:  # fmt: skip
+            try:
+                out, err = process.communicate(timeout=delay)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+                return process.returncode
+        assert (process.returncode, err) == (0, b"")
+        if caller == "cli":
+            assert out.decode() == faults.OUTPUT
+        return process.returncode
+
+    began = time.monotonic()
+    assert once(60) == 0
+    usual = time.monotonic() - began
+    times = faults.often(20, 200)
+    with ThreadPoolExecutor(2) as pool:
+        delays = [moments.uniform(0, 2 * usual) for _ in range(times)]
+        codes = Counter(pool.map(once, delays))
+    assert set(codes) <= {0, -signal.SIGKILL}
+    assert codes[-signal.SIGKILL] > times // 5
+    told = faults.settled(log, state)
+    ends = [run[-1].data for run in told.values()]
+    assert all(isinstance(end, SandboxExit) for end in ends), ends
+    recovered = [run for run in told.values() if isinstance(run[-2].data, RunRecovered)]
+    assert recovered  # else no moment was in the middle of a run
+    assert all(run[-1].data.outcome == "aborted" for run in recovered)  # type: ignore[attr-defined]
+
+
+def test_the_sockets_of_the_broker(state: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    brokers: list[Broker] = []
+
+    class Watched(Broker):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments)  # type: ignore[arg-type]
+            brokers.append(self)
+
+    monkeypatch.setattr(session, "Broker", Watched)
+    moments = faults.dice("broker")
+
+    def break_something(run: str) -> bool:
+        broker, choice = brokers[-1], random.Random(run)
+        peers = [stream.peer for stream in [*broker._relay._streams.values()]]
+        ends = [broker._channel._host, *(peer for peer in peers if peer is not None)]
+        with contextlib.suppress(OSError):  # closed by now
+            choice.choice(ends).shutdown(socket.SHUT_RDWR)
+            return True
+        return False
+
+    with server(echo) as port:
+        source = _NETWORK.replace(b"PORT", str(port).encode())
+        options = {"capabilities": [f"NETWORK_CONNECT:127.0.0.1:{port}"]}
+        began = time.monotonic()
+        faults.Outcome(log, source, **options).assert_right()
+        usual = time.monotonic() - began
+        struck = 0
+        for _ in range(faults.often(6, 50)):
+            with faults.Fault(moments.uniform(0, usual), break_something) as fault:
+                outcome = faults.Outcome(log, source, **options)
+            struck += fault.struck
+            if outcome.error is None and outcome.result is not None and outcome.result.exit_code:
+                # A connection that breaks is the script's to handle: it was told so.
+                assert b"Error" in outcome.result.stderr or b"Error" in outcome.result.stdout
+            else:
+                outcome.assert_either()
+            assert os.listdir(state / "runs") == []
+        assert struck
+    faults.settled(log, state)
+
+
+def test_a_broker_that_breaks(state: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its thread dies of, the run ends as the sandbox's failure, and says of what."""
+    turns, turn = [0], Broker._turn
+
+    def breaks(self: Broker) -> None:
+        turn(self)
+        turns[0] += 1
+        if turns[0] == 4:
+            raise OSError(errno.EIO, "broken for a test")
+
+    monkeypatch.setattr(Broker, "_turn", breaks)
+    with server(echo) as port:
+        source = _NETWORK.replace(b"PORT", str(port).encode())
+        outcome = faults.Outcome(log, source, capabilities=[f"NETWORK_CONNECT:127.0.0.1:{port}"])
+    error = outcome.assert_typed(omnibase.SandboxError)
+    assert "broker of the run's network failed: OSError: [Errno 5] broken" in error.message
+    assert outcome.names()[-1] == "SandboxExit"
+    faults.settled(log, state)
+
+
+def test_all_at_once(state: Path, log: Path) -> None:
+    """Four runs at a time, each with a part that dies; none is another's trouble."""
+    moments = faults.dice("all")
+    plan = [
+        (moments.choice(["sentry", "gofer", "runsc", "none"]), moments.uniform(0, 0.8))
+        for _ in range(faults.often(12, 200))
+    ]
+
+    def once(what: tuple[str, float]) -> tuple[str, bool]:
+        with faults.Fault(what[1], faults.kill(what[0])) as fault:
+            outcome = faults.Outcome(log, context=omnibase.ExecutionContext(wall_seconds=60))
+        if fault.struck or what[0] != "none":
+            outcome.assert_either()
+        else:
+            outcome.assert_right()
+        return what[0], outcome.error is None
+
+    with ThreadPoolExecutor(4) as pool:
+        print(Counter(pool.map(once, plan)))
+    faults.settled(log, state)
