@@ -24,6 +24,7 @@ from omnibase.errors import (
     OmniBaseError,
     PolicyError,
     RegistryError,
+    SandboxError,
     SandboxViolationError,
     SecretAccessError,
 )
