@@ -138,19 +138,21 @@ class Call:
             started = (*self._extras.started(), *started)
             started += given(inputs) + (shown.events if shown else ())
             return perform(
-                runner, request, started, self._options, emitter, cancel, self._authority,
-                exchange=exchange, proposals=proposals,
+                self._options.runner or runner, request, started, self._options, emitter, cancel,
+                self._authority, exchange=exchange, proposals=proposals,
             )  # fmt: skip
         except (
             ArtifactError, CapabilityError, ExternalCommandError, RegistryError, SecretAccessError,
         ) as error:  # fmt: skip
-            if not emitter.over:  # else it ran, and was not denied
-                capability = str(error.details.get("capability", ""))
-                emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
+            if emitter.has_emitted(events.SandboxStart):
+                raise  # the run is over, and was not denied
+            capability = str(error.details.get("capability", ""))
+            emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
             tell_refused(emitter, error)
             raise
         except BaseException as error:
-            tell_refused(emitter, error)
+            if not emitter.has_emitted(events.SandboxStart):  # else its end is on record
+                tell_refused(emitter, error)
             raise
 
     def _request(self, root: Image) -> RunRequest:
@@ -211,9 +213,7 @@ def _brought_in(commands: tuple[str, ...]) -> CommandLayer | None:
 
 
 def tell_refused(emitter: events.Emitter, error: BaseException) -> None:
-    """Puts on record that nothing was started, and why; nothing, if the end is on record."""
-    if emitter.over:
-        return
+    """Puts on record that nothing was started, and why."""
     seconds, file = time.monotonic() - emitter.began, None
     if isinstance(error, OmniBaseError):
         code, reason = error.code, error.message

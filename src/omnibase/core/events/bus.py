@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from omnibase.core.events import tracing
 from omnibase.core.events._fields import bad, bounded, new_id, utc
-from omnibase.core.events.model import Event, MonitorGap, Payload, RunRefused, SandboxExit
+from omnibase.core.events.model import Event, MonitorGap, Payload
 from omnibase.core.events.sinks import CollectingSink, FunctionSink, Sink
 
 __all__ = [
@@ -332,7 +332,6 @@ class Emitter:
         traceparent: W3C trace context of the run: every event has it.
         parentspan: Span of the caller, if there is one.
         began: When it was made, by the monotonic clock, in seconds.
-        over: Its last event is out: `SandboxExit` or `RunRefused`.
     """
 
     def __init__(
@@ -358,16 +357,20 @@ class Emitter:
         self.traceparent = str(tracing.begin(parent))
         self.parentspan = None if parent is None else parent.spanid
         self.began = time.monotonic()
-        self.over = False
         self._bus = bus
         # Held while publishing, for the order; re-entrant, for sinks that emit.
         self._lock = threading.RLock()
         self._sequence = 0
+        self._emitted: set[type[Payload]] = set()
 
     @property
     def sequence(self) -> int:
         """Number of the run's latest event; 0 before the first."""
         return self._sequence
+
+    def has_emitted(self, kind: type[Payload]) -> bool:
+        """Whether the run has had an event of a type."""
+        return kind in self._emitted
 
     def emit(self, payload: Payload) -> Event:
         """Publishes a payload as the run's next event; returns the event.
@@ -389,7 +392,7 @@ class Emitter:
                 parentspan=self.parentspan,
             )
             self._sequence += 1
-            self.over = self.over or isinstance(payload, SandboxExit | RunRefused)
+            self._emitted.add(type(payload))
             self._bus.publish(event)
         return event
 
