@@ -19,6 +19,8 @@ DECIDING := $(wildcard \
   src/omnibase/core/audit/checkpoints.py \
   src/omnibase/core/audit/ocsf.py \
   src/omnibase/core/artifacts/kinds.py \
+  src/omnibase/core/events/lag.py \
+  src/omnibase/core/events/nats_settings.py \
   src/omnibase/core/events/tracing.py \
   src/omnibase/core/packages/index.py \
   src/omnibase/core/packages/lock.py \

@@ -37,17 +37,19 @@ from pathlib import Path
 from omnibase.core import events
 from omnibase.core.audit import places
 bus = events.EventBus()
-data = events.SandboxViolation(operation="openat", resource="/etc/passwd", evidence="kernel")
-made = [
-    events.Event(data=data, source="urn:x", runid="bench", sequence=n, subject="job.py")
-    for n in (1, 2, 3)
-]
-made[0].to_json()
+payload = events.SandboxViolation(operation="openat", resource="/x", evidence="kernel")
+# An event costs what it costs, with a log or without.
+events.Emitter(events.EventBus(), subject="job.py").emit(payload).to_json()
+emitter = events.Emitter(bus, runid="0" * 32, subject="job.py")
+place = Path(sys.argv[1])
 began = time.process_time()
-places.attach(bus, Path(sys.argv[1]))
+places.attach(bus, place)
 opened = time.process_time()
-for event in made:
-    bus.publish(event)
+note = places.open_run(place.with_name("open"), bus, emitter)
+note.begin("sandbox")
+for _ in range(3):
+    event = emitter.emit(payload)
+note.end(event)
 bus.close()
 print(opened - began, time.process_time() - began)
 """

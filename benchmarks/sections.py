@@ -254,7 +254,7 @@ def _audit(scale: Scale) -> str:
         "## The audit log\n",
         "| what | figure |",
         "| --- | --- |",
-        f"| one run in a new process, CPU time: load the modules, open, three events, close "
+        f"| one run in a new process, CPU time: load the modules, open, note, three events, close "
         f"| {run['median_ms']:.2f} ms (p99 {run['p99_ms']:.2f} ms) |",
         f"| of which loading and opening | {run['opening_ms']:.2f} ms |",
     ]

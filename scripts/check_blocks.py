@@ -112,10 +112,17 @@ def main(arguments: list[str]) -> int:
     count = wrong = 0
     not_run: list[str] = []
     for page in pages(root):
-        for block in blocks(page.read_text(encoding="utf-8")):
+        text = page.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        for block in blocks(text):
             count += 1
             place = f"{page.relative_to(root)}:{block.line}"
-            if found := block.problem():
+            before = lines[max(0, block.line - 4) : block.line - 1]
+            found = block.problem()
+            if block.file and not any(f"`{block.file}`" in line for line in before):
+                # A forge shows no titles.
+                found = f"the text right before it does not name `{block.file}`"
+            if found:
                 wrong += 1
                 print(f"{place}: {found}")
             elif block.not_run:

@@ -139,8 +139,8 @@ class Call:
             started = (*self._extras.started(), *started)
             started += given(inputs) + (shown.events if shown else ())
             return perform(
-                runner, request, started, self._options, emitter, cancel, self._authority,
-                exchange=exchange, proposals=proposals,
+                self._options.runner or runner, request, started, self._options, emitter, cancel,
+                self._authority, exchange=exchange, proposals=proposals,
             )  # fmt: skip
         except (
             ArtifactError, CapabilityError, ExternalCommandError, RegistryError, SecretAccessError,

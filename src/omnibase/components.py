@@ -125,7 +125,7 @@ def run_component(
         args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
         on_output=on_output, bus=bus,
     )  # fmt: skip
-    wanted = _Wanted(
+    wanted = Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
     )
     with contextlib.closing(Cancel()) as cancel:
@@ -154,7 +154,7 @@ async def arun_component(
         args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
         on_output=on_output, bus=bus,
     )  # fmt: skip
-    wanted = _Wanted(
+    wanted = Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
     )
     return await in_thread(lambda cancel: wanted.execute(options, cancel))
@@ -189,13 +189,13 @@ def plan_component(
     options = Options(
         args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts
     )
-    wanted = _Wanted(
+    wanted = Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
     )
     return wanted.plan(options)
 
 
-class _Wanted:
+class Wanted:
     """A component that is to run, and on which terms."""
 
     def __init__(

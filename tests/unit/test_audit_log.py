@@ -52,6 +52,13 @@ class TestRecord:
     def test_is_nothing_else(self, line: bytes) -> None:
         assert parse(line) is None
 
+    def test_heads_are_values(self) -> None:
+        head, same, other = Head(1, "a" * 64, 1), Head(1, "a" * 64, 1), Head(1, "a" * 64)
+        assert head == same and hash(head) == hash(same)
+        assert head != other and head != (1, "a" * 64, 1)
+        assert repr(other) == f"Head('{'a' * 64}', 1, 0)"
+        assert Head.parse(str(other)) == other
+
     def test_a_beginning_is_not_taken_for_a_changed_one(self) -> None:
         line = seal(GENESIS, "event", event().to_json())[0]
         whole = line.removesuffix(b"\n")

@@ -48,6 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     except console.Unwritable as failure:
         console.error(f"standard output cannot be written: {failure}", "check where it goes")
         return 125
+    finally:
+        if argv is None:
+            gc.freeze()  # the interpreter's end would search all of it for garbage
 
 
 def _guarded(arguments: list[str], signals: _Signals) -> int:

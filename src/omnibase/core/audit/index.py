@@ -20,6 +20,7 @@ from omnibase.core.audit.chain import parse
 from omnibase.core.audit.filling import COUNTED, INDEXES, RUN, TABLES, VERSION, Filler
 from omnibase.core.audit.segments import open_segment, segment_name
 from omnibase.core.audit.verification import lines, snapshot
+from omnibase.core.events.files import lock
 from omnibase.errors import ConfigurationError
 
 __all__ = ["DECISIONS", "MAX_LIMIT", "Found", "Index", "Query"]
@@ -27,6 +28,9 @@ __all__ = ["DECISIONS", "MAX_LIMIT", "Found", "Index", "Query"]
 DECISIONS: Final = ("granted", "denied", "violation")
 MAX_LIMIT: Final = 10_000
 _FILE: Final = "index.sqlite"
+_BUSY_SECONDS: Final = 30.0
+# Names are in no order in the log: what does not fit is read again for each.
+_BUILDING_KIB: Final = 256 << 10
 _MAX_LISTED: Final = 500
 _MAX_NAMES: Final = 20_000
 # Time, number of the record, segment, place and length in it.
@@ -83,9 +87,11 @@ class Index:
         self._directory = directory
         snapshot(directory)  # refuses what is no log before it makes a file there
         path = directory / _FILE
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        if not os.path.lexists(path):
+            self._make(path)
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
         with _damage():
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+            self._db = _connected(path)
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
@@ -101,6 +107,25 @@ class Index:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(directory / f"{_FILE}{suffix}")
         return cls(directory)
+
+    def _make(self, path: Path) -> None:
+        """Fills an index aside, without a journal; it has its name once it is whole."""
+        draft = path.with_name(f".{_FILE}.new")
+        fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            lock(fd, _BUSY_SECONDS, str(draft))
+            if os.path.lexists(path):
+                return  # by whom we waited for
+            os.ftruncate(fd, 0)
+            with _damage(), contextlib.closing(_connected(draft)) as self._db:
+                self._db.execute("PRAGMA journal_mode = OFF")
+                self._db.execute("PRAGMA synchronous = OFF")
+                self._db.execute(f"PRAGMA cache_size = -{_BUILDING_KIB}")
+                self._update()
+            os.fsync(fd)
+            draft.rename(path)
+        finally:
+            os.close(fd)
 
     def __enter__(self) -> Index:
         return self
@@ -118,7 +143,8 @@ class Index:
     @property
     def rows(self) -> int:
         """How many events are in the index."""
-        return int(self._db.execute("SELECT count(*) FROM event").fetchone()[0])
+        counted = "SELECT coalesce(sum(count), 0) FROM tally WHERE what = 'type'"
+        return int(self._db.execute(counted).fetchone()[0])
 
     def find(self, query: Query) -> list[Found]:
         """Returns the latest events that fit, the oldest first.
@@ -333,6 +359,10 @@ class Index:
             self._db.execute(
                 "INSERT OR REPLACE INTO segment VALUES (?, ?, ?)", (number, end, digest)
             )
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
 
 
 def _too_many(text: str) -> ConfigurationError:

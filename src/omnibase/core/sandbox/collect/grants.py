@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from omnibase.core.artifacts.store import name_fault
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox.spec import Outlet
 from omnibase.core.security.capabilities import Capability, CapabilityType
@@ -17,6 +16,8 @@ def artifact_name(grant: Capability) -> str:
     Raises:
         CapabilityError: It is a name that no artifact can have.
     """
+    from omnibase.core.artifacts.store import name_fault
+
     fault = name_fault(grant.resource) if grant.pattern.is_literal else None
     if fault is not None:
         raise CapabilityError(
