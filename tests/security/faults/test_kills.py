@@ -58,7 +58,7 @@ def test_a_part_of_the_sandbox(state: Path, log: Path, part: str) -> None:
     began = time.monotonic()
     faults.Outcome(log).assert_right()
     usual = time.monotonic() - began
-    for _ in range(faults.often(8, 67)):
+    for _ in range(faults.often(6, 67)):
         with faults.Fault(moments.uniform(0, usual), faults.kill(part)) as fault:
             outcome = faults.Outcome(log)
         outcome.assert_either()
@@ -106,7 +106,7 @@ def test_the_process_that_runs_it(state: Path, log: Path, tmp_path: Path, caller
     began = time.monotonic()
     assert once(60) == 0
     usual = time.monotonic() - began
-    times = faults.often(20, 200)
+    times = faults.often(14, 200)
     with ThreadPoolExecutor(2) as pool:
         delays = [moments.uniform(0, 2 * usual) for _ in range(times)]
         codes = Counter(pool.map(once, delays))
@@ -186,7 +186,7 @@ def test_all_at_once(state: Path, log: Path) -> None:
     moments = faults.dice("all")
     plan = [
         (moments.choice(["sentry", "gofer", "runsc", "none"]), moments.uniform(0, 0.8))
-        for _ in range(faults.often(12, 200))
+        for _ in range(faults.often(8, 200))
     ]
 
     def once(what: tuple[str, float]) -> tuple[str, bool]:

@@ -42,7 +42,7 @@ def _soak(log: Path, tmp_path: Path, *options: str) -> dict[str, Any]:
 
 @pytest.mark.timeout(7200)
 def test_many_in_a_row(state: Path, log: Path, tmp_path: Path) -> None:
-    runs = faults.often(25, 2000)
+    runs = faults.often(20, 2000)
     kinds = "fine,fails,reads,writes,violates"
     found = _soak(log, tmp_path, "--runs", str(runs), "--kinds", kinds)
     assert found["runs"] == runs
@@ -51,7 +51,7 @@ def test_many_in_a_row(state: Path, log: Path, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(7200)
 def test_four_at_a_time_for_long(state: Path, log: Path, tmp_path: Path) -> None:
-    seconds = faults.often(8, 600)
+    seconds = faults.often(6, 600)
     found = _soak(log, tmp_path, "--runs", "1000000", "--seconds", str(seconds), "--at-once", "4")
     assert found["runs"] >= seconds / 4
     assert len(faults.settled(log, state)) >= found["runs"]
