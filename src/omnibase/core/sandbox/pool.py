@@ -70,6 +70,13 @@ class PoolStats:
     teardown_seconds: float = 0.0
     problem: str | None = None
 
+    def by_state(self) -> dict[str, int]:
+        """Returns how many sandboxes there are in each state, as metrics have it."""
+        return {
+            "ready": self.ready, "booting": self.booting, "running": self.running,
+            "ending": self.ending,
+        }  # fmt: skip
+
 
 class PoolRunner:
     """Runs in warm sandboxes as long as there are some, and else as another runner does.
