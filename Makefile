@@ -62,7 +62,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: help setup postgres redis nats commands demo test test-fast test-security test-docs check format bench fuzz docs dist sbom licences advisories lock clean
+.PHONY: help setup postgres redis nats commands demo test test-fast test-security test-docs faults check format bench fuzz docs dist sbom licences advisories lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -120,8 +120,11 @@ test-fast: setup postgres nats ## unit, property and contract tests alone
 test-security: setup postgres redis nats commands ## hostile code on a real sandbox; GROUP=egress for one group
 	@$(BIN)/python -m pytest tests/security $(if $(GROUP),-m "$(GROUP)")
 
-test-docs: setup ## what the documentation shows, and the examples, on a real sandbox
+test-docs: setup commands ## what the documentation shows, and the examples, on a real sandbox
 	@$(BIN)/python -m pytest tests/integration/test_documentation.py tests/integration/test_examples.py
+
+faults: setup redis ## every fault as often as a release deserves: an hour, and nothing left behind
+	@OMNIBASE_SOAK=full $(BIN)/python -m pytest tests/security/faults
 
 check: setup ## lint, format, types, import rules and the rules of the house
 	$(BIN)/ruff check

@@ -141,8 +141,22 @@ def _settings(options: Any) -> Settings:
         preload=modules(preload),
         idle_seconds=None if options.idle_seconds is None else _seconds("--idle-seconds", options),
         memory_bytes=_size("--memory", options.memory),
-        scratch_bytes=_size("--scratch", options.scratch),
+        scratch_bytes=_scratch(options.scratch),
     )
+
+
+def _scratch(text: str | None) -> int | None:
+    from omnibase.core.context import ExecutionContext
+
+    size = _size("--scratch", text)
+    if size is not None:
+        try:
+            ExecutionContext(scratch_bytes=size)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"`--scratch {text}` is out of range", hint=error.hint
+            ) from None
+    return size
 
 
 def _size(flag: str, text: str | None) -> int | None:
