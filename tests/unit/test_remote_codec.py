@@ -142,6 +142,9 @@ def test_what_stays_in_its_process() -> None:
             unpack(kind, 1)
 
 
+KEY = Secret(name="KEY", value=b"value", hidden=(Secret(name="part", value=b"val"),))
+
+
 def request() -> RunRequest:
     spec = compiled(
         "FILE_READ:/data/**", "NETWORK_CONNECT:*.example.com:443", "SECRET_ACCESS:KEY",
@@ -154,7 +157,7 @@ def request() -> RunRequest:
         argv=("", "\udcff"),
         stdin=b"in",
         run_id="ab" * 16,
-        secrets=(Secret("KEY", b"value", hidden=(Secret("part", b"val"),)),),
+        secrets=(KEY,),
         commands=CommandLayer(path="/x", digest="1" * 64, commands=(command,)),
         registry=(RegistryFile(path="a/1/x", content=b"c"),),
         artifacts=("in.csv",),
