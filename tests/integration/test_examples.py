@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -54,16 +54,45 @@ def test_an_agent_asks_and_gets_a_humans_yes_and_a_policys_no() -> None:
 
 
 def test_a_human_who_says_no_is_obeyed() -> None:
-    done = example("agent/loop.py", "--answer", "no", code=1)
-    assert f"answer   refused: a human said no to FILE_READ:{DATA}/sales.csv" in done.stdout
-    assert "2026-11" not in done.stdout
-    assert "the recording goes on after" in done.stderr  # it never heard a no
+    said = example("agent/loop.py", "--answer", "no").stdout
+    assert f"answer   refused: a human said no to FILE_READ:{DATA}/sales.csv" in said
+    assert "agent    Without the sales of each month I cannot tell." in said
+    assert "2026-11" not in said
 
 
-def test_the_recording_is_one_of_this_conversation() -> None:
-    turns = json.loads((EXAMPLES / "agent" / "transcript.json").read_text())
-    assert [sorted(turn) for turn in turns] == [["after", "reply"]] * len(turns)
-    assert turns[-1]["reply"].startswith("DONE ")
+def test_a_model_that_was_not_recorded_so_says_nothing() -> None:
+    loop = runpy.run_path(str(EXAMPLES / "agent" / "loop.py"))
+    model = loop["RecordedModel"](EXAMPLES / "agent" / "transcript.json", data="/d")
+    heard = [{"role": "user", "content": "denied: FILE_READ:/d/sales.csv"}]
+    assert model.reply(heard).startswith("REQUEST FILE_READ:/d/sales.csv because ")
+    with pytest.raises(RuntimeError, match="nothing was recorded after"):
+        model.reply(heard)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("FILE_READ:/**", "refused: "),
+        ("FILE_READ:/d/../etc/shadow", "refused: "),
+        ("NETWORK_CONNECT:example.com:443", "refused: "),
+        ("FILE_READ:/d/salaries.csv", "refused: policy `salaries`"),
+        ("nonsense", "refused: "),
+        ("FILE_READ:/d/sales.csv", "granted: "),
+    ],
+)
+def test_what_a_model_asks_for_is_decided_by_policy_first(text: str, told: str) -> None:
+    loop = runpy.run_path(str(EXAMPLES / "agent" / "loop.py"))
+    asked: list[str] = []
+
+    def human(capability: str, reason: str) -> bool:
+        asked.append(capability)
+        return True
+
+    authority = loop["Authority"](EXAMPLES / "agent" / "policy.cedar", human, DATA="/d")
+    assert authority.request(text, "because").startswith(told)
+    granted = told.startswith("granted")
+    assert asked == ([text] if granted else [])
+    assert [str(one) for one in authority.granted] == ([text] if granted else [])
 
 
 def test_an_analysis_brings_back_a_table_and_a_plot(tmp_path: Path) -> None:
