@@ -29,11 +29,11 @@ from omnibase.core.sandbox import state
 HELLO = "print(1)\n"
 CONTEXT = omnibase.ExecutionContext(wall_seconds=120)
 RAW, COLD, WARM = "raw `runsc run`", "`omnibase.run`, cold", "`omnibase.Pool`, warm"
-FLOOR = "plain `python`, no sandbox"
 POOL_SIZE = 8
+POOL = f"`omnibase.Pool` of {POOL_SIZE}"
+FLOOR = "plain `python`, no sandbox"
 LEVELS = (1, 2, 4, 8)
 _PAUSE = 0.25
-_REFILL = 0.5  # a sandbox boots in less: what is sampled is a warm run
 
 Pool: Any = getattr(omnibase, "Pool", None)
 
@@ -90,8 +90,8 @@ def latency(raw: RawRunsc, scale: Scale) -> dict[str, Any]:
             sample(RAW, raw)
             sample(COLD, cold)
             if pool is not None:
-                time.sleep(_REFILL)
-                sample(WARM, lambda: _checked(pool.run(HELLO)))
+                _await_ready(pool)
+                sample(WARM, lambda: _warm(pool))
             for name in peers.available():
                 box: list[peers.Box] = []
                 sample(
@@ -122,7 +122,7 @@ def burst(scale: Scale) -> dict[str, Any]:
 
         with concurrent.futures.ThreadPoolExecutor(5 * size) as threads:
             done = sorted(threads.map(one, range(5 * size)))
-    return {"size": size, "seconds": done}
+        return {"size": size, "seconds": done, "warm": pool.stats().warm_runs}
 
 
 def load(raw: RawRunsc, scale: Scale) -> dict[str, dict[str, dict[str, Any]]]:
@@ -135,10 +135,9 @@ def load(raw: RawRunsc, scale: Scale) -> dict[str, dict[str, dict[str, Any]]]:
         found[COLD][str(level)] = _sustained(cold, level, seconds)
         with _pool(POOL_SIZE) as pool:
             if pool is not None:
-                warm = found.setdefault(WARM, {})
-                warm[str(level)] = _sustained(
-                    lambda pool=pool: _checked(pool.run(HELLO)), level, seconds
-                )
+                warm = _sustained(lambda pool=pool: _checked(pool.run(HELLO)), level, seconds)
+                warm["warm"] = pool.stats().warm_runs
+                found.setdefault(POOL, {})[str(level)] = warm
     return found
 
 
@@ -188,8 +187,12 @@ def gone(scale: Scale) -> dict[str, list[float]]:
         found[COLD].append(_until_gone(cold().run_id))
     with _pool(2) as pool:
         for _ in range(rounds if pool is not None else 0):
-            time.sleep(_REFILL)
-            found[WARM].append(_until_gone(_checked(pool.run(HELLO)).run_id))
+            _await_ready(pool)
+            _warm(pool)
+            began = time.perf_counter()
+            while (stats := pool.stats()).running or stats.ending:
+                time.sleep(0.0005)
+            found[WARM].append(time.perf_counter() - began)
     return {name: seconds for name, seconds in found.items() if seconds}
 
 
@@ -230,8 +233,21 @@ def _pool(size: int) -> Iterator[Any]:
         yield None
         return
     with Pool(size=size, context=CONTEXT) as pool:
-        time.sleep(_REFILL * size)
+        _await_ready(pool)
         yield pool
+
+
+def _await_ready(pool: Any) -> None:
+    if not pool.wait_ready(timeout_seconds=600):
+        raise RuntimeError(f"the pool does not get ready: {pool.stats()}")
+
+
+def _warm(pool: Any) -> omnibase.RunResult:
+    """Runs the script in a sandbox that was ready."""
+    result = _checked(pool.run(HELLO))
+    if result.cold_reason is not None:
+        raise RuntimeError(f"not a warm run: {result.cold_reason}")
+    return result
 
 
 def _available() -> int:

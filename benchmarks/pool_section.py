@@ -73,16 +73,18 @@ def _load(load: dict[str, dict[str, dict[str, Any]]]) -> str:
     walls = [one["wall"] for levels in load.values() for one in levels.values()]
     lines = [
         f"### Sustained load, {min(walls):.0f} s each\n",
-        "| what | at a time | runs per second | p50 ms | p95 ms | p99 ms |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| what | at a time | runs per second | p50 ms | p95 ms | p99 ms | warm |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, levels in load.items():
         for level, one in levels.items():
             values = one["seconds"]
+            warm = f"{one['warm'] / len(values):.0%}" if "warm" in one else "–"
             lines.append(
                 f"| {name} | {level} | {len(values) / one['wall']:.1f} "
                 f"| {_ms(statistics.median(values))} | {_ms(percentile(values, 95))} "
-                f"| {_ms(percentile(values, 99))} |"
+                f"| {_ms(percentile(values, 99))} "
+                f"| {warm} |"
             )
     return "\n".join(lines) + "\n"
 
@@ -96,7 +98,10 @@ def _burst(burst: dict[str, Any]) -> str:
     ]
     for count in (size, len(seconds) // 2, len(seconds)):
         lines.append(f"| {count} of {len(seconds)} | {_ms(seconds[count - 1])} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + (
+        f"\n\n{burst['warm']} of them found a sandbox that was ready in time; the others got one "
+        "of their own, and none an error.\n"
+    )
 
 
 def _density(density: dict[str, dict[str, float]]) -> str:
