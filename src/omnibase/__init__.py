@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
     from omnibase.exchange import open_artifacts
     from omnibase.packages import PackageLayer, install_packages
+    from omnibase.pools import Pool, PoolStats
     from omnibase.registries import open_registry
 
 # Each name is imported when it is first used: `omnibase --version` needs none.
@@ -61,6 +62,7 @@ _HOMES = {
         "run_component",
     ),
     "omnibase.packages": ("PackageLayer", "install_packages"),
+    "omnibase.pools": ("Pool", "PoolStats"),
     "omnibase.exchange": ("open_artifacts",),
     "omnibase.registries": ("open_registry",),
     "omnibase.core.artifacts.store": ("Artifact", "ArtifactStore", "Artifacts"),
@@ -120,6 +122,8 @@ __all__ = [
     "PackageLayer",
     "Plan",
     "PolicyError",
+    "Pool",
+    "PoolStats",
     "RegistryError",
     "ResourceLimitExceeded",
     "RunResult",

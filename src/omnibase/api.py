@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from omnibase.core.sandbox.result import RunResult
 
-__all__ = ["Chunk", "Sandbox", "arun", "plan", "run"]
+__all__ = ["Chunk", "Sandbox", "arun", "execute", "plan", "run"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ def run(
     )  # fmt: skip
     what = (load_script(script), capability_set(capabilities), options, packages, venv)
     with contextlib.closing(Cancel()) as cancel:
-        return _execute(*what, cancel)
+        return execute(*what, cancel)
 
 
 async def arun(
@@ -135,10 +135,10 @@ async def arun(
         on_output=on_output, bus=bus,
     )  # fmt: skip
     what = (load_script(script), capability_set(capabilities), options, packages, venv)
-    return await in_thread(lambda cancel: _execute(*what, cancel))
+    return await in_thread(lambda cancel: execute(*what, cancel))
 
 
-def _execute(
+def execute(
     script: tuple[str, bytes],
     grants: CapabilitySet,
     options: Options,
@@ -146,6 +146,7 @@ def _execute(
     venv: Venv,
     cancel: Cancel,
 ) -> RunResult:
+    """Runs what `run` was given, checked."""
     if packages is None and venv is None:
         return Call(*script, grants, options).execute(cancel)
     from omnibase.packages import equipped

@@ -17,6 +17,7 @@ from omnibase.inputs import ArtifactsAt, Secrets, artifacts_at, is_argument, sto
 if TYPE_CHECKING:
     from omnibase.core.packages.lock import Lock
     from omnibase.core.sandbox.result import ComponentRun
+    from omnibase.core.sandbox.runner import SandboxRunner
     from omnibase.core.sandbox.spec import Attachment, Mask, SandboxSpec
     from omnibase.registry_access import Registry
 
@@ -94,6 +95,7 @@ class Options:
         artifacts: Where artifacts are kept; ``None`` for `default_artifacts`.
         on_output: Called with ``(stream, bytes)`` as output comes.
         bus: Where events go.
+        runner: Where it runs, if not where each run does.
 
     Raises:
         ConfigurationError: Something is not what it should be.
@@ -142,6 +144,7 @@ class Options:
             raise ConfigurationError("the event bus is closed", hint="pass an open one")
         audit.attach(self.bus)
         publishing.attach(self.bus)
+        self.runner: SandboxRunner | None = None
 
     def with_context(self, context: ExecutionContext) -> Options:
         """Returns the same with another context."""

@@ -23,7 +23,7 @@ from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import SandboxUnavailable
 from omnibase.inputs import registry_location
 
-__all__ = ["Backend", "backend", "compile_grants", "drain", "require_root"]
+__all__ = ["Backend", "backend", "compile_grants", "drain", "places", "require_root"]
 
 
 class Backend(NamedTuple):
@@ -122,12 +122,12 @@ def drain(timeout_seconds: float) -> bool:
         Whether all have ended. Further runs raise `SandboxUnavailable`.
     """
     with _lock:
-        admission = _places()
+        admission = places()
     return admission.drain(timeout_seconds)
 
 
-def _places() -> Admission:
-    """The places for runs of this process, whatever their configuration."""
+def places() -> Admission:
+    """Returns the places for runs of this process, whatever their configuration."""
     if not _admissions:
         _admissions.append(Admission.from_environment())
     return _admissions[0]
@@ -156,7 +156,7 @@ def backend() -> Backend:
                 hierarchy=hierarchy,
             )
             runner = ResilientRunner(
-                inner=gvisor, guard=Guard(f"`{runtime.path}`"), admission=_places()
+                inner=gvisor, guard=Guard(f"`{runtime.path}`"), admission=places()
             )
             _cache[key] = Backend(runner, image.ensure_image(directory), gvisor)
         return _cache[key]

@@ -28,9 +28,7 @@ from omnibase.core.security.grants import (
 from omnibase.errors import (
     CapabilityDenied,
     ConfigurationError,
-    OmniBaseError,
     SandboxStartError,
-    SandboxUnavailable,
 )
 from omnibase.inputs import ArtifactsAt, Capabilities, Secrets, capability_set, registry_location
 from omnibase.registries import Loaded, load, open_registry
@@ -125,7 +123,7 @@ def run_component(
         args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
         on_output=on_output, bus=bus,
     )  # fmt: skip
-    wanted = _Wanted(
+    wanted = Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
     )
     with contextlib.closing(Cancel()) as cancel:
@@ -154,7 +152,7 @@ async def arun_component(
         args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts,
         on_output=on_output, bus=bus,
     )  # fmt: skip
-    wanted = _Wanted(
+    wanted = Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
     )
     return await in_thread(lambda cancel: wanted.execute(options, cancel))
@@ -189,13 +187,13 @@ def plan_component(
     options = Options(
         args=args, stdin=stdin, context=context, env=env, secrets=secrets, artifacts=artifacts
     )
-    wanted = _Wanted(
+    wanted = Wanted(
         component, registry, capability_set(capabilities), environment, degrade, unsandboxed
     )
     return wanted.plan(options)
 
 
-class _Wanted:
+class Wanted:
     """A component that is to run, and on which terms."""
 
     def __init__(
@@ -267,7 +265,7 @@ class _Wanted:
                 emitter.emit(events.CapabilityDenied(capability=capability, reason=reason))
             tell_refused(emitter, error)
             raise
-        except OmniBaseError as error:
+        except BaseException as error:
             tell_refused(emitter, error)
             raise
         if not self._unsandboxed:
@@ -280,8 +278,12 @@ class _Wanted:
                 loaded.name, loaded.script, permits, authority, grants.granted, options,
                 emitter, cancel,
             )  # fmt: skip
-        except (ConfigurationError, SandboxStartError, SandboxUnavailable) as error:
-            tell_refused(emitter, error)
+        except BaseException as error:
+            # What keeps a start from being put on record is told, though it is on some.
+            if isinstance(error, SandboxStartError) or not emitter.has_emitted(
+                events.UnsandboxedStart
+            ):
+                tell_refused(emitter, error)
             raise
 
     def _load(self, found: Callable[[Component], None] = lambda component: None) -> Loaded:

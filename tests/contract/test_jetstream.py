@@ -258,6 +258,15 @@ class TestAnOutage:
             assert made.flush(20)
         stored_exactly(server, events)
 
+    def test_keeps_no_bus_from_being_flushed(self, place: Path) -> None:
+        bus = EventBus()
+        with sink(f"nats://127.0.0.1:{nats_server.free_port()}", place, patience_seconds=0) as made:
+            bus.subscribe(made)
+            bus.publish(event(1))
+            assert bus.flush()  # a run without a sandbox asks that: the event is kept
+            assert not made.flush(0)
+            assert made.pending == 1
+
     def test_costs_a_command_no_more_than_its_patience(self, place: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
             port = silent.getsockname()[1]

@@ -19,12 +19,16 @@ from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.egress.reports import Closed, Failed, Opened
 from omnibase.core.sandbox.image import Image, ensure_image
 from omnibase.core.sandbox.monitor.attempts import Violation
+from omnibase.core.sandbox.monitor.executions import CommandStart
+from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, RunRequest, SandboxRunner
 from omnibase.errors import CapabilityError, SandboxStartError
 from tests.helpers.specs import compiled
 from tests.helpers.traces import Host, host, own_hierarchy, settled
+from tests.helpers.warm import AlwaysWarm
 
 PLATFORMS = ("systrap", "ptrace")
+WARM = "systrap, warm"
 SHELL_VIOLATION = b"try: open('/etc/passwd')\nexcept OSError as e: print(type(e).__name__)\n"
 
 
@@ -38,7 +42,10 @@ class Observer:
     def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
         raise AssertionError("the runner itself never tries again")
 
-    def on_started(self, run_id: str, boot_seconds: float | None = None) -> None:
+    def on_started(
+        self, run_id: str, boot_seconds: float | None = None, *, warm: bool = False
+    ) -> None:
+        self.warm = warm
         self._note("started", run_id)
 
     def on_output(self, stream: str, chunk: bytes) -> None:
@@ -52,6 +59,12 @@ class Observer:
 
     def on_egress(self, report: Opened | Closed | Failed) -> None:
         self._note("egress", report)
+
+    def on_secret_read(self, reading: SecretReading) -> None:
+        self._note("secret read", reading)
+
+    def on_command(self, start: CommandStart) -> None:
+        self._note("command", start)
 
     def _note(self, what: str, value: Any) -> None:
         self.calls.append((what, value))
@@ -73,16 +86,17 @@ def image(state_directory: Path) -> Image:
     return ensure_image(state.state_dir())
 
 
-@pytest.fixture(scope="module", params=PLATFORMS)
+@pytest.fixture(scope="module", params=[*PLATFORMS, WARM])
 def runner(
     request: pytest.FixtureRequest, state_directory: Path, hierarchy: Hierarchy
 ) -> SandboxRunner:
-    return GVisorRunner(
+    gvisor = GVisorRunner(
         runtime=_runsc.find_runtime(),
-        platform=request.param,
+        platform=request.param.split(",")[0],
         state=state.state_dir(),
         hierarchy=hierarchy,
     )
+    return AlwaysWarm(gvisor) if request.param == WARM else gvisor
 
 
 class Subject:
@@ -462,7 +476,7 @@ def test_runs_at_once_do_not_meet(subject: Subject) -> None:
 
 
 def test_a_runtime_that_does_not_start(subject: Subject, tmp_path: Path) -> None:
-    runner = subject.runner
+    runner = subject.runner.gvisor if isinstance(subject.runner, AlwaysWarm) else subject.runner
     assert isinstance(runner, GVisorRunner)
     fake = tmp_path / "runsc"
     fake.write_text("#!/bin/sh\necho no luck today >&2\nexit 9\n")

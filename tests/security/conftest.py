@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from omnibase import call
+from omnibase.backend import Backend
 from omnibase.core.sandbox.egress import resolver
 from tests.helpers.egress import Names
+from tests.helpers.warm import AlwaysWarm
 from tests.security import leaks
 from tests.security.harness import SandboxFixture
 
@@ -40,6 +43,19 @@ def nothing_left(state_dir: Path, nothing_left_by_module: None) -> Iterator[None
     before = leaks.Snapshot.take(state_dir)
     yield
     leaks.Snapshot.settle(state_dir, before)
+
+
+@pytest.fixture(autouse=True)
+def warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``OMNIBASE_TEST_POOL=1``, each run of this process is in a warm sandbox."""
+    if os.environ.get("OMNIBASE_TEST_POOL") == "1":
+        found = call.backend
+
+        def warm_backend() -> Backend:
+            cold = found()
+            return cold._replace(runner=AlwaysWarm(cold.gvisor))
+
+        monkeypatch.setattr(call, "backend", warm_backend)
 
 
 @pytest.fixture

@@ -12,7 +12,13 @@ import pytest
 
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import syscalls
-from omnibase.core.sandbox.bundle import job_message, oci_config, to_bytes, trace_config
+from omnibase.core.sandbox.bundle import (
+    boot_message,
+    job_message,
+    oci_config,
+    to_bytes,
+    trace_config,
+)
 from omnibase.core.sandbox.commands.layout import Command
 from omnibase.core.sandbox.seccomp import compile_filter
 from omnibase.core.sandbox.syscalls import SECCOMP
@@ -131,6 +137,8 @@ def test_a_job_is_read_back() -> None:
         "path": "/run/script/a b.py",
         "size": len(script),
         "cpus": 2,
+        "processes": 63,
+        "environment": [],
         "argv": ["", "ü", "\udcff", "-x"],
         # Of all artifacts, the script has but those that are there.
         "granted": ["/data/", "/data/x", "/artifacts/out/"],
@@ -158,6 +166,34 @@ def test_a_job_with_nothing() -> None:
         [], [], [], [], [],
     )  # fmt: skip
     assert (job["size"], job["cpus"], job["secrets"], job["outlets"]) == (0, 1, [], [])
+
+
+def test_a_job_for_a_warm_sandbox_has_what_the_others_have_at_their_start() -> None:
+    spec = compiled(context=ExecutionContext(pids=9), environment={"A": "1=2\n"})
+    message = job_message(spec, name="s.py", script=b"x", argv=(), mounts=[], warm=True)
+    size = int.from_bytes(message[:4], "little")
+    job = PARSE(message[4 : 4 + size])
+    assert job["environment"] == [f"{name}={value}" for name, value in spec.environment]
+    assert "A=1=2\n" in job["environment"]
+    assert (job["processes"], job["filter"]) == (8, b"")
+    assert message[4 + size :] == b"x"
+
+
+def test_a_warm_sandbox_is_told_its_filter_and_its_imports() -> None:
+    message = boot_message(compiled(), ("json", "email.mime"))
+    assert int.from_bytes(message[:4], "little") == len(message) - 4
+    program, *rest = message[4:].decode().split("\0")
+    assert bytes.fromhex(program) == compile_filter(SECCOMP)
+    assert rest == ["1", "json", "email.mime"]
+
+
+def test_a_warm_sandbox_is_started_with_what_any_job_may_need() -> None:
+    cold = config("NETWORK_CONNECT:example.com:443")["process"]
+    warm = oci_config(compiled(), scratch_dir="/s", grants_dir="/g", warm=True)["process"]
+    assert warm["capabilities"] == cold["capabilities"]
+    assert warm["args"] == [*cold["args"], "warm"]
+    limits = {limit["type"]: limit["hard"] for limit in warm["rlimits"]}
+    assert limits == {"RLIMIT_NOFILE": 8192, "RLIMIT_NPROC": 32767, "RLIMIT_CORE": 0}
 
 
 class Filter:

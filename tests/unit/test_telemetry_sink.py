@@ -28,8 +28,9 @@ from omnibase.core.events import (
     ResourceLimitExceeded,
     SinkLag,
 )
-from omnibase.core.telemetry import OpenTelemetrySink
+from omnibase.core.telemetry import OpenTelemetrySink, queued
 from omnibase.errors import ConfigurationError
+from tests.helpers.cli import eventually
 from tests.helpers.otlp import Receiver, plain, tree
 from tests.unit.test_telemetry_spans import (
     ATTEMPT,
@@ -229,6 +230,21 @@ class TestTrouble:
         bus.run()
         assert sink.flush(10), "what was lost before is not lost again"
         assert len(bus.others.payloads(MonitorGap)) == 1
+        sink.close()
+
+    def test_a_service_that_never_flushes_hears_of_it_too(
+        self, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+        monkeypatch.setattr(queued, "_CHECK_SECONDS", 0.02)
+        receiver.status = 400
+        sink = OpenTelemetrySink()
+        bus = Bus(sink)
+        bus.run()
+        assert eventually(
+            lambda: sum(gap.dropped for gap in bus.others.payloads(MonitorGap)) == 5, 10
+        )
+        receiver.status = 200
         sink.close()
 
     def test_nobody_listens(self, monkeypatch: pytest.MonkeyPatch) -> None:

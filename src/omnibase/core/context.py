@@ -11,6 +11,7 @@ from omnibase.errors import ConfigurationError
 __all__ = ["GIB", "KIB", "MIB", "ExecutionContext", "OnOutputLimit", "OnViolation", "parse_size"]
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+MAX_PROCESSES = 32768
 
 OnViolation = Literal["raise", "kill", "record"]
 OnOutputLimit = Literal["raise", "truncate"]
@@ -90,7 +91,7 @@ class ExecutionContext:
             # Measured: a sandbox with a Python hello starts with 40 MB and uses 22.
             ("memory_bytes", self.memory_bytes, 40 * 10**6, 1 << 44),
             ("default_memory_bytes", self.default_memory_bytes, 40 * 10**6, 1 << 44),
-            ("pids", self.pids, 1, 32768),
+            ("pids", self.pids, 1, MAX_PROCESSES),
             ("wall_seconds", self.wall_seconds, 0.001, 7 * 86400),
             ("cpu_seconds", self.cpu_seconds, 0.001, 7 * 86400),
             ("output_bytes", self.output_bytes, 0, 1 << 40),

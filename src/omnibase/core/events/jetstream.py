@@ -64,6 +64,9 @@ class JetStreamSink:
         OSError: The outbox's directory cannot be used.
     """
 
+    # What is in the outbox is kept: a server that is down keeps no run from starting.
+    advisory: Final = True
+
     def __init__(
         self,
         servers: str | NatsSettings,

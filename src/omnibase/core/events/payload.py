@@ -16,6 +16,7 @@ Number: TypeAlias = int | float
 Seconds: TypeAlias = float
 Sha256: TypeAlias = str
 Stage: TypeAlias = Literal["pre-exec"]
+Start: TypeAlias = Literal["cold", "warm"]
 Timestamp: TypeAlias = str
 
 # Keyed by annotation, so that a field's type is written once, where mypy reads it too.
@@ -30,6 +31,7 @@ _KINDS: dict[str, f.FieldType] = {
     "Seconds | None": f.SECONDS.or_none(),
     "Sha256": f.SHA256,
     "Stage": f.one_of("pre-exec"),
+    "Start": f.one_of("cold", "warm"),
     "Timestamp": f.TIMESTAMP,
     "int | None": f.INTEGER.or_none(),
     "str": f.TEXT,

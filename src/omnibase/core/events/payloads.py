@@ -16,6 +16,7 @@ from omnibase.core.events.payload import (
     Seconds,
     Sha256,
     Stage,
+    Start,
     Timestamp,
     declare,
 )
@@ -38,6 +39,7 @@ class SandboxStart(Payload):
         prepare_seconds: From the request to the boot: the decision, what is brought
             in, the wait for a place, tries that failed; ``None`` if not measured.
         boot_seconds: From there until the sandbox has the script; likewise.
+        start: ``warm`` if the sandbox had been started before there was a script.
     """
 
     type: ClassVar[str] = "dev.omnibase.sandbox.start.v1"
@@ -52,6 +54,7 @@ class SandboxStart(Payload):
     commands_sha256: Mapping[str, Scalar] = field(default_factory=FrozenMap)
     prepare_seconds: Seconds | None = None
     boot_seconds: Seconds | None = None
+    start: Start = "cold"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +175,8 @@ class RunRefused(Payload):
     Comes last, after the `CapabilityDenied` events if that is why.
 
     Attributes:
-        code: The error's code, e.g. ``policy_error``.
+        code: The error's code, e.g. ``policy_error``; ``cancelled`` for an interrupt,
+            ``internal_error`` for a defect.
         reason: Why, for a person.
         file: File of the registry that is to blame, if one is.
         seconds: From the request; ``None`` if not measured.

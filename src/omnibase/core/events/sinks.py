@@ -22,8 +22,8 @@ class Sink(Protocol):
 
     A sink with a method ``report_to`` is given, whenever it is subscribed, a function
     of a payload and a run's id that tells the other sinks of that bus: see
-    `Subscription.report`. One with a true attribute ``advisory`` is no record: whether
-    it could deliver does not count in `EventBus.flush`.
+    `Subscription.report`. One with a true attribute ``advisory`` is no record, or keeps
+    what it cannot deliver: whether it could does not count in `EventBus.flush`.
     """
 
     def emit(self, event: Event, /) -> object:

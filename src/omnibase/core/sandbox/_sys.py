@@ -9,8 +9,8 @@ from typing import Final
 __all__ = [
     "CLONE_NEWNS", "CLONE_NEWPID", "MOUNT_ATTR_IDMAP", "MOUNT_ATTR_NODEV", "MOUNT_ATTR_NOSUID",
     "MOUNT_ATTR_NOSYMFOLLOW", "MOUNT_ATTR_RDONLY", "MS_BIND", "MS_NODEV", "MS_NOEXEC",
-    "MS_NOSUID", "MS_PRIVATE", "MS_RDONLY", "MS_REC", "MS_REMOUNT", "MS_SLAVE", "mount",
-    "mount_setattr", "move_mount", "open_tree_clone", "unmount", "unshare",
+    "MS_NOSUID", "MS_PRIVATE", "MS_RDONLY", "MS_REC", "MS_REMOUNT", "MS_SHARED", "MS_SLAVE",
+    "mount", "mount_setattr", "move_mount", "open_tree_clone", "setns", "unmount", "unshare",
 ]  # fmt: skip
 
 CLONE_NEWNS: Final = 0x0002_0000
@@ -24,6 +24,7 @@ MS_BIND: Final = 0x1000
 MS_REC: Final = 0x4000
 MS_PRIVATE: Final = 0x4_0000
 MS_SLAVE: Final = 0x8_0000
+MS_SHARED: Final = 0x10_0000
 MOUNT_ATTR_RDONLY: Final = 0x1
 MOUNT_ATTR_NOSUID: Final = 0x2
 MOUNT_ATTR_NODEV: Final = 0x4
@@ -62,6 +63,11 @@ def _bytes(text: str | None) -> bytes | None:
 def unshare(flags: int) -> None:
     """Moves the calling thread (only) into new namespaces."""
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def setns(fd: int, flag: int) -> None:
+    """Moves the calling thread (only) into the namespace of a descriptor."""
+    _checked(_libc.setns(ctypes.c_int(fd), ctypes.c_int(flag)), "setns")
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, data: str = "") -> None:

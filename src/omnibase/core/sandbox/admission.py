@@ -27,6 +27,13 @@ class _Cancel(Protocol):
     def fileno(self) -> int: ...
 
 
+class _Ticket:
+    """A caller in the queue."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self.memory_bytes = memory_bytes
+
+
 class Admission:
     """Places for sandboxes in this process; threads share it.
 
@@ -39,9 +46,10 @@ class Admission:
         self._runs = runs
         self._memory_bytes = memory_bytes
         self._changed = threading.Condition()
-        self._queue: deque[object] = deque()
+        self._queue: deque[_Ticket] = deque()
         self._running = 0
         self._used_bytes = 0
+        self._reserved_bytes = 0
         self._draining = False
 
     @classmethod
@@ -77,6 +85,57 @@ class Admission:
         """Callers in the queue."""
         return len(self._queue)
 
+    @property
+    def pressed(self) -> bool:
+        """Whether a run waits for memory that is set aside."""
+        with self._changed:
+            if not self._queue or not self._reserved_bytes:
+                return False
+            wanted = self._used_bytes + self._queue[0].memory_bytes
+            return wanted <= self._memory_bytes < wanted + self._reserved_bytes
+
+    def reserve(self, memory_bytes: int) -> bool:
+        """Sets memory aside for a sandbox that has no run yet; returns whether there was some.
+
+        Half of all memory stays for runs, and so does what one waits for.
+        """
+        with self._changed:
+            reserved = self._reserved_bytes + memory_bytes
+            fits = self._used_bytes + reserved <= self._memory_bytes
+            if self._draining or self._queue or not fits or 2 * reserved > self._memory_bytes:
+                return False
+            self._reserved_bytes = reserved
+            return True
+
+    def unreserve(self, memory_bytes: int) -> None:
+        """Gives it back: there is no such sandbox any more."""
+        with self._changed:
+            self._reserved_bytes -= memory_bytes
+            self._changed.notify_all()
+
+    def convert(self, reserved_bytes: int, memory_bytes: int) -> bool:
+        """Makes a place of what was set aside, if it is enough or there is more; see `leave`.
+
+        Raises:
+            SandboxUnavailable: The process is draining.
+        """
+        with self._changed:
+            self._check_draining()
+            others = self._used_bytes + self._reserved_bytes - reserved_bytes
+            if self._running >= self._runs or others + memory_bytes > self._memory_bytes:
+                return False
+            self._reserved_bytes -= reserved_bytes
+            self._running += 1
+            self._used_bytes += memory_bytes
+            return True
+
+    def leave(self, memory_bytes: int) -> None:
+        """Gives up a place."""
+        with self._changed:
+            self._running -= 1
+            self._used_bytes -= memory_bytes
+            self._changed.notify_all()
+
     @contextlib.contextmanager
     def place(self, memory_bytes: int, wait_seconds: float, cancel: _Cancel) -> Iterator[None]:
         """Waits for a place and keeps it for the block.
@@ -102,10 +161,7 @@ class Admission:
             yield
         finally:
             if taken:
-                with self._changed:
-                    self._running -= 1
-                    self._used_bytes -= memory_bytes
-                    self._changed.notify_all()
+                self.leave(memory_bytes)
 
     def drain(self, timeout_seconds: float) -> bool:
         """Admits nobody from now on, and waits for those that run.
@@ -127,11 +183,11 @@ class Admission:
     def _take(
         self, memory_bytes: int, deadline: float, wait_seconds: float, cancel: _Cancel
     ) -> bool:
-        ticket = object()
+        ticket = _Ticket(memory_bytes)
         with self._changed:
             self._queue.append(ticket)
             try:
-                while not self._fits(ticket, memory_bytes):
+                while not self._fits(ticket):
                     left = deadline - time.monotonic()
                     if left <= 0:
                         raise SandboxTimeout(
@@ -150,16 +206,20 @@ class Admission:
                 self._queue.remove(ticket)
                 self._changed.notify_all()
 
-    def _fits(self, ticket: object, memory_bytes: int) -> bool:
+    def _fits(self, ticket: _Ticket) -> bool:
+        self._check_draining()
+        used = self._used_bytes + self._reserved_bytes
+        return (
+            self._queue[0] is ticket
+            and self._running < self._runs
+            and used + ticket.memory_bytes <= self._memory_bytes
+        )
+
+    def _check_draining(self) -> None:
         if self._draining:
             raise SandboxUnavailable(
                 "the process is draining: it starts no more runs", hint="send it elsewhere"
             )
-        return (
-            self._queue[0] is ticket
-            and self._running < self._runs
-            and self._used_bytes + memory_bytes <= self._memory_bytes
-        )
 
 
 def _is_set(cancel: _Cancel) -> bool:

@@ -11,6 +11,7 @@ import math
 import os
 from typing import Any, Final
 
+from omnibase.core.context import MAX_PROCESSES
 from omnibase.core.sandbox.commands.layout import DIRECTORY as COMMANDS
 from omnibase.core.sandbox.commands.layout import Command
 from omnibase.core.sandbox.egress.layout import agent_rows
@@ -29,7 +30,14 @@ from omnibase.core.sandbox.syscalls import (
 )
 from omnibase.core.secrets import Secret
 
-__all__ = ["SCRIPT_DIRECTORY", "job_message", "oci_config", "trace_config"]
+__all__ = [
+    "SCRIPT_DIRECTORY",
+    "boot_message",
+    "job_message",
+    "oci_config",
+    "to_bytes",
+    "trace_config",
+]
 
 SCRIPT_DIRECTORY: Final = "/run/script"
 _AGENT: Final = "/opt/omnibase/agent/init.pyc"
@@ -48,7 +56,12 @@ _SAFE: Final = ("nosuid", "nodev", "noexec")
 
 
 def oci_config(
-    spec: SandboxSpec, *, scratch_dir: str, grants_dir: str | None, commands_dir: str | None = None
+    spec: SandboxSpec,
+    *,
+    scratch_dir: str,
+    grants_dir: str | None,
+    commands_dir: str | None = None,
+    warm: bool = False,
 ) -> dict[str, Any]:
     """Returns the content of ``config.json``.
 
@@ -57,6 +70,8 @@ def oci_config(
         scratch_dir: Empty host directory that backs ``/tmp`` with disk, not memory.
         grants_dir: Host directory with the staged mounts, if there are file grants.
         commands_dir: Host directory with the layer of the commands, if any are granted.
+        warm: It is started without a job: the agent may get anything that a job can ask
+            for, and the script's process limits itself once it knows the job.
     """
     mounts: list[dict[str, Any]] = [
         _mount("/proc", "proc"),
@@ -76,16 +91,17 @@ def oci_config(
         )
     # The script's first process is not counted: it was forked before it became nobody.
     # With egress, the agent needs more files and gives the script its own limit.
-    files = _AGENT_OPEN_FILES if spec.egress else _OPEN_FILES
-    capabilities = _AGENT_CAPABILITIES + (_EGRESS_CAPABILITIES if spec.egress else ())
-    limits = {"NOFILE": files, "NPROC": spec.pids - 1, "CORE": 0}
+    egress = warm or bool(spec.egress)
+    files = _AGENT_OPEN_FILES if egress else _OPEN_FILES
+    capabilities = _AGENT_CAPABILITIES + (_EGRESS_CAPABILITIES if egress else ())
+    limits = {"NOFILE": files, "NPROC": (MAX_PROCESSES if warm else spec.pids) - 1, "CORE": 0}
     return {
         "ociVersion": "1.2.0",
         "process": {
             "terminal": False,
             "user": {"uid": 0, "gid": 0},
             # -P: no script directory on the path but the one the agent adds.
-            "args": [spec.python, "-B", "-s", "-P", _AGENT],
+            "args": [spec.python, "-B", "-s", "-P", _AGENT, *(["warm"] if warm else [])],
             "env": [f"{name}={value}" for name, value in spec.environment],
             "cwd": "/tmp",
             "capabilities": {
@@ -178,6 +194,7 @@ def job_message(
     pinned: tuple[str, ...] = (),
     secrets: tuple[Secret, ...] = (),
     commands: tuple[Command, ...] = (),
+    warm: bool = False,
 ) -> bytes:
     """Returns what the agent reads first: a length, NUL-separated fields, script, secrets.
 
@@ -191,20 +208,23 @@ def job_message(
         pinned: Directories above a mask, which must not be renamed away from it.
         secrets: Their values follow the script, one after the other.
         commands: Their paths on the host lead to them in the guest as well.
+        warm: The sandbox was started before: it has its filter, and no environment yet.
     """
     granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts if mount[1] != ARTIFACTS]
     granted += [outlet.path + "/" for outlet in spec.outlets]
-    fields = [f"{SCRIPT_DIRECTORY}/{name}", str(len(script)), str(max(1, math.ceil(spec.cpus)))]
+    cpus = _shown_cpus(spec)
+    fields = [f"{SCRIPT_DIRECTORY}/{name}", str(len(script)), str(cpus), str(spec.pids - 1)]
     outlets = [
         text
         for outlet in spec.outlets
         for text in (outlet.path, str(outlet.max_files), str(outlet.max_bytes))
     ]
-    filter_program = [compile_filter(spec.seccomp).hex()]
+    filter_program = [] if warm else [compile_filter(spec.seccomp).hex()]
+    environment = [f"{name}={value}" for name, value in spec.environment] if warm else []
     places = [place for command in commands for place in command.places]
     for group in (
         list(argv), granted, list(pinned), filter_program, agent_rows(spec.egress), places,
-        outlets, list(spec.imports),
+        outlets, list(spec.imports), environment,
     ):  # fmt: skip
         fields += [str(len(group)), *group]
     fields.append(str(len(masks or [])))
@@ -218,7 +238,21 @@ def job_message(
         fields += [secret.name, str(len(secret.value))]
     head = os.fsencode("\0".join(fields))
     values = b"".join(secret.value for secret in secrets)
-    return len(head).to_bytes(4, "little") + head + script + values
+    return _framed(head) + script + values
+
+
+def boot_message(spec: SandboxSpec, preload: tuple[str, ...]) -> bytes:
+    """Returns what the agent of a warm sandbox reads first: its filter, CPUs, and imports."""
+    program = compile_filter(spec.seccomp).hex()
+    return _framed(os.fsencode("\0".join((program, str(_shown_cpus(spec)), *preload))))
+
+
+def _shown_cpus(spec: SandboxSpec) -> int:
+    return max(1, math.ceil(spec.cpus))
+
+
+def _framed(head: bytes) -> bytes:
+    return len(head).to_bytes(4, "little") + head
 
 
 def to_bytes(document: dict[str, Any]) -> bytes:

@@ -131,7 +131,6 @@ class Cgroup:
         Raises:
             SandboxStartError: The kernel refused a limit; nothing is left behind.
         """
-        quota = max(1000, round(cpus * _CPU_PERIOD_MICROSECONDS))
         try:
             if self._hierarchy.version == 2:
                 parent = self._hierarchy.parents[""]
@@ -140,21 +139,13 @@ class Cgroup:
                     if name not in enabled:
                         _write(f"{parent}/cgroup.subtree_control", f"+{name}")
                 os.mkdir(self._paths[""])
-                self._set("", "memory.max", memory_bytes)
                 self._set("", "memory.swap.max", 0, optional=not _swap_is_on())
                 self._set("", "memory.oom.group", 1, optional=True)
-                self._set("", "pids.max", host_pids)
-                self._set("", "cpu.max", f"{quota} {_CPU_PERIOD_MICROSECONDS}")
             else:
                 for path in self.paths:
                     os.mkdir(path)
-                self._set("memory", "memory.limit_in_bytes", memory_bytes)
-                # Without it a script could go on in swap, past its limit.
-                swap = "memory.memsw.limit_in_bytes"
-                self._set("memory", swap, memory_bytes, optional=not _swap_is_on())
-                self._set("pids", "pids.max", host_pids)
                 self._set("cpu", "cpu.cfs_period_us", _CPU_PERIOD_MICROSECONDS)
-                self._set("cpu", "cpu.cfs_quota_us", quota)
+            self._limit(memory_bytes, cpus, host_pids)
         except OSError as error:
             self.remove()
             raise SandboxStartError(
@@ -164,6 +155,51 @@ class Cgroup:
                 if error.errno == errno.EBUSY
                 else "see `omnibase doctor`",
             ) from error
+
+    def limit(self, *, memory_bytes: int, cpus: float, host_pids: int) -> None:
+        """Sets other limits.
+
+        Raises:
+            SandboxStartError: The kernel refused one.
+        """
+        try:
+            self._limit(memory_bytes, cpus, host_pids)
+        except OSError as error:
+            raise SandboxStartError(
+                f"the limits of the cgroup could not be set: {error}", hint="see `omnibase doctor`"
+            ) from error
+
+    def _limit(self, memory_bytes: int, cpus: float, host_pids: int) -> None:
+        quota = max(1000, round(cpus * _CPU_PERIOD_MICROSECONDS))
+        if self._hierarchy.version == 2:
+            self._set("", "memory.max", memory_bytes)
+            self._set("", "pids.max", host_pids)
+            self._set("", "cpu.max", f"{quota} {_CPU_PERIOD_MICROSECONDS}")
+            return
+        # With swap a script could go on there, past its limit. The kernel wants memory
+        # and swap together to be no less than memory, whichever way both go.
+        names = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
+        if memory_bytes > _number(self._get("memory", names[0])):
+            names.reverse()
+        for name in names:
+            optional = "memsw" in name and not _swap_is_on()
+            self._set("memory", name, memory_bytes, optional=optional)
+        self._set("pids", "pids.max", host_pids)
+        self._set("cpu", "cpu.cfs_quota_us", quota)
+
+    def weigh(self, share: float) -> None:
+        """Sets what it gets of a busy CPU, as a share of what each other one gets."""
+        with contextlib.suppress(OSError):  # it is a courtesy
+            if self._hierarchy.version == 2:
+                self._set("", "cpu.weight", max(1, round(100 * share)))
+            else:
+                self._set("cpu", "cpu.shares", max(2, round(1024 * share)))
+
+    def forget_peak(self) -> None:
+        """Counts the highest use of memory from now on, where the kernel can (v1)."""
+        with contextlib.suppress(OSError):
+            if self._hierarchy.version == 1:
+                self._set("memory", "memory.max_usage_in_bytes", 0)
 
     def stats(self) -> CgroupStats:
         """Reads its accounts; what cannot be read is 0."""

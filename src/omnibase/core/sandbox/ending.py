@@ -28,12 +28,14 @@ def conclude(
     fault: SandboxError | None,
     complaint: bytes | None,
     egress_fault: Callable[[], SandboxError | None],
+    cpu_seconds_before: float,
     wall_seconds: float,
     scratch_bytes: int,
     unreached: Mapping[tuple[str, str], int],
     network_limits: Iterable[NetworkLimit],
     error: ScriptError | None,
     finished: float,
+    warm: bool,
 ) -> Ended:
     """Returns how the run ended.
 
@@ -47,12 +49,14 @@ def conclude(
         fault: What is already known to have failed.
         complaint: What ``runsc`` said, if the script was never sent.
         egress_fault: Says what is wrong with the run's network.
+        cpu_seconds_before: What the cgroup had used before the run began.
         wall_seconds: From its start.
         scratch_bytes: Highest use of ``/tmp``.
         unreached: How often what granted target was not reached, and why.
         network_limits: What limits network grants have reached.
         error: What the script ended with, as it told.
         finished: When it was over, by the monotonic clock.
+        warm: The sandbox had been started before.
     """
     if stats.oom_kills and cause == "exit" and trace.agent_status is None:
         cause = "memory"
@@ -72,8 +76,9 @@ def conclude(
         ),
         network_limits=tuple(network_limits),
         error=error,
+        warm=warm,
         usage=Usage(
-            cpu_seconds=stats.cpu_seconds,
+            cpu_seconds=stats.cpu_seconds - cpu_seconds_before,
             peak_memory_bytes=stats.peak_memory_bytes,
             wall_seconds=wall_seconds,
             output_bytes=output.total,

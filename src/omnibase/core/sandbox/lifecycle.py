@@ -14,6 +14,7 @@ import os
 import select
 import selectors
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -33,11 +34,12 @@ from omnibase.errors import SandboxError, SandboxStartError
 if TYPE_CHECKING:
     from omnibase.core.sandbox.collect.collection import Collection
     from omnibase.core.sandbox.databases.copying import DatabaseCopied
+    from omnibase.core.sandbox.egress.channel import Ends
     from omnibase.core.sandbox.egress.session import Session
 
-__all__ = ["Run"]
+__all__ = ["START_SECONDS", "Run", "host_pids"]
 
-_START_SECONDS: Final = 30.0
+START_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.1
 _UNWATCHED_SECONDS: Final = 1.0
 _CATCH_UP_SECONDS: Final = 0.25  # a flood must not hold up the deadline for longer
@@ -47,18 +49,24 @@ _PIPE_CHUNK: Final = 65536
 _HOST_TASKS: Final = 256
 
 
+def host_pids(pids: int) -> int:
+    """The tasks that the host's cgroup has to allow for so many of the guest's."""
+    return _HOST_TASKS + 2 * pids
+
+
 class Run:
     """One run, in its own thread."""
 
-    def __init__(
-        self, runner: GVisorRunner, request: RunRequest, observer: Observer, cancel: Cancel
-    ) -> None:
-        self._runner = runner
+    _warm = False
+
+    def __init__(self, request: RunRequest, observer: Observer, cancel: Cancel) -> None:
         self._request = request
         self._spec = request.spec
         self._observer = observer
         self._cancel = cancel
-        self._began = time.monotonic()
+        self._run_id = self._sandbox = request.run_id
+        self._began = self._finished = time.monotonic()
+        self._start_seconds = START_SECONDS
         self._cause = "exit"
         self._fault: SandboxError | None = None
         self._scrubber = Scrubber(request.secrets)
@@ -71,39 +79,46 @@ class Run:
         self._pending: dict[str, memoryview] = {"stdin": memoryview(request.stdin)}
         self._scratch = ScratchMeter()
         self._next_cpu_check = 0.0
+        self._cpu_before = 0.0
         self._unwatched_since: float | None = None
         self._sent = False
         self._staged: tuple[DatabaseCopied, ...] = ()
-        self._process: _runsc.Process | None = None
         self._network: Session | None = None
         self._left: Collection | None = None
         self._complaint = b""
 
-    def expire(self) -> None:
-        """Ends the sandbox at its deadline, from another thread."""
-        process = self._process
-        if process is not None:
-            process.kill()
-
-    def execute(self, directory: RunDirectory, cgroup: Cgroup) -> Ended:
+    def execute(self, runner: GVisorRunner, directory: RunDirectory, cgroup: Cgroup) -> Ended:
         """Runs it; to be called in a thread of its own, whose namespaces end with it."""
+        self._run_id = self._sandbox = directory.run_id
+        with self._networked():
+            return self._execute(runner, directory.path, cgroup)
+
+    @contextlib.contextmanager
+    def _networked(self, ends: Ends | None = None) -> Iterator[None]:
+        """Has a broker for the block, if the run has network grants."""
         if not self._spec.egress:
-            return self._execute(directory, cgroup)
+            yield
+            return
         from omnibase.core.sandbox.egress.session import Session  # most runs have no network
 
         # Before this thread leaves them: the broker works in the host's namespaces.
         with contextlib.closing(
-            Session(self._spec, self._observer.on_egress, self._scrubber.text)
+            Session(self._spec, self._observer.on_egress, self._scrubber.text, ends)
         ) as self._network:
-            return self._execute(directory, cgroup)
+            yield
 
-    def _execute(self, directory: RunDirectory, cgroup: Cgroup) -> Ended:
+    def _collect(self, path: Path, fd: int | None = None) -> None:
+        if self._spec.outlets:
+            from omnibase.core.sandbox.collect.collection import Collection
+
+            self._left = Collection(self._request, path / "collected", self._scrubber, fd)
+
+    def _execute(self, runner: GVisorRunner, path: Path, cgroup: Cgroup) -> Ended:
         cgroup.create(
             memory_bytes=self._spec.memory_bytes,
             cpus=self._spec.cpus,
-            host_pids=_HOST_TASKS + 2 * self._spec.pids,
+            host_pids=host_pids(self._spec.pids),
         )
-        path = directory.path
         try:
             prepared = prepare(self._request, path, self._observer.on_staging, self._cancel)
         except OSError as error:
@@ -126,55 +141,64 @@ class Run:
                 )
                 stack.callback(trace.close)
                 pipes.open()
-                if self._spec.outlets:
-                    from omnibase.core.sandbox.collect.collection import Collection
-
-                    place = path / "collected"
-                    self._left = Collection(self._request, place, self._scrubber)
+                self._collect(path)
+                if self._left is not None:
                     stack.callback(self._left.close)
             except OSError as error:
                 raise SandboxStartError(
                     f"the run has no descriptors: {error.strerror}", hint="`ulimit -n 1024`"
                 ) from error
-            process = self._process = self._start(path, cgroup, pipes)
+            process = self._start(runner, path, cgroup, pipes)
             try:
-                from omnibase.core.sandbox.ending import conclude  # while the sandbox boots
+                import omnibase.core.sandbox.ending  # noqa: F401  # while the sandbox boots
 
-                self._watch(process, trace, pipes, cgroup, path / "scratch")
+                pidfd = os.pidfd_open(process.pid)
+                try:
+                    self._watch(pidfd, trace, pipes, cgroup, path / "scratch")
+                finally:
+                    os.close(pidfd)
             finally:
-                finished = time.monotonic()
+                self._finished = time.monotonic()
                 self._scratch.close()
                 # Ends PID 1 of the namespace; the kernel ends and reaps the rest before it.
                 process.kill()
                 status = process.wait()
-            self._drain(pipes)
-            trace.drain()
-            network = self._network
-            if network is not None:
-                network.finish(trace)
-            if self._left is not None and self._cause == "exit" and self._fault is None:
-                self._left.finish(trace, self._observer)
-                self._fault = self._left.fault
-            trace.finish()
-            ended = trace.script_status
-            self._output.finish(cut=self._cause != "exit" or ended is None or ended & 0x7F != 0)
-            return conclude(
-                trace,
-                self._output,
-                cgroup.stats(),
-                run_id=directory.run_id,
-                status=status,
-                cause=self._cause,
-                fault=self._fault,
-                complaint=None if self._sent else self._complaint,
-                egress_fault=network.fault if network is not None else lambda: None,
-                wall_seconds=time.monotonic() - self._began,
-                scratch_bytes=self._scratch.peak_bytes,
-                unreached=network.unreached if network is not None else {},
-                network_limits=network.limits if network is not None else (),
-                error=self._script_error(pipes),
-                finished=finished,
-            )
+            return self._account(trace, pipes, cgroup, status)
+
+    def _account(self, trace: TraceServer, pipes: Pipes, cgroup: Cgroup, status: int) -> Ended:
+        """Takes what is left, once nothing more can come, and says how the run ended."""
+        from omnibase.core.sandbox.ending import conclude
+
+        self._drain(pipes)
+        trace.drain()
+        network = self._network
+        if network is not None:
+            network.finish(trace)
+        if self._left is not None and self._cause == "exit" and self._fault is None:
+            self._left.finish(trace, self._observer)
+            self._fault = self._left.fault
+        trace.finish()
+        ended = trace.script_status
+        self._output.finish(cut=self._cause != "exit" or ended is None or ended & 0x7F != 0)
+        return conclude(
+            trace,
+            self._output,
+            cgroup.stats(),
+            run_id=self._run_id,
+            status=status,
+            cause=self._cause,
+            fault=self._fault,
+            complaint=None if self._sent else self._complaint,
+            egress_fault=network.fault if network is not None else lambda: None,
+            cpu_seconds_before=self._cpu_before,
+            wall_seconds=time.monotonic() - self._began,
+            scratch_bytes=self._scratch.peak_bytes,
+            unreached=network.unreached if network is not None else {},
+            network_limits=network.limits if network is not None else (),
+            error=self._script_error(pipes),
+            finished=self._finished,
+            warm=self._warm,
+        )
 
     def _script_error(self, pipes: Pipes) -> ScriptError | None:
         if self._cause != "exit":
@@ -183,14 +207,16 @@ class Run:
             return parse_report(os.read(pipes.report, MAX_REPORT_BYTES + 1), self._scrubber.text)
         return None
 
-    def _start(self, path: Path, cgroup: Cgroup, pipes: Pipes) -> _runsc.Process:
+    def _start(
+        self, runner: GVisorRunner, path: Path, cgroup: Cgroup, pipes: Pipes
+    ) -> _runsc.Process:
         passed = {3: pipes.guest[3], 6: pipes.guest[4]}
         if self._network is not None:
             passed[4] = self._network.guest_fd
         if self._left is not None:
             passed[5] = self._left.guest_fd
         try:
-            return start(self._runner, path, cgroup, pipes.guest[:3], passed)
+            return start(runner, path, cgroup, pipes.guest[:3], passed)
         finally:
             pipes.close_guest()
             if self._network is not None:
@@ -200,7 +226,7 @@ class Run:
 
     def _watch(
         self,
-        process: _runsc.Process,
+        pidfd: int,
         trace: TraceServer,
         pipes: Pipes,
         cgroup: Cgroup,
@@ -208,60 +234,76 @@ class Run:
     ) -> None:
         """Serves all descriptors until the process ends or has to be ended."""
         deadline = self._began + self._spec.wall_seconds
-        start_deadline = self._began + _START_SECONDS
-        pidfd = os.pidfd_open(process.pid)
-        try:
-            with selectors.DefaultSelector() as selector:
-                selector.register(pidfd, selectors.EVENT_READ, "end")
-                selector.register(self._cancel, selectors.EVENT_READ, "cancel")
-                selector.register(trace.fileno(), selectors.EVENT_READ, "trace")
-                for name in ("stdout", "stderr"):
-                    selector.register(getattr(pipes, name), selectors.EVENT_READ, name)
-                if self._network is not None:
-                    selector.register(self._network, selectors.EVENT_READ, "egress")
-                if self._left is not None:
-                    selector.register(self._left, selectors.EVENT_READ, "collect")
-                while self._cause == "exit" and self._fault is None:
-                    timeout = (
-                        min(deadline, deadline if self._sent else start_deadline) - time.monotonic()
-                    )
-                    if self._unwatched_since is not None or (self._spec.cpu_seconds and self._sent):
-                        timeout = min(timeout, _POLL_SECONDS)
-                    ready = selector.select(max(0.0, timeout))
-                    ended = False
-                    for key, _ in ready:
-                        if key.data == "trace":
-                            self._serve_trace(selector, trace)
-                        elif key.data == "egress":
-                            self._serve_network(selector, trace)
-                        elif key.data == "collect":
-                            self._take_left(selector)
-                        elif key.data == "end":
-                            ended = True
-                        elif key.data == "cancel":
-                            self._cause = "cancelled"
-                        elif key.data in ("stdout", "stderr"):
-                            self._read(selector, pipes, key.data)
-                        else:
-                            self._write(selector, pipes, key.data)
-                    self._scratch.sample()
-                    if ended and time.monotonic() >= deadline:
-                        self._cause = "time"  # the watchdog was first
-                    if ended or trace.agent_status is not None:
-                        # With PID 1 the guest is over: no need to wait for runsc to fold it up.
-                        return
-                    if trace.started and not self._sent:
-                        self._sent = True
-                        self._scratch.hold(scratch)
-                        for name in ("control", "stdin"):
-                            selector.register(getattr(pipes, name), selectors.EVENT_WRITE, name)
-                        boot_seconds = time.monotonic() - self._began
-                        self._observer.on_started(scratch.parent.name, boot_seconds)
-                        for told in self._staged:
-                            self._observer.on_staged(told)
-                    self._check_limits(cgroup, deadline, None if self._sent else start_deadline)
-        finally:
-            os.close(pidfd)
+        start_deadline = self._began + self._start_seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(pidfd, selectors.EVENT_READ, "end")
+            selector.register(self._cancel, selectors.EVENT_READ, "cancel")
+            selector.register(trace.fileno(), selectors.EVENT_READ, "trace")
+            for name in ("stdout", "stderr"):
+                selector.register(getattr(pipes, name), selectors.EVENT_READ, name)
+            if self._network is not None:
+                selector.register(self._network, selectors.EVENT_READ, "egress")
+            if self._left is not None:
+                selector.register(self._left, selectors.EVENT_READ, "collect")
+            self._prelude(selector, pipes)
+            while self._cause == "exit" and self._fault is None:
+                timeout = (
+                    min(deadline, deadline if self._sent else start_deadline) - time.monotonic()
+                )
+                if self._unwatched_since is not None or (self._spec.cpu_seconds and self._sent):
+                    timeout = min(timeout, _POLL_SECONDS)
+                ready = selector.select(max(0.0, timeout))
+                ended = False
+                for key, _ in ready:
+                    if key.data == "trace":
+                        self._serve_trace(selector, trace)
+                    elif key.data == "egress":
+                        self._serve_network(selector, trace)
+                    elif key.data == "collect":
+                        self._take_left(selector)
+                    elif key.data == "end":
+                        ended = True
+                    elif key.data == "cancel":
+                        self._cause = "cancelled"
+                    elif key.data in ("stdout", "stderr"):
+                        self._read(selector, pipes, key.data)
+                    else:
+                        self._write(selector, pipes, key.data)
+                self._scratch.sample()
+                if ended and time.monotonic() >= deadline:
+                    self._cause = "time"  # the watchdog was first
+                if ended or trace.agent_status is not None:
+                    # With PID 1 the guest is over: no need to wait for runsc to fold it up.
+                    return
+                if not self._sent and self._may_send(trace):
+                    self._sent = True
+                    self._send(selector, pipes, scratch)
+                self._check_limits(cgroup, deadline, None if self._sent else start_deadline)
+
+    def _prelude(self, selector: selectors.BaseSelector, pipes: Pipes) -> None:
+        """What comes before the first turn."""
+
+    def _may_send(self, trace: TraceServer) -> bool:
+        """Whether the script can be sent now."""
+        return trace.started
+
+    def _send(self, selector: selectors.BaseSelector, pipes: Pipes, scratch: Path) -> None:
+        self._scratch.hold(scratch)
+        self._tell_start(selector, pipes)
+
+    def _tell_start(self, selector: selectors.BaseSelector, pipes: Pipes) -> None:
+        """Puts the start on record, and then sends the script."""
+        boot_seconds = time.monotonic() - self._began
+        self._observer.on_started(self._sandbox, boot_seconds, warm=self._warm)
+        for told in self._staged:
+            self._observer.on_staged(told)
+        for name in ("control", "stdin"):
+            self._feed(selector, pipes, name)
+
+    def _feed(self, selector: selectors.BaseSelector, pipes: Pipes, name: str) -> None:
+        """Writes what there is to write, now as far as there is room."""
+        selector.register(getattr(pipes, name), selectors.EVENT_WRITE, name)
+        self._write(selector, pipes, name)
 
     def _serve_trace(self, selector: selectors.BaseSelector, trace: TraceServer) -> None:
         before = trace.fileno()
@@ -342,7 +384,7 @@ class Run:
             self._cause = "time"
         elif start_deadline is not None and now >= start_deadline:
             self._fault = SandboxStartError(
-                f"no sign of life from the sandbox's trace within {_START_SECONDS:g} s",
+                f"no sign of life from the sandbox's trace within {self._start_seconds:g} s",
                 hint="run `omnibase doctor`",
             )
         elif (
@@ -354,7 +396,7 @@ class Run:
             )
         elif self._spec.cpu_seconds is not None and now >= self._next_cpu_check:
             self._next_cpu_check = now + _POLL_SECONDS
-            if cgroup.cpu_seconds() >= self._spec.cpu_seconds:
+            if cgroup.cpu_seconds() - self._cpu_before >= self._spec.cpu_seconds:
                 self._cause = "cpu"
 
     def _on_violation(self, violation: Violation) -> None:

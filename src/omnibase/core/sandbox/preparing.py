@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omnibase.core.sandbox import _runsc, bundle, covers, resolving, staging
 from omnibase.core.sandbox.cgroup import Cgroup
@@ -26,7 +26,17 @@ if TYPE_CHECKING:
     from omnibase.core.sandbox.resolving import StagedMount
     from omnibase.core.sandbox.spec import SandboxSpec
 
-__all__ = ["Prepared", "prepare", "start"]
+__all__ = [
+    "Prepared",
+    "Staged",
+    "check_commands",
+    "judge_of",
+    "make_places",
+    "prepare",
+    "stage",
+    "start",
+    "write_bundle",
+]
 
 
 class Prepared(NamedTuple):
@@ -45,6 +55,33 @@ class Prepared(NamedTuple):
     staged: tuple[DatabaseCopied, ...]
 
 
+class Staged(NamedTuple):
+    """What was mounted for a run.
+
+    Attributes:
+        rows: ``(guest source, guest target, is directory, writable)``.
+        masked: How masks are applied.
+        copied: What was made for the script to read.
+    """
+
+    rows: list[tuple[str, str, bool, bool]]
+    masked: covers.Covers
+    copied: tuple[DatabaseCopied, ...]
+
+    def job(self, request: RunRequest) -> dict[str, Any]:
+        """Returns what `bundle.job_message` is to be told."""
+        return {
+            "name": request.name,
+            "script": request.script,
+            "argv": request.argv,
+            "mounts": self.rows,
+            "masks": list(self.masked.covered),
+            "pinned": self.masked.pinned,
+            "secrets": request.secrets,
+            "commands": request.commands.commands if request.commands is not None else (),
+        }
+
+
 def prepare(
     request: RunRequest, path: Path, fill: Callable[[Path], None], cancel: Cancel
 ) -> Prepared:
@@ -61,13 +98,48 @@ def prepare(
         CapabilityError: What is granted cannot be mounted or copied as it stands.
         OSError: The directory cannot be written.
     """
-    spec, layer = request.spec, request.commands
-    commands = () if layer is None else layer.commands
-    if spec.commands != tuple(command.name for command in commands):
-        raise SandboxStartError("the commands that are granted were not brought in")
+    layer = request.commands
+    make_places(path)
+    _runsc.enter_mount_namespace()
+    staged = stage(request, path, fill, cancel)
+    _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
+    endpoint = write_bundle(
+        request.spec, path, grants=bool(staged.rows), commands=None if layer is None else layer.path
+    )
+    job = bundle.job_message(request.spec, **staged.job(request))
+    return Prepared(job, judge_of(request, staged), endpoint, staged.copied)
+
+
+def make_places(path: Path) -> None:
+    """Makes the directories that each run needs below its own."""
     for name in ("scratch", "grants", "root"):
         (path / name).mkdir(mode=0o700)
-    _runsc.enter_mount_namespace()
+
+
+def write_bundle(
+    spec: SandboxSpec, path: Path, *, grants: bool, commands: str | None = None, warm: bool = False
+) -> str:
+    """Writes the files that ``runsc`` reads; returns the path of the socket for the trace."""
+    config = bundle.oci_config(
+        spec,
+        scratch_dir=str(path / "scratch"),
+        grants_dir=str(path / "grants") if grants else None,
+        commands_dir=commands,
+        warm=warm,
+    )
+    endpoint = str(path / "trace")
+    (path / "config.json").write_bytes(bundle.to_bytes(config))
+    (path / "trace.json").write_bytes(bundle.to_bytes(bundle.trace_config(endpoint)))
+    return endpoint
+
+
+def stage(request: RunRequest, path: Path, fill: Callable[[Path], None], cancel: Cancel) -> Staged:
+    """Mounts what a run is granted below ``grants``, in the calling thread's mount namespace.
+
+    Args, Raises: See `prepare`.
+    """
+    spec = request.spec
+    check_commands(request)
     with (
         resolving.resolve_grants(spec) as mounts,
         _copies(spec, str(path / "databases"), cancel) as copies,
@@ -79,29 +151,7 @@ def prepare(
         rows = staging.stage(
             mounts + copied + shown + inputs, str(path / "grants"), masked.left_out
         )
-        staged = tuple(told for _, told in copies)
-    _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
-    config = bundle.oci_config(
-        spec,
-        scratch_dir=str(path / "scratch"),
-        grants_dir=str(path / "grants") if rows else None,
-        commands_dir=None if layer is None else layer.path,
-    )
-    endpoint = str(path / "trace")
-    (path / "config.json").write_bytes(bundle.to_bytes(config))
-    (path / "trace.json").write_bytes(bundle.to_bytes(bundle.trace_config(endpoint)))
-    job = bundle.job_message(
-        spec,
-        name=request.name,
-        script=request.script,
-        argv=request.argv,
-        mounts=rows,
-        masks=list(masked.covered),
-        pinned=masked.pinned,
-        secrets=request.secrets,
-        commands=commands,
-    )
-    return Prepared(job, _judge(request, rows, masked), endpoint, staged)
+        return Staged(rows, masked, tuple(told for _, told in copies))
 
 
 def _copies(
@@ -114,10 +164,20 @@ def _copies(
     return copies(spec.databases, directory, seconds=spec.wall_seconds, cancel=cancel)
 
 
-def _judge(
-    request: RunRequest, rows: list[tuple[str, str, bool, bool]], masked: covers.Covers
-) -> Judge:
-    spec = request.spec
+def check_commands(request: RunRequest) -> None:
+    """Refuses a request without the commands that it is granted.
+
+    Raises:
+        SandboxStartError: They were not brought in.
+    """
+    commands = () if request.commands is None else request.commands.commands
+    if request.spec.commands != tuple(command.name for command in commands):
+        raise SandboxStartError("the commands that are granted were not brought in")
+
+
+def judge_of(request: RunRequest, staged: Staged) -> Judge:
+    """Returns a judge who knows what a run was granted."""
+    spec, rows, masked = request.spec, staged.rows, staged.masked
     secrets = tuple(secret.name for secret in request.secrets)
     granted = [
         Granted(path=target, tree=is_directory, writable=writable)
@@ -155,6 +215,7 @@ def start(
     cgroup: Cgroup,
     streams: Sequence[int],
     passed: Mapping[int, int],
+    late_grants: bool = False,
 ) -> _runsc.Process:
     """Starts ``runsc`` on the bundle in a directory.
 
@@ -164,6 +225,8 @@ def start(
         cgroup: Joined before anything runs.
         streams: Standard input, output and error.
         passed: Further descriptors, by their number in the guest.
+        late_grants: Files are mounted on the host after the start: gVisor is not to
+            believe that it knows them all, which costs it time at each use.
 
     Raises:
         SandboxStartError: It could not be started.
@@ -177,6 +240,7 @@ def start(
         "--overlay2=root:memory",
         "--host-uds=none",
         "--host-fifo=none",
+        *(["--file-access-mounts=shared"] if late_grants else []),
         f"--pod-init-config={path}/trace.json",
         "run",
         f"--bundle={path}",

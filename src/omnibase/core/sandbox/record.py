@@ -153,7 +153,9 @@ class Recorder:
         for exchange in self._exchanges:
             exchange.stage(directory)
 
-    def on_started(self, run_id: str, boot_seconds: float | None = None) -> None:
+    def on_started(
+        self, run_id: str, boot_seconds: float | None = None, *, warm: bool = False
+    ) -> None:
         """See `runner.Observer`."""
         if self._note is not None:
             try:
@@ -168,7 +170,10 @@ class Recorder:
         before = max(0.0, self._started - self._emitter.began - (boot_seconds or 0.0))
         for payload in self._start:
             if isinstance(payload, events.SandboxStart):
-                payload = replace(payload, prepare_seconds=before, boot_seconds=boot_seconds)
+                payload = replace(
+                    payload, prepare_seconds=before, boot_seconds=boot_seconds,
+                    start="warm" if warm else "cold",
+                )  # fmt: skip
             elif isinstance(payload, events.UnsandboxedStart):
                 payload = replace(payload, prepare_seconds=before)
             self._emitter.emit(payload)

@@ -161,6 +161,8 @@ class RunResult:
             what of that was not stored. Empty if the script did not end by itself.
         error: The exception that it did not catch, as data: untrusted text.
         proposed: What it left in ``/registry/out``, added or refused.
+        warm: It ran in a sandbox of a `Pool` that had been started before.
+        cold_reason: Why not, if it was to run through a pool.
     """
 
     run_id: str
@@ -182,6 +184,8 @@ class RunResult:
     artifacts: Artifacts = field(default_factory=Artifacts)
     error: ScriptError | None = None
     proposed: tuple[Proposed, ...] = ()
+    warm: bool = False
+    cold_reason: str | None = None
 
     @property
     def registered(self) -> tuple[Proposed, ...]:
@@ -224,6 +228,8 @@ class RunResult:
             "trace_dropped": self.trace_dropped,
             "denied": list(self.denied),
             "sandboxed": self.sandboxed,
+            "warm": self.warm,
+            "cold_reason": self.cold_reason,
             "layer": self.layer,
             "component": self.component and self.component.to_dict(),
             "script_error": self.error and self.error.to_dict(),

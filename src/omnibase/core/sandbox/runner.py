@@ -110,8 +110,16 @@ class Observer(Protocol):
     def on_staging(self, directory: Path) -> None:
         """The run has artifacts to read: it wants them below this directory, by name."""
 
-    def on_started(self, run_id: str, boot_seconds: float | None = None) -> None:
-        """The trace is alive and the script has been sent; told with what that took."""
+    def on_started(
+        self, run_id: str, boot_seconds: float | None = None, *, warm: bool = False
+    ) -> None:
+        """The trace is alive and the script is sent next; told with what that took.
+
+        Args:
+            run_id: Name of the sandbox's directory.
+            boot_seconds: From the beginning until now.
+            warm: The sandbox had been started before.
+        """
 
     def on_staged(self, told: DatabaseCopied) -> None:
         """Something was made for the script to read; told once it has started."""
@@ -210,8 +218,8 @@ class GVisorRunner:
             request,
             observer,
             cancel,
-            lambda relay, directory, cgroup: Run(self, request, relay, cancel).execute(
-                directory, cgroup
+            lambda relay, directory, cgroup: Run(request, relay, cancel).execute(
+                self, directory, cgroup
             ),
         )
 
@@ -275,8 +283,10 @@ class _Relay:
     def on_staging(self, directory: Path) -> None:
         self._hand_over(lambda: self._observer.on_staging(directory))
 
-    def on_started(self, run_id: str, boot_seconds: float | None = None) -> None:
-        self._hand_over(lambda: self._observer.on_started(run_id, boot_seconds))
+    def on_started(
+        self, run_id: str, boot_seconds: float | None = None, *, warm: bool = False
+    ) -> None:
+        self._hand_over(lambda: self._observer.on_started(run_id, boot_seconds, warm=warm))
 
     def on_staged(self, told: DatabaseCopied) -> None:
         self._hand_over(lambda: self._observer.on_staged(told))

@@ -32,11 +32,15 @@ class Outlets:
         rows: Path, most files and most bytes of each.
         bind: Mounts a directory at another, which is there.
         owner: The script's user.
+        root: Where the script's root is.
     """
 
-    def __init__(self, rows: list[str], bind: Callable[[str, str], None], owner: int) -> None:
+    def __init__(
+        self, rows: list[str], bind: Callable[[str, str], None], owner: int, root: str = ""
+    ) -> None:
         self._rows = [(rows[i], int(rows[i + 1]), int(rows[i + 2])) for i in range(0, len(rows), 3)]
         self._bind = bind
+        self._root = root
         os.mkdir(_PLACE, 0o700)
         for number in range(len(self._rows)):
             os.mkdir(f"/tmp/{number}", 0o700)
@@ -46,13 +50,13 @@ class Outlets:
         # The script's `/tmp` is one of them, over the scratch's own top.
         os.mkdir("/tmp/tmp")
         os.chmod("/tmp/tmp", 0o1777)
-        bind("/tmp/tmp", "/tmp")
+        bind("/tmp/tmp", f"{root}/tmp")
 
     def open(self) -> None:
         """Mounts the outlets, once everything else is mounted."""
         for number, (path, _, _) in enumerate(self._rows):
-            os.makedirs(path, 0o755, exist_ok=True)
-            self._bind(f"{_PLACE}/{number}", path)
+            os.makedirs(self._root + path, 0o755, exist_ok=True)
+            self._bind(f"{_PLACE}/{number}", self._root + path)
 
     def send(self, channel: int) -> None:
         """Sends what was left, over a pipe to the host."""

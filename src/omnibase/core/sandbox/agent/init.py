@@ -41,13 +41,15 @@ def _parse_job(data: bytes) -> dict:  # type: ignore[type-arg]
         "path": next(fields),
         "size": int(next(fields)),
         "cpus": int(next(fields)),
+        "processes": int(next(fields)),
     }
     job["argv"], job["granted"], job["pinned"] = several(), several(), several()
-    job["filter"] = bytes.fromhex(several()[0])
+    job["filter"] = bytes.fromhex("".join(several()))
     job["egress"] = several()
     job["commands"] = several()
     job["outlets"] = several()
     job["imports"] = several()
+    job["environment"] = several()
     job["masks"] = [(next(fields), next(fields) == "d") for _ in range(int(next(fields)))]
     job["mounts"] = [
         (next(fields), next(fields), next(fields) == "d", next(fields) == "w")
@@ -79,7 +81,7 @@ def _bind(source: str, target: str, flags: int) -> None:
 
 
 def _make_mount_point(path: str, is_directory: bool) -> None:
-    own = os.stat("/").st_dev
+    own = os.stat("/").st_dev  # of `/guest` as well, which is a bind of it
     built = ""
     for part in os.path.dirname(path).split("/")[1:]:
         built += "/" + part
@@ -97,49 +99,48 @@ def _make_mount_point(path: str, is_directory: bool) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
-def _bind_grants(job: dict) -> None:  # type: ignore[type-arg]
+def _bind_grants(job: dict, root: str = "") -> None:  # type: ignore[type-arg]
+    """Binds what is granted to where the script finds it, below its root as PID 1 sees it."""
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     for source, target, is_directory, writable in job["mounts"]:
-        _make_mount_point(target, is_directory)
-        _bind(source, target, flags if writable else flags | _MS_RDONLY)
+        _make_mount_point(root + target, is_directory)
+        _bind(source, root + target, flags if writable else flags | _MS_RDONLY)
     for target in job["pinned"]:  # a mount point cannot be renamed away from its mask
         tops = [(len(top), w) for _, top, _, w in job["mounts"] if target.startswith(f"{top}/")]
-        _bind(target, target, flags if max(tops)[1] else flags | _MS_RDONLY)
+        _bind(root + target, root + target, flags if max(tops)[1] else flags | _MS_RDONLY)
     for target, is_directory in job["masks"]:
         if is_directory:
-            encoded = os.fsencode(target) + b"\0"
+            encoded = os.fsencode(root + target) + b"\0"
             _syscall("mount", b"none\0", encoded, b"tmpfs\0", flags | _MS_RDONLY, b"mode=555\0")
         else:
-            _bind("/run/masked", target, flags | _MS_RDONLY)
-    if job["mounts"]:
-        _syscall("umount2", b"/grants\0", _MNT_DETACH)
+            _bind("/run/masked", root + target, flags | _MS_RDONLY)
 
 
-def _make_outlets(rows: list[str]):  # type: ignore[no-untyped-def]
+def _make_outlets(rows: list[str], root: str = ""):  # type: ignore[no-untyped-def]
     """Makes room for what the script may leave; returns who sends it, if it may."""
     if not rows:
         return None
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-    return _sibling("collect").Outlets(rows, lambda a, b: _bind(a, b, flags), _NOBODY)
+    return _sibling("collect").Outlets(rows, lambda a, b: _bind(a, b, flags), _NOBODY, root)
 
 
-def _place_secrets(secrets: list[tuple[str, int]]):  # type: ignore[no-untyped-def]
+def _place_secrets(secrets: list[tuple[str, int]], root: str = ""):  # type: ignore[no-untyped-def]
     """Makes a file of each, for the script's user alone; returns who watches them, if any."""
-    os.mkdir("/run/secrets", 0o755)
     if not secrets:
         return None
     vault = _sibling("vault")
-    place, flags = b"/run/secrets\0", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    place = os.fsencode(f"{root}/run/secrets") + b"\0"
     _syscall("mount", b"none\0", place, b"tmpfs\0", flags, b"mode=755\0")
     for name, size in secrets:
-        vault.place(name, size, _CONTROL, _NOBODY)
+        vault.place(name, size, _CONTROL, _NOBODY, root)
     _syscall("mount", None, place, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | flags, None)
-    return vault.Watch([name for name, _ in secrets], _call)
+    return vault.Watch([name for name, _ in secrets], _call, root)
 
 
 def _show_cpus(count: int) -> None:
     base = "/sys/devices/system/cpu"
-    os.makedirs(base, 0o755)
+    os.makedirs(base, 0o755, exist_ok=True)
     for name in ("online", "possible", "present"):
         with open(f"{base}/{name}", "w") as file:
             file.write("0\n" if count == 1 else f"0-{count - 1}\n")
@@ -185,17 +186,14 @@ def _sibling(name: str):  # type: ignore[no-untyped-def]
         sys.path.remove(here)
 
 
-def _start_egress(rows: list[str], ready: int):  # type: ignore[no-untyped-def]
-    """Serves the network grants, and then lets the script start."""
+def _start_egress(rows: list[str]):  # type: ignore[no-untyped-def]
+    """Serves the network grants."""
     egress = _sibling("egress")
     try:
-        serving = egress.start(_EGRESS, rows)
+        return egress.start(_EGRESS, rows)
     except OSError as error:
         os.write(2, f"the guest's network could not be set up: {error}\n".encode())
         os._exit(125)
-    os.write(ready, b"x")
-    os.close(ready)
-    return serving
 
 
 def _end_the_rest() -> None:
@@ -227,42 +225,69 @@ def _forward(raised: int) -> None:
         os.write(_RAISED, told[:_MOST_RAISED])
 
 
-def _supervise(child: int, raised: int, egress, secrets, outlets) -> None:  # type: ignore[no-untyped-def]
-    import _thread
+class _Bound:
+    """What serves the script while it runs.
 
-    if secrets is not None:
-        secrets.start()
+    Attributes:
+        egress: Serves its network, if it has one.
+        secrets: Watches its secrets, if it has some.
+        outlets: Sends what it has left, if it may leave something.
+        alone: The end of PID 1 is to be the last that is heard of the guest.
+    """
 
-    _thread.start_new_thread(_watch_lifeline, ())
+    def __init__(self, egress, secrets, outlets) -> None:  # type: ignore[no-untyped-def]
+        self.egress = egress
+        self.secrets = secrets
+        self.outlets = outlets
+        self.alone = not (egress is secrets is outlets is None)
+
+
+def _supervise(child: int, raised: int, bound) -> None:  # type: ignore[no-untyped-def]
+    """Waits for the script's end, and makes it everybody's."""
     while True:
         pid, status = os.wait()  # orphans are reaped on the way
         if pid == child:
             _tell_if_full()
             _forward(raised)
-            if not (egress is secrets is outlets is None):
+            if bound.alone:
                 _end_the_rest()
-            if outlets is not None:
-                outlets.send(_COLLECT)
-            if egress is not None:
-                egress.finish()
-            if secrets is not None:
-                secrets.finish()
+            if bound.outlets is not None:
+                bound.outlets.send(_COLLECT)
+            if bound.egress is not None:
+                bound.egress.finish()
+            if bound.secrets is not None:
+                bound.secrets.finish()
             # Exit of PID 1 ends everything in the guest, daemons included.
             os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
+def _read_head() -> bytes:
+    return _read_exactly(int.from_bytes(_read_exactly(4), "little"))
+
+
+def _furnish() -> None:
+    """Makes what each run has, whatever it is granted."""
+    os.mkdir("/run/script", 0o755)
+    os.mkdir("/run/secrets", 0o755)
+    os.close(os.open("/run/masked", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0))
+
+
 def main() -> None:
-    job = _parse_job(_read_exactly(int.from_bytes(_read_exactly(4), "little")))
+    if sys.argv[1:] == ["warm"]:
+        _sibling("warm").main(sys.modules["__main__"])
+        return
+    job = _parse_job(_read_head())
     source = _read_exactly(job["size"])
-    os.mkdir(os.path.dirname(job["path"]), 0o755)
+    _furnish()
     with open(job["path"], "wb") as file:
         file.write(source)
-    os.close(os.open("/run/masked", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0))
     secrets = _place_secrets(job["secrets"])
     _show_cpus(job["cpus"])
     _prune_devices()
     outlets = _make_outlets(job["outlets"])
     _bind_grants(job)
+    if job["mounts"]:
+        _syscall("umount2", b"/grants\0", _MNT_DETACH)
     if job["commands"]:
         _sibling("commands").link(job["commands"])
     if outlets is not None:
@@ -273,12 +298,19 @@ def main() -> None:
     ready, go = os.pipe() if job["egress"] else (-1, -1)
     child = os.fork()
     if child:
+        import _thread
+
         del source
         egress = None
         if job["egress"]:
             os.close(ready)
-            egress = _start_egress(job["egress"], go)
-        _supervise(child, raised, egress, secrets, outlets)
+            egress = _start_egress(job["egress"])
+            os.write(go, b"x")
+            os.close(go)
+        if secrets is not None:
+            secrets.start()
+        _thread.start_new_thread(_watch_lifeline, ())
+        _supervise(child, raised, _Bound(egress, secrets, outlets))
     if outlets is not None:
         os.close(_COLLECT)  # only PID 1 sends what the script has left
     if secrets is not None:
@@ -291,6 +323,7 @@ def main() -> None:
         os.close(ready)
     for fd in (raised, _RAISED, _CONTROL):
         os.close(fd)
+    script.confine(job["filter"], bool(job["egress"]))
     script.run(job, source)
 
 

@@ -26,14 +26,10 @@ def _install_filter(program: bytes) -> None:
         raise OSError("the seccomp filter was refused")
 
 
-def _enter_jail(cpus: int) -> None:
+def _enter_jail() -> None:
     # A chroot denies new user namespaces (clone(2), EPERM), seen by the trace.
     os.chroot("/guest")
     os.chdir("/tmp")
-    try:
-        os.sched_setaffinity(0, range(cpus))
-    except OSError:
-        pass
     os.setgroups([])
     os.setresgid(_NOBODY, _NOBODY, _NOBODY)
     os.setresuid(_NOBODY, _NOBODY, _NOBODY)
@@ -169,27 +165,37 @@ def _port(service: object) -> int | str:
         return "*"
 
 
-def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
-    """Runs the source as ``__main__``, as ``python script.py`` would."""
-    if job["egress"]:
+def confine(program: bytes, lower_open_files: bool) -> None:
+    """Leaves guest root behind, for good.
+
+    Args:
+        program: The seccomp filter.
+        lower_open_files: PID 1 has a limit of its own.
+    """
+    if lower_open_files:
         _lower_open_files()
     os.setsid()  # signals to its own group must not reach PID 1
-    _enter_jail(job["cpus"])
-    _install_filter(job["filter"])
+    _enter_jail()
+    _install_filter(program)
+
+
+def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
+    """Runs the source as ``__main__``, as ``python script.py`` would."""
+    try:
+        os.sched_setaffinity(0, range(job["cpus"]))
+    except OSError:
+        pass
     path = job["path"]
     sys.argv[:] = [path, *job["argv"]]
     sys.path.insert(0, os.path.dirname(path))
     sys.path += job["imports"]  # no `.pth` file in them is read
-    main = type(sys)("__main__")
-    main.__dict__.update(
-        __file__=path, __builtins__=__builtins__, __cached__=None, __annotations__={}
-    )
-    sys.modules["__main__"] = main
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # followed live
     _provide_user()
     own = os.getpid()
     courtesy = _Courtesy(job["granted"])
     sys.addaudithook(courtesy.hook)
+    main = _main_module(path)
+    sys.modules["__main__"] = main
     try:
         code = compile(source, path, "exec", dont_inherit=True)
         exec(code, main.__dict__)  # noqa: S102
@@ -209,6 +215,46 @@ def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
             _report(error)
         sys.excepthook(type(error), error, error.__traceback__)
         raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
+
+
+def _main_module(path: str):  # type: ignore[no-untyped-def]
+    main = type(sys)("__main__")
+    main.__dict__.update(
+        __file__=path, __builtins__=__builtins__, __cached__=None, __annotations__={}
+    )
+    return main
+
+
+def rehearse() -> None:
+    """Does what a script does, to no effect: its memory is this process's own afterwards.
+
+    A fork shares each page until it is written to, and each such write costs a trip to
+    the guest's kernel.
+    """
+    import io
+
+    main = _main_module("<rehearsal>")
+    stdout, sys.stdout = sys.stdout, io.StringIO()
+    try:
+        exec(compile(_REHEARSAL, "<rehearsal>", "exec", dont_inherit=True), main.__dict__)  # noqa: S102
+    except ZeroDivisionError:
+        pass
+    finally:
+        sys.stdout = stdout
+    _provide_user()
+
+
+_REHEARSAL = b"""
+def function(a, *b, c=1, **d):
+    return [x * 2 for x in b] + sorted(d)
+class Class:
+    def __init__(self):
+        self.a = {1: "x", "y": (2.5, None)}
+for i in range(100):
+    print(f"{i:>4} {function(1, 2, 3, d=4)} {Class().a!r}")
+data = bytearray(100_000)
+1 / 0
+"""
 
 
 def _report(error: BaseException) -> None:

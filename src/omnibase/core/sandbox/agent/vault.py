@@ -26,7 +26,7 @@ _IN_OPEN, _IN_ONESHOT = 0x20, 0x80000000
 _LAG_SECONDS = 0.02
 
 
-def place(name: str, size: int, control: int, owner: int) -> None:
+def place(name: str, size: int, control: int, owner: int, root: str = "") -> None:
     """Makes the file of a secret from what comes next on the control pipe.
 
     Nothing of the value stays in this memory, of which the script gets a copy: it
@@ -39,7 +39,7 @@ def place(name: str, size: int, control: int, owner: int) -> None:
         if not got:
             os._exit(125)
         view = view[got:]
-    made = os.open(f"{DIRECTORY}/{name}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o400)
+    made = os.open(f"{root}{DIRECTORY}/{name}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o400)
     view = memoryview(value)
     while view:
         view = view[os.write(made, view) :]
@@ -54,13 +54,14 @@ class Watch:
     Args:
         names: The secrets.
         call: Calls a function of libc by its name, and raises if that fails.
+        root: Where the script's root is.
     """
 
-    def __init__(self, names: list[str], call: Callable[..., int]) -> None:
+    def __init__(self, names: list[str], call: Callable[..., int], root: str = "") -> None:
         self.fd = call("inotify_init1", os.O_NONBLOCK | os.O_CLOEXEC)
         self._names = {}
         for name in names:
-            path = os.fsencode(f"{DIRECTORY}/{name}") + b"\0"
+            path = os.fsencode(f"{root}{DIRECTORY}/{name}") + b"\0"
             self._names[call("inotify_add_watch", self.fd, path, _IN_OPEN | _IN_ONESHOT)] = name
         self._lock = _thread.allocate_lock()
 

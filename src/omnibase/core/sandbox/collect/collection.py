@@ -22,14 +22,17 @@ class Collection:
         request: The run.
         directory: Where they go; made.
         scrubber: Knows the run's secrets.
+        fd: The pipe, if the guest has its end already; closed with this.
 
     Attributes:
         fault: What went wrong, once something did.
     """
 
-    def __init__(self, request: RunRequest, directory: Path, scrubber: Scrubber) -> None:
+    def __init__(
+        self, request: RunRequest, directory: Path, scrubber: Scrubber, fd: int | None = None
+    ) -> None:
         self._outlets = request.spec.outlets
-        self._receiver = Receiver(self._outlets, directory, request.covers, scrubber)
+        self._receiver = Receiver(self._outlets, directory, request.covers, scrubber, fd)
         self.fault: SandboxError | None = None
 
     @property

@@ -32,6 +32,7 @@ class Receiver:
         directory: Where the files go; made.
         covers: Says whether a grant covers ``(type, name)``.
         scrubber: Knows what secrets the run was given.
+        fd: The pipe, if the guest has its end already; closed with this.
 
     Attributes:
         collected: Files that came out, in order.
@@ -45,6 +46,7 @@ class Receiver:
         directory: Path,
         covers: Callable[[str, str], bool],
         scrubber: Scrubber,
+        fd: int | None = None,
     ) -> None:
         self._outlets = outlets
         self._directory = directory
@@ -56,7 +58,7 @@ class Receiver:
         self.left: list[Left] = []
         self.error: str | None = None
         directory.mkdir(mode=0o700)
-        self._fd, self.guest_fd = os.pipe2(os.O_CLOEXEC)
+        self._fd, self.guest_fd = os.pipe2(os.O_CLOEXEC) if fd is None else (fd, -1)
         os.set_blocking(self._fd, False)
         with contextlib.suppress(OSError):  # past what pipes of this user may hold
             fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from omnibase.core.sandbox.egress import resolver, wire
-from omnibase.core.sandbox.egress.channel import Channel
+from omnibase.core.sandbox.egress.channel import Channel, Ends
 from omnibase.core.sandbox.egress.gate import Gate
 from omnibase.core.sandbox.egress.relay import Relay
 from omnibase.core.sandbox.egress.reports import Report
@@ -44,6 +44,7 @@ class Broker:
         grants: What it may connect to.
         limits: For each grant.
         look_up: Name → addresses; that of `resolver` if not given.
+        ends: Of the channel, if the guest has its own already.
 
     Attributes:
         ready: The guest's listeners were up.
@@ -57,6 +58,7 @@ class Broker:
         limits: EgressLimits,
         *,
         look_up: Callable[[str], Sequence[str]] | None = None,
+        ends: Ends | None = None,
     ) -> None:
         self.ready = False
         self.error: str | None = None
@@ -66,7 +68,7 @@ class Broker:
         self._hung_up = False
         self._thread: threading.Thread | None = None
         with contextlib.ExitStack() as stack:
-            self._channel = Channel()
+            self._channel = Channel(ends)
             stack.callback(self._channel.close)
             self._wake, self._told = _eventfd(stack), _eventfd(stack)
             self._resolver = resolver.Resolver(look_up or resolver.look_up, self._nudge)

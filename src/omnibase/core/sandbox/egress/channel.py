@@ -10,7 +10,7 @@ from typing import Final
 
 from omnibase.core.sandbox.egress import wire
 
-__all__ = ["Channel"]
+__all__ = ["Channel", "Ends", "make_ends"]
 
 _SO_SNDBUFFORCE: Final = 32  # socket(7)
 _BUFFER_BYTES: Final = 2 << 20
@@ -18,20 +18,32 @@ _MAX_QUEUED: Final = 256
 _NO_ROOM: Final = (errno.EAGAIN, errno.ENOBUFS, errno.EMSGSIZE)
 
 
+Ends = tuple[socket.socket, socket.socket]
+
+
+def make_ends() -> Ends:
+    """Makes the pair of sockets: the guest's end, and the host's."""
+    kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
+    ends = socket.socketpair(socket.AF_UNIX, kind)
+    for end in ends:
+        with contextlib.suppress(OSError):  # without the right to, it is merely slower
+            end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER_BYTES)
+    return ends
+
+
 class Channel:
     """A pair of sockets, of which the guest gets one.
+
+    Args:
+        ends: What `make_ends` has made, if that was done before.
 
     Attributes:
         guest: The guest's end.
         gone: Nobody is at the guest's end any more.
     """
 
-    def __init__(self) -> None:
-        kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
-        self.guest, self._host = socket.socketpair(socket.AF_UNIX, kind)
-        for end in (self.guest, self._host):
-            with contextlib.suppress(OSError):  # without the right to, it is merely slower
-                end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER_BYTES)
+    def __init__(self, ends: Ends | None = None) -> None:
+        self.guest, self._host = ends or make_ends()
         self.gone = False
         self._queue: deque[bytes] = deque()
         self._buffer = memoryview(bytearray(wire.MAX_FRAME + 1))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from omnibase.core.sandbox.egress.broker import Broker
+from omnibase.core.sandbox.egress.channel import Ends
 from omnibase.core.sandbox.egress.reports import Assigned, Closed, Denied, Failed, Opened, Report
 from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.result import NetworkLimit
@@ -25,6 +26,7 @@ class Session:
         spec: The run's.
         tell: Told of granted connections.
         scrub: Takes secrets out of text.
+        ends: Of the channel, if the guest has its own already.
 
     Attributes:
         unreached: ``(target, reason) → how often`` of granted connections not made.
@@ -39,13 +41,14 @@ class Session:
         spec: SandboxSpec,
         tell: Callable[[Opened | Closed | Failed], None],
         scrub: Callable[[str], str],
+        ends: Ends | None = None,
     ) -> None:
         self._tell = tell
         self._scrub = scrub
         self.unreached: dict[tuple[str, str], int] = {}
         self.limits: dict[NetworkLimit, None] = {}
         try:
-            self._broker = Broker(spec.egress, spec.egress_limits)
+            self._broker = Broker(spec.egress, spec.egress_limits, ends=ends)
         except OSError as error:
             raise SandboxStartError(
                 f"the run has no descriptors: {error.strerror}", hint="`ulimit -n 1024`"

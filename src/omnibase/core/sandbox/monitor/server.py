@@ -32,6 +32,8 @@ _REMEMBERED, _REMEMBERED_BYTES = 4096, 512
 # Names that the agent opens in vain, as signs to us.
 _DISK_FULL: Final = "/.disk-full"
 _FAILED: Final = "/.agent-failed"
+_WARM: Final = frozenset({"/.ready", "/.alive"})
+_BEGINNING: Final = "/run/script/"  # PID 1 makes the script's file once all else is done
 _AGENT, _SCRIPT = 1, 2  # thread groups: PID 1 forks the script before anything else
 _MAX_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its NUL
 
@@ -48,6 +50,9 @@ class TraceServer:
         disk_full: The agent saw no room left in ``/tmp`` when the script ended.
         agent_failed: The agent came to an end that was not meant.
         agent_status: Wait status of the guest's PID 1, once it came to its own end.
+        sign: The last that the agent of a warm sandbox has told: ``/.ready`` (it waits for
+            a job) or ``/.alive`` (it still does); empty before.
+        begun: The agent was about to start the script, or has.
     """
 
     def __init__(
@@ -83,6 +88,8 @@ class TraceServer:
         self.agent_status: int | None = None
         self.disk_full = False
         self.agent_failed = False
+        self.sign = ""
+        self.begun = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             self._listener.bind(path)
@@ -114,6 +121,25 @@ class TraceServer:
         while self._connection is not None and not self.closed and self.error is None:
             if not self._read(self._connection):
                 break
+
+    def bind(
+        self,
+        judge: Judge,
+        on_violation: Callable[[Violation], None],
+        *,
+        on_secret_read: Callable[[SecretReading], None],
+        on_command: Callable[[CommandStart], None],
+        scrub: Callable[[str], str],
+    ) -> None:
+        """Watches for a run from now on: the books go on, what is judged by is new."""
+        judge.take_over(self._judge)
+        self._judge = judge
+        self._on_violation = on_violation
+        self._on_secret_read = on_secret_read
+        self._on_command = on_command
+        self._scrub = scrub
+        self._remembered.clear()
+        self.ledger = Ledger(scrub)
 
     def denied(self, denied: Denied) -> None:
         """Records what the broker has refused, once the trace up to it is read."""
@@ -210,6 +236,9 @@ class TraceServer:
         if message.group_id == _AGENT:
             self.disk_full |= message.path == _DISK_FULL
             self.agent_failed |= message.path == _FAILED
+            self.begun |= message.path.startswith(_BEGINNING)
+            if message.path in _WARM:
+                self.sign = message.path
         attempt = self._judge.judge(message)
         if self._judge.reads.found:
             self._report_reads()
@@ -219,6 +248,7 @@ class TraceServer:
             self._report(self.ledger.add(attempt, now))
         if (
             len(body) <= _REMEMBERED_BYTES
+            and message.path not in _WARM
             and self._judge.stateless(message)
             and (attempt is None or attempt.key in self.ledger)
         ):

@@ -116,6 +116,10 @@ class Judge:
         self.executions = Executions(commands)
         self.pids_refused = False
 
+    def take_over(self, other: Judge) -> None:
+        """Goes on with the books of a judge who had no run to judge."""
+        self._tally = other._tally
+
     def judge(self, message: Message) -> Attempt | None:
         """Returns the attempt that a message shows, if it shows one."""
         self._tally.count(message)

@@ -1,0 +1,414 @@
+"""A warm sandbox: started before there is a job, used for one, and then gone.
+
+Each has a thread, which is the parent of its ``runsc`` (that ends with the thread) and
+has its mount namespace. The thread starts it, looks after it while it waits, and ends
+it. What a run does in between is done in the run's own thread, in the host's
+namespaces: `Serving`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from omnibase.core.sandbox import _runsc, _sys, bundle
+from omnibase.core.sandbox.cgroup import Cgroup
+from omnibase.core.sandbox.covers import Covers
+from omnibase.core.sandbox.egress.channel import make_ends
+from omnibase.core.sandbox.lifecycle import START_SECONDS, host_pids
+from omnibase.core.sandbox.monitor.server import TraceServer
+from omnibase.core.sandbox.preparing import Staged, judge_of, make_places, start, write_bundle
+from omnibase.core.sandbox.runner import GVisorRunner, RunRequest
+from omnibase.core.sandbox.scratch import ScratchMeter
+from omnibase.core.sandbox.spec import SandboxSpec
+from omnibase.core.sandbox.state import RunDirectory, storage_hint
+from omnibase.core.sandbox.streams import Pipes
+from omnibase.errors import SandboxError, SandboxStartError
+
+__all__ = ["Member", "MemberState", "Recipe"]
+
+_PING_SECONDS: Final = 5.0
+_ANSWER_SECONDS: Final = 2.0
+_LATE_SECONDS: Final = 1.0
+_COMPLAINT_BYTES: Final = 600
+_BOOT_SHARE: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What the members of a pool are.
+
+    Attributes:
+        runner: Starts them.
+        base: The spec that they are started for: no grants, the pool's quotas.
+        preload: Modules that the script's process imports while there is time.
+    """
+
+    runner: GVisorRunner
+    base: SandboxSpec
+    preload: tuple[str, ...] = ()
+
+
+class MemberState(Enum):
+    """What a member is at."""
+
+    BOOTING = "booting"
+    READY = "ready"
+    CLAIMED = "claimed"
+    GONE = "gone"
+
+
+class Member:
+    """One warm sandbox.
+
+    Args:
+        recipe: What it is.
+        directory: Its own; removed by whoever made it, once the member is gone, from the
+            host's mount namespace alone: in the member's, granted files are below it.
+        cgroup: Likewise.
+        changed: Called in the member's thread when it is ready, and when it is gone.
+
+    Attributes:
+        state: See `MemberState`.
+        fault: Why it did not start, or what was wrong with it.
+        boot_seconds: How long its start took; 0 before.
+        ready_at: When it was ready, in seconds of the monotonic clock; 0 before.
+        ended_at: When it was to go.
+        gone_at: When nothing of it ran any more.
+        memory_bytes: What it used when it was ready.
+        used: It was taken for a run.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        directory: RunDirectory,
+        cgroup: Cgroup,
+        changed: Callable[[Member], None],
+    ) -> None:
+        self.recipe = recipe
+        self.directory = directory
+        self.cgroup = cgroup
+        self.state = MemberState.BOOTING
+        self.fault: Exception | None = None
+        self.boot_seconds = self.ready_at = self.ended_at = self.gone_at = 0.0
+        self.memory_bytes = 0
+        self.used = False
+        self.cpu_seconds = 0.0
+        self.pipes = Pipes()
+        self.scratch = ScratchMeter()
+        self.trace: TraceServer
+        self.pidfd = self.namespace = self.collected = -1
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._gone = threading.Event()
+        self._leave = False
+        self._deadline: float | None = None
+        self._status = 0
+        self._process: _runsc.Process | None = None
+        self._complaint = b""
+        self._limits = recipe.base.memory_bytes, recipe.base.cpus, recipe.base.pids
+        self._stack = contextlib.ExitStack()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._stack.callback(os.close, self._wake)
+
+    # For whoever has it
+
+    def start(self) -> None:
+        """Starts it, in a thread.
+
+        Raises:
+            RuntimeError: The process has no thread left; nothing was started.
+        """
+        try:
+            threading.Thread(target=self._live, name="omnibase-warm", daemon=True).start()
+        except RuntimeError:
+            self._stack.close()
+            raise
+
+    def claim(self) -> bool:
+        """Takes it for a run, if it is ready and alive."""
+        if not self._lock.acquire(blocking=False):
+            return False  # it is being looked at
+        try:
+            if self.state is not MemberState.READY or self._leave or _readable(self.pidfd):
+                return False
+            self.state = MemberState.CLAIMED
+            self.used = True
+            return True
+        finally:
+            self._lock.release()
+
+    def unclaim(self) -> bool:
+        """Gives it back untouched; returns whether it can be claimed again."""
+        with self._lock:
+            self.state, self.used = MemberState.READY, False
+            return not self._leave
+
+    def expire_at(self, deadline: float) -> None:
+        """Has it ended a moment after a run's deadline, whatever the run's thread does."""
+        self._deadline = deadline + _LATE_SECONDS
+        os.eventfd_write(self._wake, 1)
+
+    def leave(self) -> None:
+        """Has it ended; returns at once, but for one that is being asked for a sign of life."""
+        with self._lock:
+            self._leave = True
+            self.ended_at = self.ended_at or time.monotonic()
+            if self.state is not MemberState.GONE:  # else the descriptor may be anybody's
+                os.eventfd_write(self._wake, 1)
+
+    def end(self) -> int:
+        """Ends its process and waits for that; its descriptors stay until it is to `leave`.
+
+        Returns:
+            Its exit status, negative for a signal.
+        """
+        if self._process is not None:
+            self._process.kill()
+        self._gone.wait()
+        return self._status
+
+    def limit(self, spec: SandboxSpec) -> None:
+        """Gives it the limits of a run.
+
+        Raises:
+            SandboxStartError: The kernel refused one.
+        """
+        limits = spec.memory_bytes, spec.cpus, spec.pids
+        if limits != self._limits:
+            self.cgroup.limit(
+                memory_bytes=spec.memory_bytes, cpus=spec.cpus, host_pids=host_pids(spec.pids)
+            )
+
+    # In its own thread
+
+    def _live(self) -> None:
+        try:
+            self._boot()
+            self._wait()
+        except Exception as error:
+            self.fault = error
+        finally:
+            with self._lock:
+                if self.state is not MemberState.CLAIMED:
+                    self._leave = True
+            self._fold_up()
+
+    def _boot(self) -> None:
+        began = time.monotonic()
+        base, path = self.recipe.base, self.directory.path
+        self.cgroup.create(
+            memory_bytes=base.memory_bytes, cpus=base.cpus, host_pids=host_pids(base.pids)
+        )
+        self.cgroup.weigh(_BOOT_SHARE)
+        try:
+            make_places(path)
+            self._enter_namespaces(str(path / "grants"))
+            endpoint = write_bundle(base, path, grants=True, warm=True)
+            self.trace = TraceServer(
+                endpoint, judge_of(RunRequest(spec=base, script=b""), Staged([], Covers(), ())),
+                lambda _violation: None,
+            )  # fmt: skip
+            self._stack.callback(self.trace.close)
+            self._stack.callback(self.pipes.close_all)
+            self._stack.callback(self.scratch.close)
+            self._start_process()
+        except OSError as error:
+            raise SandboxStartError(
+                f"a warm sandbox could not be set up in `{path}`: {error}",
+                hint=storage_hint(error),
+            ) from error
+        self._await_ready(began + START_SECONDS)
+        self.cgroup.weigh(1.0)
+        self.cgroup.forget_peak()
+        stats = self.cgroup.stats()
+        self.cpu_seconds, self.memory_bytes = stats.cpu_seconds, stats.peak_memory_bytes
+        self.scratch.hold(path / "scratch")
+        self.ready_at = time.monotonic()
+        self.boot_seconds = self.ready_at - began
+        with self._lock:
+            self.state = MemberState.READY
+        self._changed(self)
+
+    def _enter_namespaces(self, grants: str) -> None:
+        """What is mounted below ``grants`` from now on, by whomever, reaches the guest."""
+        _runsc.enter_mount_namespace()
+        _sys.mount(grants, grants, None, _sys.MS_BIND)
+        _sys.mount(None, grants, None, _sys.MS_SHARED)
+        self.namespace = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        self._stack.callback(os.close, self.namespace)
+        _runsc.enter_pid_namespace()
+
+    def _start_process(self) -> None:
+        self.pipes.open()
+        self.channel = make_ends()
+        for end in self.channel:
+            self._stack.callback(end.close)
+        self.collected, collect = os.pipe2(os.O_CLOEXEC)
+        self._stack.callback(self._close_collected)
+        guest = self.pipes.guest
+        try:
+            self._process = start(
+                self.recipe.runner, self.directory.path, self.cgroup, guest[:3],
+                {3: guest[3], 4: self.channel[0].fileno(), 5: collect, 6: guest[4]},
+                late_grants=True,
+            )  # fmt: skip
+        finally:
+            self.pipes.close_guest()
+            self.channel[0].close()
+            os.close(collect)
+        self.pidfd = os.pidfd_open(self._process.pid)
+        self._stack.callback(os.close, self.pidfd)
+
+    def take_collected(self) -> int:
+        """Hands over the pipe of what a script leaves, with the duty to close it."""
+        fd, self.collected = self.collected, -1
+        return fd
+
+    def _close_collected(self) -> None:
+        if self.collected >= 0:
+            os.close(self.collected)
+
+    def _await_ready(self, deadline: float) -> None:
+        told = False
+        while self.trace.sign != "/.ready":
+            ended = self._look(deadline)
+            if self.trace.started and not told:
+                told = True
+                recipe = self.recipe
+                os.write(self.pipes.control, bundle.boot_message(recipe.base, recipe.preload))
+            if ended or self.trace.closed or self.trace.agent_status is not None:
+                self._drain_output()
+                reason = self._complaint.decode("utf-8", "replace").strip().splitlines()[-1:]
+                raise SandboxStartError(
+                    f"a warm sandbox did not start: {reason[0] if reason else 'it died'}",
+                    hint="run `omnibase doctor`",
+                )
+            if self._leave:
+                raise SandboxStartError("a warm sandbox was not wanted any more")
+            if time.monotonic() >= deadline:
+                raise SandboxStartError(
+                    f"a warm sandbox was not ready within {START_SECONDS:g} s",
+                    hint="run `omnibase doctor`",
+                )
+        self._drain_output()
+        self._check_untouched()
+
+    def _look(self, deadline: float) -> bool:
+        """Waits for something, and takes what the trace has told; says whether it has ended."""
+        poller = select.poll()
+        fds = (self.pidfd, self._wake, self.trace.fileno(), self.pipes.stdout, self.pipes.stderr)
+        for fd in fds:
+            poller.register(fd, select.POLLIN)
+        ready = {fd for fd, _ in poller.poll(max(0.0, deadline - time.monotonic()) * 1000)}
+        if self.trace.fileno() in ready:
+            self.trace.on_readable()
+        if self.pipes.stdout in ready or self.pipes.stderr in ready:
+            self._drain_output()
+        if self.pidfd in ready:
+            self.trace.drain()
+        return self.pidfd in ready
+
+    def _drain_output(self) -> None:
+        """What is said before there is a script is nobody's output."""
+        for fd in (self.pipes.stdout, self.pipes.stderr):
+            with contextlib.suppress(BlockingIOError):
+                while chunk := os.read(fd, 65536):
+                    self._complaint = (self._complaint + chunk)[-_COMPLAINT_BYTES:]
+
+    def _check_untouched(self) -> None:
+        """Refuses a sandbox in which something was tried before there was a script."""
+        trace = self.trace
+        if trace.error is not None or trace.closed or trace.dropped or trace.agent_failed:
+            raise SandboxError(
+                f"the trace of a warm sandbox is not whole: {trace.error or 'it ended'}",
+                hint="run `omnibase doctor`",
+            )
+        if len(trace.ledger):
+            tried = trace.ledger.violations()[0]
+            raise SandboxError(
+                "a module that was to be preloaded tried what no script is granted: "
+                f"`{tried.capability or tried.operation}`",
+                hint="preload others",
+            )
+
+    def _wait(self) -> None:
+        """Looks after it until it is to go, and ends it if a run does not in time."""
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        poller.register(self.pidfd, select.POLLIN)
+        ping_at = time.monotonic() + _PING_SECONDS
+        while not self._leave:
+            claimed = self.state is MemberState.CLAIMED
+            until = (self._deadline if claimed else ping_at) or ping_at
+            found = {fd for fd, _ in poller.poll(max(0.0, until - time.monotonic()) * 1000)}
+            if self._wake in found:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._wake)
+            if self.pidfd in found:
+                return
+            now = time.monotonic()
+            if self.state is MemberState.CLAIMED:
+                if self._deadline is not None and now >= self._deadline:
+                    return
+                ping_at = now + _PING_SECONDS
+            elif now >= ping_at:
+                self._ping()
+                ping_at = time.monotonic() + _PING_SECONDS
+
+    def _ping(self) -> None:
+        """Asks it for a sign of life.
+
+        Raises:
+            SandboxError: There is none, or it has done something.
+        """
+        with self._lock:
+            if self.state is not MemberState.READY:
+                return
+            self.trace.sign = ""
+            os.write(self.pipes.control, bytes(4))
+            deadline = time.monotonic() + _ANSWER_SECONDS
+            while self.trace.sign != "/.alive":
+                if self._look(deadline) or self._leave or time.monotonic() >= deadline:
+                    self._leave = True
+                    raise SandboxError("a warm sandbox gives no sign of life")
+            self._check_untouched()
+
+    def _fold_up(self) -> None:
+        process = self._process
+        if process is not None:
+            process.kill()
+            # The kernel ends and reaps the rest of its namespace before it.
+            self._status = process.wait()
+        self._gone.set()
+        if self.state is MemberState.CLAIMED:
+            self._await_release()
+        with self._lock:
+            self.state = MemberState.GONE
+        self.gone_at = time.monotonic()
+        self.ended_at = self.ended_at or self.gone_at
+        self._stack.close()
+        self._changed(self)
+
+    def _await_release(self) -> None:
+        """A run has its descriptors still."""
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        while not self._leave:
+            poller.poll()
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+
+
+def _readable(fd: int) -> bool:
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(0))

@@ -1,0 +1,256 @@
+"""`Pool`: warm sandboxes for runs that are to begin at once."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from omnibase.api import execute
+from omnibase.asked import OnOutput, Options
+from omnibase.backend import backend, compile_grants, places
+from omnibase.call import in_thread
+from omnibase.core import events
+from omnibase.core.context import ExecutionContext
+from omnibase.core.sandbox.pool import PoolRunner, PoolStats
+from omnibase.core.sandbox.pool_member import Recipe
+from omnibase.core.sandbox.result import RunResult
+from omnibase.core.sandbox.runner import Cancel
+from omnibase.core.security.capabilities import CapabilitySet
+from omnibase.errors import ConfigurationError
+from omnibase.inputs import (
+    ArtifactsAt,
+    Capabilities,
+    Packages,
+    Script,
+    Secrets,
+    Venv,
+    capability_set,
+    load_script,
+)
+from omnibase.registry_access import Registry
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Pool", "PoolStats"]
+
+_MOST: Final = 1024
+_MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+class Pool:
+    """Sandboxes that are started before there is a script, each for one run.
+
+    A run of a pool takes the arguments of `omnibase.run` and gives the same result, errors,
+    events and violations; what it is granted is bound when it comes. It takes one that is
+    ready, which is not used again. If none is, or the run asks for what is fixed when a
+    sandbox starts, it gets one of its own as by `omnibase.run`, and
+    ``result.cold_reason`` says why.
+
+    Usable as ``with Pool(size=4) as pool: pool.run(...)`` and as ``async with``. A
+    process that forks leaves its pools to itself: in a child, runs get sandboxes of their
+    own.
+
+    Args:
+        size: How many are to be ready.
+        context: Quotas of runs that name none. Its ``scratch_bytes`` is fixed at the
+            start of a sandbox.
+        preload: Modules of the standard library to import before there is a script;
+            what they use counts against its memory.
+        idle_seconds: After so long without a run all are ended, until the next one.
+            ``None`` keeps them.
+        boots_at_once: Most that are started at one time; one for two CPUs by default.
+        wait_seconds: How long a run waits for one that is being started.
+        bus: Where events of runs go that name none; `omnibase.default_bus` by default.
+
+    Raises:
+        ConfigurationError: An argument is unusable.
+        SandboxUnavailable: This machine cannot run sandboxes; the hint helps.
+    """
+
+    def __init__(
+        self,
+        size: int = 2,
+        *,
+        context: ExecutionContext | None = None,
+        preload: Iterable[str] = (),
+        idle_seconds: float | None = None,
+        boots_at_once: int | None = None,
+        wait_seconds: float = 1.0,
+        bus: events.EventBus | None = None,
+    ) -> None:
+        _check_number("size", size, 1)
+        if boots_at_once is not None:
+            _check_number("boots_at_once", boots_at_once, 1)
+        self._options = Options(context=context, bus=bus)
+        found = backend()
+        base = compile_grants(CapabilitySet(), self._options.context, found.image, None)
+        self._runner = PoolRunner(
+            Recipe(runner=found.gvisor, base=base, preload=_modules(preload)),
+            found.runner,
+            size,
+            places(),
+            idle_seconds=idle_seconds,
+            boots_at_once=boots_at_once,
+            wait_seconds=wait_seconds,
+        )
+        self._close = weakref.finalize(self, self._runner.close)
+
+    def run(
+        self,
+        script: Script,
+        *,
+        args: Iterable[str] = (),
+        stdin: bytes = b"",
+        capabilities: Capabilities = None,
+        context: ExecutionContext | None = None,
+        env: Mapping[str, str] | None = None,
+        secrets: Secrets = None,
+        packages: Packages = None,
+        venv: Venv = None,
+        artifacts: ArtifactsAt = None,
+        on_output: OnOutput | None = None,
+        bus: events.EventBus | None = None,
+    ) -> RunResult:
+        """See `omnibase.run`."""
+        options = self._asked(
+            args=args, stdin=stdin, context=context, env=env, secrets=secrets,
+            artifacts=artifacts, on_output=on_output, bus=bus,
+        )  # fmt: skip
+        what = (load_script(script), capability_set(capabilities), options, packages, venv)
+        with contextlib.closing(Cancel()) as cancel:
+            return execute(*what, cancel)
+
+    async def arun(
+        self,
+        script: Script,
+        *,
+        args: Iterable[str] = (),
+        stdin: bytes = b"",
+        capabilities: Capabilities = None,
+        context: ExecutionContext | None = None,
+        env: Mapping[str, str] | None = None,
+        secrets: Secrets = None,
+        packages: Packages = None,
+        venv: Venv = None,
+        artifacts: ArtifactsAt = None,
+        on_output: OnOutput | None = None,
+        bus: events.EventBus | None = None,
+    ) -> RunResult:
+        """See `omnibase.arun`."""
+        options = self._asked(
+            args=args, stdin=stdin, context=context, env=env, secrets=secrets,
+            artifacts=artifacts, on_output=on_output, bus=bus,
+        )  # fmt: skip
+        what = (load_script(script), capability_set(capabilities), options, packages, venv)
+        return await in_thread(lambda cancel: execute(*what, cancel))
+
+    def run_component(
+        self,
+        component: str,
+        *,
+        registry: Registry = None,
+        args: Iterable[str] = (),
+        stdin: bytes = b"",
+        capabilities: Capabilities = None,
+        context: ExecutionContext | None = None,
+        env: Mapping[str, str] | None = None,
+        secrets: Secrets = None,
+        artifacts: ArtifactsAt = None,
+        environment: str = "default",
+        degrade: bool = False,
+        on_output: OnOutput | None = None,
+        bus: events.EventBus | None = None,
+    ) -> RunResult:
+        """See `omnibase.run_component`; nothing runs without a sandbox here."""
+        from omnibase.components import Wanted
+
+        options = self._asked(
+            args=args, stdin=stdin, context=context, env=env, secrets=secrets,
+            artifacts=artifacts, on_output=on_output, bus=bus,
+        )  # fmt: skip
+        wanted = Wanted(
+            component, registry, capability_set(capabilities), environment, degrade, False
+        )
+        with contextlib.closing(Cancel()) as cancel:
+            return wanted.execute(options, cancel)
+
+    def stats(self) -> PoolStats:
+        """Tells how the pool is doing."""
+        return self._runner.stats()
+
+    def wait_ready(self, count: int | None = None, timeout_seconds: float = 30.0) -> bool:
+        """Waits until so many are ready, all by default; returns whether they are."""
+        size = self._runner.stats().size
+        return self._runner.wait_ready(size if count is None else count, timeout_seconds)
+
+    def close(self) -> None:
+        """Ends all that have no run, and waits for those that have one, and for their end.
+
+        Runs that come later get sandboxes of their own.
+        """
+        self._close()
+
+    drain = close
+
+    def _asked(
+        self,
+        *,
+        args: Iterable[str],
+        stdin: bytes,
+        context: ExecutionContext | None,
+        env: Mapping[str, str] | None,
+        secrets: Secrets,
+        artifacts: ArtifactsAt,
+        on_output: OnOutput | None,
+        bus: events.EventBus | None,
+    ) -> Options:
+        options = Options(
+            args=args, stdin=stdin, context=context or self._options.context, env=env,
+            secrets=secrets, artifacts=artifacts, on_output=on_output,
+            bus=bus or self._options.bus,
+        )  # fmt: skip
+        options.runner = self._runner
+        return options
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self.close()
+
+    async def __aenter__(self) -> Pool:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        import asyncio
+
+        await asyncio.to_thread(self.close)
+
+
+def _check_number(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MOST:
+        raise ConfigurationError(
+            f"`{name}` is `{value!r:.40}`", hint=f"pass a whole number from {least} to {_MOST}"
+        )
+
+
+def _modules(preload: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(preload, str):
+        raise ConfigurationError("`preload` is a string", hint=f"pass a list: `[{preload[:80]!r}]`")
+    names: tuple[Any, ...] = tuple(preload)
+    for name in names:
+        if not isinstance(name, str) or not _MODULE.fullmatch(name):
+            raise ConfigurationError(
+                f"`{name!r:.80}` is not a module's name", hint="pass names such as `json`"
+            )
+    return names
