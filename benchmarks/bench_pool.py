@@ -35,8 +35,6 @@ FLOOR = "plain `python`, no sandbox"
 LEVELS = (1, 2, 4, 8)
 _PAUSE = 0.25
 
-Pool: Any = getattr(omnibase, "Pool", None)
-
 
 def main() -> int:
     """Entry point."""
@@ -89,9 +87,8 @@ def latency(raw: RawRunsc, scale: Scale) -> dict[str, Any]:
             sample(FLOOR, peers.plain)
             sample(RAW, raw)
             sample(COLD, cold)
-            if pool is not None:
-                _await_ready(pool)
-                sample(WARM, lambda: _warm(pool))
+            _await_ready(pool)
+            sample(WARM, lambda: _warm(pool))
             for name in peers.available():
                 box: list[peers.Box] = []
                 sample(
@@ -112,8 +109,6 @@ def burst(scale: Scale) -> dict[str, Any]:
     """Returns the seconds of each of five times the pool's size, asked for at once."""
     size = pick(scale, POOL_SIZE, 4, 1)
     with _pool(size) as pool:
-        if pool is None:
-            return {}
         began = time.perf_counter()
 
         def one(_: int) -> float:
@@ -129,15 +124,13 @@ def load(raw: RawRunsc, scale: Scale) -> dict[str, dict[str, dict[str, Any]]]:
     """Returns the seconds of each run under sustained load, by way and number at a time."""
     seconds = pick(scale, 60.0, 3.0, 0.1)
     levels = pick(scale, LEVELS, LEVELS, (2,))
-    found: dict[str, dict[str, dict[str, Any]]] = {RAW: {}, COLD: {}}
+    found: dict[str, dict[str, dict[str, Any]]] = {RAW: {}, COLD: {}, POOL: {}}
     for level in levels:
         found[RAW][str(level)] = _sustained(raw, level, seconds)
         found[COLD][str(level)] = _sustained(cold, level, seconds)
         with _pool(POOL_SIZE) as pool:
-            if pool is not None:
-                warm = _sustained(lambda pool=pool: _checked(pool.run(HELLO)), level, seconds)
-                warm["warm"] = pool.stats().warm_runs
-                found.setdefault(POOL, {})[str(level)] = warm
+            warm = _sustained(lambda pool=pool: _checked(pool.run(HELLO)), level, seconds)  # type: ignore[misc]
+            found[POOL][str(level)] = warm | {"warm": pool.stats().warm_runs}
     return found
 
 
@@ -163,10 +156,9 @@ def density(scale: Scale) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for count in counts:
         before = _available()
-        with _pool(count) as pool:
-            if pool is not None:
-                time.sleep(_PAUSE)
-                found.setdefault(WARM, {})[str(count)] = before - _available()
+        with _pool(count):
+            time.sleep(_PAUSE)
+            found.setdefault(WARM, {})[str(count)] = before - _available()
         time.sleep(_PAUSE)
         for name in peers.available() if count <= 10 else ():  # they take a minute for fifty
             before = _available()
@@ -186,7 +178,7 @@ def gone(scale: Scale) -> dict[str, list[float]]:
     for _ in range(rounds):
         found[COLD].append(_until_gone(cold().run_id))
     with _pool(2) as pool:
-        for _ in range(rounds if pool is not None else 0):
+        for _ in range(rounds):
             _await_ready(pool)
             _warm(pool)
             began = time.perf_counter()
@@ -227,22 +219,19 @@ def _start(name: str, box: list[peers.Box]) -> None:
 
 
 @contextlib.contextmanager
-def _pool(size: int) -> Iterator[Any]:
-    """Yields a pool that is full; ``None`` without one."""
-    if Pool is None:
-        yield None
-        return
-    with Pool(size=size, context=CONTEXT) as pool:
+def _pool(size: int) -> Iterator[omnibase.Pool]:
+    """Yields a pool that is full."""
+    with omnibase.Pool(size, context=CONTEXT) as pool:
         _await_ready(pool)
         yield pool
 
 
-def _await_ready(pool: Any) -> None:
+def _await_ready(pool: omnibase.Pool) -> None:
     if not pool.wait_ready(timeout_seconds=600):
         raise RuntimeError(f"the pool does not get ready: {pool.stats()}")
 
 
-def _warm(pool: Any) -> omnibase.RunResult:
+def _warm(pool: omnibase.Pool) -> omnibase.RunResult:
     """Runs the script in a sandbox that was ready."""
     result = _checked(pool.run(HELLO))
     if result.cold_reason is not None:

@@ -40,12 +40,10 @@ def section(figures: dict[str, Any], *, plots: bool) -> str:
         "the sandbox's own control group, Sentry included. Peers keep their sandbox: their next "
         "command runs where the last one has been, which a warm run of ours never does.\n",
         _load(figures["load"]),
+        _burst(figures["burst"]),
+        _density(figures["density"]),
+        _gone(figures["gone"]),
     ]
-    if figures["burst"]:
-        parts.append(_burst(figures["burst"]))
-    if figures["density"]:
-        parts.append(_density(figures["density"]))
-    parts.append(_gone(figures["gone"]))
     if plots:
         parts += [
             f"![{path.stem}](benchmarks/{path.name})\n" for path in sorted(PLOTS.glob("*.svg"))
