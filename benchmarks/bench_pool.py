@@ -128,7 +128,7 @@ def load(raw: RawRunsc, scale: Scale) -> dict[str, dict[str, dict[str, Any]]]:
     for level in levels:
         found[RAW][str(level)] = _sustained(raw, level, seconds)
         found[COLD][str(level)] = _sustained(cold, level, seconds)
-        with _pool(POOL_SIZE) as pool:
+        with _pool(pick(scale, POOL_SIZE, POOL_SIZE, 1)) as pool:
             warm = _sustained(lambda pool=pool: _checked(pool.run(HELLO)), level, seconds)  # type: ignore[misc]
             found[POOL][str(level)] = warm | {"warm": pool.stats().warm_runs}
     return found
