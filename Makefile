@@ -17,6 +17,7 @@ DECIDING := $(wildcard \
   src/omnibase/core/audit/chain.py \
   src/omnibase/core/audit/checker.py \
   src/omnibase/core/audit/checkpoints.py \
+  src/omnibase/core/audit/unended.py \
   src/omnibase/core/audit/ocsf.py \
   src/omnibase/core/artifacts/kinds.py \
   src/omnibase/core/events/lag.py \
