@@ -17,6 +17,7 @@ DECIDING := $(wildcard \
   src/omnibase/core/audit/chain.py \
   src/omnibase/core/audit/checker.py \
   src/omnibase/core/audit/checkpoints.py \
+  src/omnibase/core/audit/unended.py \
   src/omnibase/core/audit/ocsf.py \
   src/omnibase/core/artifacts/kinds.py \
   src/omnibase/core/events/lag.py \
@@ -120,7 +121,7 @@ test-fast: setup postgres nats ## unit, property and contract tests alone
 test-security: setup postgres redis nats commands ## hostile code on a real sandbox; GROUP=egress for one group
 	@$(BIN)/python -m pytest tests/security $(if $(GROUP),-m "$(GROUP)")
 
-test-docs: setup ## what the documentation shows, and the examples, on a real sandbox
+test-docs: setup commands ## what the documentation shows, and the examples, on a real sandbox
 	@$(BIN)/python -m pytest tests/integration/test_documentation.py tests/integration/test_examples.py
 
 faults: setup redis ## every fault as often as a release deserves: an hour, and nothing left behind

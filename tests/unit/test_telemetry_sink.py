@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
@@ -28,6 +29,7 @@ from omnibase.core.events import (
     ResourceLimitExceeded,
     SinkLag,
 )
+from omnibase.core.sandbox.pool import PoolStats
 from omnibase.core.telemetry import OpenTelemetrySink, queued
 from omnibase.errors import ConfigurationError
 from tests.helpers.cli import eventually
@@ -49,6 +51,20 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in tuple(os.environ):
         if name.startswith("OTEL_"):
             monkeypatch.delenv(name)
+
+
+def held() -> tuple[list[str], set[str]]:
+    """What this process has open, and what runs in it."""
+    gc.collect()
+    return sorted(os.listdir("/proc/self/fd")), {thread.name for thread in threading.enumerate()}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """No test leaves a descriptor or a thread behind, however its collector behaved."""
+    before = held()
+    yield
+    assert eventually(lambda: held() == before, 20), (before, held())
 
 
 @pytest.fixture
@@ -120,7 +136,7 @@ class TestDelivery:
         assert receiver.resources[0]["deployment.environment.name"] == "ci"
 
     def test_metrics_arrive(self, receiver: Receiver) -> None:
-        sink = OpenTelemetrySink(pool_size=lambda: {"idle": 3, "busy": 1})
+        sink = OpenTelemetrySink(pool_size=PoolStats(size=4, ready=3, running=1).by_state)
         bus = Bus(sink)
         bus.run()
         denied = Emitter(bus.bus)
@@ -147,9 +163,12 @@ class TestDelivery:
         assert points("omnibase.retries") == {(): 1}
         assert points("omnibase.limits") == {("pids",): 1}
         assert points("omnibase.events.lost") == {(): 7}
-        assert points("omnibase.pool.size") == {("idle",): 3, ("busy",): 1}
+        assert points("omnibase.pool.size") == {
+            ("ready",): 3, ("booting",): 0, ("running",): 1, ("ending",): 0,
+        }  # fmt: skip
         boot = receiver.metrics["omnibase.boot.duration"]
         (point,) = boot.histogram.data_points
+        assert plain(point.attributes) == {"omnibase.sandbox.start": "cold"}
         assert (boot.unit, point.count, point.sum) == ("s", 2, 1.0)
         sink.close()
 
