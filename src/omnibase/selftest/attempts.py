@@ -16,8 +16,9 @@ from omnibase.core.audit.checker import Keys
 from omnibase.core.audit.log import AuditLog
 from omnibase.core.audit.verification import verify
 from omnibase.errors import CapabilityError, SandboxViolationError
+from omnibase.pools import Pool
 from omnibase.selftest.model import Sides
-from omnibase.selftest.stage import Outcome, Stage, clean, description
+from omnibase.selftest.stage import Outcome, Stage, clean, description, observed, script
 
 __all__ = [
     "changed_log",
@@ -30,10 +31,12 @@ __all__ = [
     "read_secret",
     "tell_secret",
     "unenforceable",
+    "warm",
 ]
 
 Attempt = Callable[[Stage], Sides]
 _SETTLE_SECONDS: Final = 0.3
+_READY_SECONDS: Final = 30.0
 _ENVIRONMENT: Final = frozenset({"HOME", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER", "LANG",
                                  "LOCPATH"})  # fmt: skip
 
@@ -54,8 +57,11 @@ def look_around(stage: Stage) -> Sides:
     said, given = outcome.report.get("said"), stage.run("look_around", env={"GIVEN": "a value"})
     if not isinstance(said, dict):
         return Sides(refused=f"the attack did not run to its end: {outcome.how()}", silent=True)
-    problems = [f"it has {what} of the host" for what, text in _host_names().items()
+    problems = [f"it has {what}" for what, text in _names_of_the_host().items()
                 if text in outcome.stdout]  # fmt: skip
+    called = {said["hostname"], said["uname"][1], *str(said["/etc/hosts"]).split()}
+    if os.uname().nodename in called - {"sandbox", "localhost"}:
+        problems.append("it has the name of the host")
     if extra := said["environment"].keys() - _ENVIRONMENT:
         problems.append(f"variables of the caller: {', '.join(sorted(extra))}")
     if said["processes"] != [1, 2]:
@@ -72,21 +78,15 @@ def look_around(stage: Stage) -> Sides:
     )
 
 
-def _host_names() -> dict[str, str]:
-    """What names this host: not what may stand in a guest by chance."""
+def _names_of_the_host() -> dict[str, str]:
+    """What tells this host from others, and stands in no guest by chance."""
     names = {
-        "the name": os.uname().nodename,
-        "the kernel's release": os.uname().release,
-        "the working directory": os.getcwd(),
-        "the control group": _first_of("/proc/self/cgroup").rpartition(":")[2],
-        "the boot's id": _first_of("/proc/sys/kernel/random/boot_id"),
-        "the machine's id": _first_of("/etc/machine-id"),
+        "the host's kernel release": os.uname().release,
+        "the host's control group": _first_of("/proc/self/cgroup").rpartition(":")[2],
+        "the host's boot id": _first_of("/proc/sys/kernel/random/boot_id"),
+        "the host's machine id": _first_of("/etc/machine-id"),
     }
-    return {
-        what: text
-        for what, text in names.items()
-        if len(text) > 4 and text not in ("sandbox", "localhost")
-    }
+    return {what: text for what, text in names.items() if len(text) > 4}
 
 
 def _first_of(path: str) -> str:
@@ -121,6 +121,33 @@ def meet(stage: Stage) -> Sides:
         granted=None if met else f"they did not meet where they may: {how}",
         silent=True,
     )
+
+
+@_as_the_script("read_files")
+def warm(stage: Stage) -> Sides:
+    file = stage.names["file"]
+    with Pool(size=2, wait_seconds=20) as pool:
+
+        def run(*grants: str) -> Outcome:
+            return observed(
+                lambda bus: pool.run(
+                    script("read_files"), args=[file], capabilities=stage.fill(grants), bus=bus
+                )
+            )
+
+        pool.wait_ready(2, _READY_SECONDS)
+        attack, granted = run(), run("FILE_READ:{file}")
+    cold = [outcome.result.cold_reason for outcome in (attack, granted) if outcome.result]
+    got = attack.report.get("got", ["no answer"])
+    return Sides(
+        refused=f"it got through: {', '.join(got)}" if got else None,
+        reported=None if f"FILE_READ:{file}" in attack.told
+        and isinstance(attack.error, SandboxViolationError)
+        else f"not on record: {attack.how()}",
+        granted=clean(granted)
+        or (None if cold == [None, None] else f"it was not warm: {cold}"),
+        seen=tuple(sorted(attack.told)),
+    )  # fmt: skip
 
 
 @_as_the_script("outlive")

@@ -30,6 +30,7 @@ __all__ = ["PoolRunner", "PoolStats"]
 _TICK_SECONDS: Final = 0.5
 _MOST_PAUSE_SECONDS: Final = 30.0
 _REMEMBERED: Final = 512
+_TRIES: Final = 3  # as for a sandbox of its own: `resilience.RetryPolicy`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +139,7 @@ class PoolRunner:
             SandboxUnavailable: The process is draining.
         """
         reason = misfit(self._recipe.base, request.spec)
-        attempt = 0
+        failed = 0
         while reason is None:
             member = self._claim(cancel)
             if member is None:
@@ -147,28 +148,41 @@ class PoolRunner:
                 self._give_back(member)
                 reason = "there was no place for it at once"
             else:
+                again = failed + 1 < _TRIES
                 try:
-                    ended = self._serve(member, request, observer, cancel)
+                    ended = self._serve(member, request, observer, cancel, again=again)
                 finally:
                     self._admission.leave(request.spec.memory_bytes)
-                if ended is not None:
+                if isinstance(ended, Ended):
                     return ended
-                attempt += 1
-                observer.on_retry(attempt, "a warm sandbox failed before the script began", 0.0)
+                failed += 1
+                observer.on_retry(failed, ended, 0.0)
+                if not again:
+                    reason = ended
         return self._run_cold(reason, request, observer, cancel)
 
     def _serve(
-        self, member: Member, request: RunRequest, observer: Observer, cancel: Cancel
-    ) -> Ended | None:
-        """Returns ``None`` if another sandbox may have it."""
+        self,
+        member: Member,
+        request: RunRequest,
+        observer: Observer,
+        cancel: Cancel,
+        *,
+        again: bool,
+    ) -> Ended | str:
+        """Returns why another sandbox may have it, if one may.
+
+        One that had begun may only ``again``, and never for what the script did.
+        """
         try:
             ended = Serving(member, request, observer, cancel).serve()
         except NotBegun:
             with self._changed:
                 self._lost += 1
-            return None
-        if ended.fault is not None and request.idempotent:
-            return None
+            return "a warm sandbox failed before the script began"
+        fault = ended.fault
+        if fault is not None and again and request.idempotent and not ended.result.violations:
+            return fault.message
         with self._changed:
             self._warm_runs += 1
         return ended
