@@ -27,8 +27,9 @@ from omnibase.errors import OmniBaseError
 
 __all__ = ["PoolRunner", "PoolStats"]
 
-_TICK_SECONDS: Final = 0.5
+_TICK_SECONDS: Final = 0.1
 _MOST_PAUSE_SECONDS: Final = 30.0
+_MOST_TRIES: Final = 3
 _REMEMBERED: Final = 512
 
 
@@ -68,6 +69,14 @@ class PoolStats:
     boot_seconds: float = 0.0
     teardown_seconds: float = 0.0
     problem: str | None = None
+
+
+class _Again(Exception):
+    """A run may be tried again: nothing of it ran, or it does no harm."""
+
+    def __init__(self, reason: str, *, begun: bool) -> None:
+        super().__init__(reason)
+        self.begun = begun
 
 
 class PoolRunner:
@@ -132,7 +141,7 @@ class PoolRunner:
         """
         reason = misfit(self._recipe.base, request.spec)
         attempt = 0
-        while reason is None:
+        while reason is None and attempt < _MOST_TRIES:
             member = self._claim(cancel)
             if member is None:
                 reason = "no sandbox of the pool was ready"
@@ -141,29 +150,30 @@ class PoolRunner:
                 reason = "there was no place for it at once"
             else:
                 try:
-                    ended = self._serve(member, request, observer, cancel)
-                finally:
-                    self._admission.leave(request.spec.memory_bytes)
-                if ended is not None:
-                    return ended
-                attempt += 1
-                observer.on_retry(attempt, "a warm sandbox failed before the script began", 0.0)
-        return self._run_cold(reason, request, observer, cancel)
+                    return self._serve(member, request, observer, cancel)
+                except _Again as again:
+                    attempt += 1
+                    observer.on_retry(attempt, str(again), 0.0)
+                    if again.begun:
+                        reason = "a warm one failed, and it is tried again"
+        return self._run_cold(reason or "warm ones failed", request, observer, cancel)
 
     def _serve(
         self, member: Member, request: RunRequest, observer: Observer, cancel: Cancel
-    ) -> Ended | None:
-        """Returns ``None`` if another sandbox may have it."""
+    ) -> Ended:
         try:
             ended = Serving(member, request, observer, cancel).serve()
         except NotBegun:
             with self._changed:
                 self._lost += 1
-            return None
-        if ended.fault is not None and request.idempotent:
-            return None
+            raise _Again("a warm sandbox failed before the script began", begun=False) from None
+        finally:
+            self._admission.leave(request.spec.memory_bytes)
+            self._news.put(None)  # not before: a start takes time from the run
         with self._changed:
             self._warm_runs += 1
+        if ended.fault is not None and request.idempotent and not ended.result.violations:
+            raise _Again(ended.fault.message, begun=True)
         return ended
 
     def _run_cold(
@@ -180,8 +190,6 @@ class PoolRunner:
 
     def _claim(self, cancel: Cancel) -> Member | None:
         """Takes a member; waits for one if that comes sooner than one of its own would."""
-        if self._pid != os.getpid():
-            return None  # a child of the process whose it is
         deadline = time.monotonic() + self._wait_seconds
         with self._changed:
             self._last_run = time.monotonic()
@@ -201,7 +209,6 @@ class PoolRunner:
                 return None
             finally:
                 self._waiting -= 1
-                self._news.put(None)
 
     def _give_back(self, member: Member) -> None:
         with self._changed:
@@ -241,10 +248,11 @@ class PoolRunner:
         deadline = time.monotonic() + timeout_seconds
         with self._changed:
             while len(self._ready) < count:
+                self._last_run, self._wanted = time.monotonic(), self._size  # somebody wants them
                 left = deadline - time.monotonic()
                 if left <= 0 or self._closing:
                     return False
-                self._changed.wait(left)
+                self._changed.wait(min(left, _TICK_SECONDS))
         return True
 
     def close(self) -> None:
@@ -252,30 +260,35 @@ class PoolRunner:
 
         Further runs start sandboxes of their own.
         """
+        if self._pid != os.getpid():
+            return  # the parent's: none of its threads is here, and its locks may be held
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._news.put(None)
-        if self._pid == os.getpid():
-            self._keeper.join()
+        self._keeper.join()
 
     # The keeper
 
     def _keep(self) -> None:
-        while True:
-            with contextlib.suppress(queue.Empty):
-                self._note(self._news.get(timeout=_TICK_SECONDS))
-                while True:
-                    self._note(self._news.get_nowait())
-            if self._closing:
-                for member in list(self._members):
-                    if member.state in (MemberState.BOOTING, MemberState.READY):
-                        member.leave()
-                if not self._members:
-                    return
-            else:
-                self._expire()
-                self._refill()
+        while not (self._closing and not self._members):
+            try:
+                self._turn()
+            except Exception as error:  # whatever it is, the pool goes on
+                self._problem = f"{type(error).__name__}: {error}"
+
+    def _turn(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._note(self._news.get(timeout=_TICK_SECONDS))
+            while True:
+                self._note(self._news.get_nowait())
+        if not self._closing:
+            self._expire()
+            self._refill()
+            return
+        for member in list(self._members):
+            if member.state in (MemberState.BOOTING, MemberState.READY):
+                member.leave()
 
     def _note(self, member: Member | None) -> None:
         """Takes what a member has told: that it is ready, or gone."""
