@@ -17,6 +17,7 @@ DECIDING := $(wildcard \
   src/omnibase/core/audit/chain.py \
   src/omnibase/core/audit/checker.py \
   src/omnibase/core/audit/checkpoints.py \
+  src/omnibase/core/audit/unended.py \
   src/omnibase/core/audit/ocsf.py \
   src/omnibase/core/artifacts/kinds.py \
   src/omnibase/core/events/lag.py \
@@ -63,7 +64,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 
-.PHONY: help setup postgres redis nats commands demo test test-fast test-security test-docs check format bench fuzz docs dist sbom licences advisories lock clean
+.PHONY: help setup postgres redis nats commands demo test test-fast test-security test-docs faults check format bench fuzz docs dist sbom licences advisories lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -121,8 +122,11 @@ test-fast: setup postgres nats ## unit, property and contract tests alone
 test-security: setup postgres redis nats commands ## hostile code on a real sandbox; GROUP=egress for one group
 	@$(BIN)/python -m pytest tests/security $(if $(GROUP),-m "$(GROUP)")
 
-test-docs: setup ## what the documentation shows, and the examples, on a real sandbox
+test-docs: setup commands ## what the documentation shows, and the examples, on a real sandbox
 	@$(BIN)/python -m pytest tests/integration/test_documentation.py tests/integration/test_examples.py
+
+faults: setup redis ## every fault as often as a release deserves: an hour, and nothing left behind
+	@OMNIBASE_SOAK=full $(BIN)/python -m pytest tests/security/faults
 
 check: setup ## lint, format, types, import rules and the rules of the house
 	$(BIN)/ruff check
@@ -138,7 +142,7 @@ format: setup ## apply the formatter and the lint's safe fixes
 
 # A tool environment of its own: what others run Python with, and what draws.
 BENCH ?=
-bench: setup ## the benchmarks of docs/benchmarks.md; BENCH=--quick, or BENCH='--only start,audit'
+bench: setup nats ## the benchmarks of docs/benchmarks.md; BENCH=--quick, or BENCH='--only start,audit'
 	@[ -x .venv-bench/bin/python ] || $(PYTHON) -m venv .venv-bench
 	@.venv-bench/bin/python -c 'import gvisor, matplotlib, temenos, omnibase' 2>/dev/null || \
 	  .venv-bench/bin/pip install --quiet --disable-pip-version-check --editable '.[bench]'

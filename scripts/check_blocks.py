@@ -12,7 +12,7 @@ A block's info string is a language, and perhaps a `title`. What becomes of the 
 any language, ``title="NAME.EXT"``  written to that file, for the blocks after it
 ``json``, ``cedar``                 read by the project's own parsers
 ``mermaid``, ``text``               drawn; or shown, for what is no code
-``title="not run: REASON"``         not run: there may be `NOT_RUN` of them
+``title="not run by the tests: …"``  with a reason: there may be `NOT_RUN` of them
 ==================================  ==================================================
 
 Prints one `file:line: message` for each block that is none of these, and exits 1.
@@ -29,14 +29,14 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 # What needs more than a machine that can run sandboxes: raise this with a reason.
-NOT_RUN = 12
+NOT_RUN = 14
 RUN = frozenset({"console", "python"})
 READ = frozenset({"json", "cedar"})
 SHOWN = frozenset({"mermaid", "text"})
 WRITTEN = frozenset({"bash", "cedar", "csv", "ini", "json", "python", "text", "yaml"})
 _INFO = re.compile(r'(?P<language>[a-z]+)(?: title="(?P<title>[^"]+)")?')
 _FILE = re.compile(r"/?[\w.-]+(?:/[\w.-]+)*\.[a-z]+")
-_REASON = re.compile(r"not run: \S.*")
+_REASON = re.compile(r"not run by the tests: \S.*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class Block:
         if not _INFO.fullmatch(self.info):
             return f'`{self.info}`: only a language and `title="…"` are understood here'
         if self.title and not (self.file or self.not_run):
-            return f"title `{self.title}`: neither a file's name nor `not run: REASON`"
+            return f"title `{self.title}`: neither a file's name nor `not run by the tests: REASON`"
         if self.file and self.language not in WRITTEN:
             return f"`{self.language}` is not written to a file; one of {_listed(WRITTEN)} is"
         if not self.title and self.language not in RUN | READ | SHOWN:

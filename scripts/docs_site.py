@@ -36,6 +36,7 @@ SECTIONS = {"": "Guides", "howto": "How to", "security": "Security", "adr": "Dec
 SHOWN = frozenset({".py", ".json", ".cedar", ".txt", ".csv", ".service", ".sh"})
 _LINK = re.compile(r"(\]\(\s*<?)([^)<>\s#]+)(#[^)<>\s]*)?(>?(?:\s+[\"'][^)]*)?\))")
 _REMOTE = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
+_MERMAID = re.compile(r"<script src=\"[^\"]*mermaid\.min\.js\"></script>")
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -95,14 +96,15 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
-    """Refuses a page that would fetch something from another host.
+    """Refuses a page that would fetch something from another host; drops an idle Mermaid.
 
     Raises:
         PluginError: It names a script, a style sheet or a picture elsewhere.
     """
     if found := _REMOTE.search(output):
         raise PluginError(f"{page.file.src_uri} is not for offline use: {found[0]}")
-    return output
+    # Three megabytes, for the pages with a diagram.
+    return output if 'class="mermaid"' in output else _MERMAID.sub("", output)
 
 
 def cli_reference() -> str:

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Finds the commands that the tests grant to a sandbox, or installs Debian's packages
-# by apt. Idempotent.
+# Finds the commands that the tests grant to a sandbox or that the documentation uses,
+# or installs Debian's packages by apt. Idempotent.
 set -euo pipefail
 export LC_ALL=C
 
-commands=(git curl)
+commands=(git curl systemd-analyze)
+declare -A package=([systemd-analyze]=systemd)
 advice="install ${commands[*]}"
 
 say() { printf 'setup-commands: %s\n' "$*" >&2; }
@@ -13,7 +14,7 @@ die() { say "$*"; exit 1; }
 missing=()
 for command in "${commands[@]}"; do
   [ -n "$(PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin command -v "$command")" ] ||
-    missing+=("$command")
+    missing+=("${package[$command]:-$command}")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -42,21 +42,22 @@ class Model(Protocol):
 
 
 class RecordedModel:
-    """Says what was recorded, as long as it hears what it heard then."""
+    """Says what was recorded, each turn once, after hearing what it heard then."""
 
     def __init__(self, path: Path, **values: str) -> None:
         text = path.read_text(encoding="utf-8")
         for name, value in values.items():
             text = text.replace("{" + name + "}", value)
-        self._turns = iter(json.loads(text))
+        self._turns: list[dict[str, str]] = json.loads(text)
 
     def reply(self, messages: list[dict[str, str]]) -> str:
         """See `Model`."""
-        turn = next(self._turns)
         heard = messages[-1]["content"]
-        if turn["after"] not in heard:
-            raise RuntimeError(f"the recording goes on after {turn['after']!r}, not {heard!r}")
-        return str(turn["reply"])
+        for turn in self._turns:
+            if turn["after"] in heard:
+                self._turns.remove(turn)
+                return turn["reply"]
+        raise RuntimeError(f"nothing was recorded after {heard!r}")
 
 
 def ask_on_terminal(capability: str, reason: str) -> bool:

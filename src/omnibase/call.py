@@ -20,7 +20,6 @@ from omnibase.core.secrets import fetch
 from omnibase.errors import (
     ArtifactError,
     CapabilityError,
-    ConfigurationError,
     ExternalCommandError,
     OmniBaseError,
     PolicyError,
@@ -145,15 +144,14 @@ class Call:
         except (
             ArtifactError, CapabilityError, ExternalCommandError, RegistryError, SecretAccessError,
         ) as error:  # fmt: skip
-            if isinstance(error, ArtifactError) and error.result is not None:
+            if emitter.has_emitted(events.SandboxStart):
                 raise  # the run is over, and was not denied
             capability = str(error.details.get("capability", ""))
             emitter.emit(events.CapabilityDenied(capability=capability, reason=error.message))
             tell_refused(emitter, error)
             raise
-        except (ConfigurationError, SandboxError) as error:
-            if isinstance(error, ConfigurationError) or error.result is None:
-                # With a result it ran, and its end is on record.
+        except BaseException as error:
+            if not emitter.has_emitted(events.SandboxStart):  # else its end is on record
                 tell_refused(emitter, error)
             raise
 
@@ -214,14 +212,17 @@ def _brought_in(commands: tuple[str, ...]) -> CommandLayer | None:
     return layer.ensure_layer(state.state_dir(), commands)
 
 
-def tell_refused(emitter: events.Emitter, error: OmniBaseError) -> None:
+def tell_refused(emitter: events.Emitter, error: BaseException) -> None:
     """Puts on record that nothing was started, and why."""
-    seconds = time.monotonic() - emitter.began
-    blamed = isinstance(error, PolicyError | RegistryError)
-    file = error.details.get("file") if blamed else None
-    emitter.emit(
-        events.RunRefused(code=error.code, reason=error.message, file=file, seconds=seconds)
-    )
+    seconds, file = time.monotonic() - emitter.began, None
+    if isinstance(error, OmniBaseError):
+        code, reason = error.code, error.message
+        if isinstance(error, PolicyError | RegistryError):
+            file = error.details.get("file")
+    else:  # an interrupt, or a defect of ours
+        code = "internal_error" if isinstance(error, Exception) else "cancelled"
+        reason = f"`{type(error).__name__}` came before its start"
+    emitter.emit(events.RunRefused(code=code, reason=reason, file=file, seconds=seconds))
 
 
 def perform(

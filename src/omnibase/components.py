@@ -28,9 +28,7 @@ from omnibase.core.security.grants import (
 from omnibase.errors import (
     CapabilityDenied,
     ConfigurationError,
-    OmniBaseError,
     SandboxStartError,
-    SandboxUnavailable,
 )
 from omnibase.inputs import ArtifactsAt, Capabilities, Secrets, capability_set, registry_location
 from omnibase.registries import Loaded, load, open_registry
@@ -267,7 +265,7 @@ class Wanted:
                 emitter.emit(events.CapabilityDenied(capability=capability, reason=reason))
             tell_refused(emitter, error)
             raise
-        except OmniBaseError as error:
+        except BaseException as error:
             tell_refused(emitter, error)
             raise
         if not self._unsandboxed:
@@ -280,8 +278,12 @@ class Wanted:
                 loaded.name, loaded.script, permits, authority, grants.granted, options,
                 emitter, cancel,
             )  # fmt: skip
-        except (ConfigurationError, SandboxStartError, SandboxUnavailable) as error:
-            tell_refused(emitter, error)
+        except BaseException as error:
+            # What keeps a start from being put on record is told, though it is on some.
+            if isinstance(error, SandboxStartError) or not emitter.has_emitted(
+                events.UnsandboxedStart
+            ):
+                tell_refused(emitter, error)
             raise
 
     def _load(self, found: Callable[[Component], None] = lambda component: None) -> Loaded:

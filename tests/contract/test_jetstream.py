@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -258,6 +259,14 @@ class TestAnOutage:
             assert made.flush(20)
         stored_exactly(server, events)
 
+    def test_of_a_name_that_nobody_knows(self, place: Path) -> None:
+        with sink("nats://nats.invalid", place, patience_seconds=5) as made:
+            made.emit(event(1))
+            assert not made.flush(5)
+            assert made.problem.startswith("nats.invalid:4222: ")
+            assert "errno" not in made.problem
+            assert made.pending == 1
+
     def test_keeps_no_bus_from_being_flushed(self, place: Path) -> None:
         bus = EventBus()
         with sink(f"nats://127.0.0.1:{nats_server.free_port()}", place, patience_seconds=0) as made:
@@ -412,20 +421,23 @@ WRITER = """
 import sys, time
 from omnibase.core.events import *
 from omnibase.core.events.jetstream import JetStreamSink
-url, place, run, count = sys.argv[1:5]
+url, place, run, count, pause = sys.argv[1:6]
 sink = JetStreamSink(url, place)
 for number in range(1, int(count) + 1):
     data = SandboxViolation(operation="openat", resource="x" * (number % 300), evidence="kernel")
     sink.emit(Event(data=data, source="urn:test", runid=run, sequence=number))
     print(number, flush=True)
+    time.sleep(float(pause))
 sink.flush(30)
 sink.close()
 """
 
 
 @contextlib.contextmanager
-def writer(url: str, place: Path, run: str, count: int) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-c", WRITER, url, str(place), run, str(count)]
+def writer(
+    url: str, place: Path, run: str, count: int, pause: float = 0
+) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-c", WRITER, url, str(place), run, str(count), str(pause)]
     environment = os.environ | {"PYTHONPATH": SRC} | UNMEASURED
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
         try:
@@ -499,6 +511,24 @@ class TestProcesses:
         with sink(server.url, place) as made:
             assert eventually(lambda: spools(place) == [])
         assert server.events() == events
+
+    def test_what_is_no_event_is_passed_over_and_told(
+        self, server: nats_server.Server, place: Path
+    ) -> None:
+        server.kill()
+        with sink(server.url, place, patience_seconds=0) as made:
+            made.emit(event(1))
+        with (place / spools(place)[0]).open("ab") as file:  # as a power cut leaves it
+            file.write(b"\0" * 5000 + b"\n" + event(2).to_json().encode()[:100])
+        server.start()
+        with sink(server.url, place) as made:
+            made.emit(event(3))
+            assert eventually(lambda: len(server.messages()) == 3)
+        kept, last, gap = server.events()
+        assert (kept.sequence, last.sequence) == (1, 3)
+        assert isinstance(gap.data, MonitorGap)
+        assert gap.data.dropped == 2
+        assert "is no event" in gap.data.reason
 
     def test_one_that_lives_delivers_what_another_leaves(
         self, server: nats_server.Server, place: Path
@@ -607,6 +637,30 @@ class TestAFullOutbox:
                 each for each in found["r1"] if each is not gap and each.data != gap.data
             ] == kept
             assert found["r2"] == emitted
+        finally:
+            subprocess.run(["umount", str(place)], check=True)
+
+    def test_so_does_one_whose_disk_is_full_of_other_things(
+        self, server: nats_server.Server, place: Path
+    ) -> None:
+        place.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", str(place)]
+        subprocess.run(mount, check=True)
+        try:
+            with sink(server.url, place) as made:
+                with contextlib.suppress(OSError), (place / "other").open("wb", 0) as other:
+                    while True:
+                        other.write(b"x" * 4096)
+                for n in range(1, 6):
+                    with pytest.raises(OSError, match="No space"):
+                        made.emit(event(n))
+                assert spools(place) == []
+                (place / "other").unlink()
+                emit(made, [event(6)])
+                assert eventually(lambda: len(server.messages()) == 2)
+            first, gap = server.events()
+            assert first.sequence == 6
+            assert gap.data == MonitorGap(dropped=5, reason="outbox: No space left on device")
         finally:
             subprocess.run(["umount", str(place)], check=True)
 
@@ -747,3 +801,52 @@ class TestOpening:
                 made.emit(event(1))
                 made.flush(10)
         assert held() == before
+
+
+def test_whatever_is_killed_and_paused_each_event_is_stored_once(
+    server: nats_server.Server, place: Path
+) -> None:
+    """``OMNIBASE_CHAOS_SECONDS=300`` goes on for longer; the seed is printed."""
+    seconds = float(os.environ.get("OMNIBASE_CHAOS_SECONDS", "6"))
+    seed = int(os.environ.get("OMNIBASE_CHAOS_SEED", time.time_ns() % 10**6))
+    print(f"OMNIBASE_CHAOS_SEED={seed}")
+    dice = random.Random(seed)
+    server.remove_stream()
+    server.make_stream(duplicate_window=dice.choice([0.2, 120.0]))
+    emitted: dict[str, int] = {}
+    alive: list[tuple[str, subprocess.Popen[bytes]]] = []
+
+    def reap(run: str, process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.wait()
+        emitted[run] = said(process)
+
+    with contextlib.ExitStack() as stack:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            time.sleep(dice.uniform(0, 0.3))
+            match dice.randrange(5):
+                case 0 | 1 if len(alive) < 3:
+                    run = f"c{len(emitted) + len(alive)}"
+                    alive.append(
+                        (run, stack.enter_context(writer(server.url, place, run, 10**6, 0.003)))
+                    )
+                case 2 if alive:
+                    reap(*alive.pop(dice.randrange(len(alive))))
+                case 3:
+                    server.kill()
+                    time.sleep(dice.uniform(0, 0.3))
+                    server.start()
+                case 4:
+                    server.pause()
+                    time.sleep(dice.uniform(0, 0.3))
+                    server.resume()
+        while alive:
+            reap(*alive.pop())
+        with sink(server.url, place):
+            assert eventually(lambda: spools(place) == [], 120)
+    found = numbers(server)
+    for run, count in emitted.items():
+        # The one that was being emitted may be there, too.
+        assert found.get(run, []) in ([*range(1, count + 1)], [*range(1, count + 2)]), (run, seed)
+    assert found.keys() <= emitted.keys()

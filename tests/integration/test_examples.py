@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -54,23 +54,64 @@ def test_an_agent_asks_and_gets_a_humans_yes_and_a_policys_no() -> None:
 
 
 def test_a_human_who_says_no_is_obeyed() -> None:
-    done = example("agent/loop.py", "--answer", "no", code=1)
-    assert f"answer   refused: a human said no to FILE_READ:{DATA}/sales.csv" in done.stdout
-    assert "2026-11" not in done.stdout
-    assert "the recording goes on after" in done.stderr  # it never heard a no
+    said = example("agent/loop.py", "--answer", "no").stdout
+    assert f"answer   refused: a human said no to FILE_READ:{DATA}/sales.csv" in said
+    assert "agent    Without the sales of each month I cannot tell." in said
+    assert "2026-11" not in said
 
 
-def test_the_recording_is_one_of_this_conversation() -> None:
-    turns = json.loads((EXAMPLES / "agent" / "transcript.json").read_text())
-    assert [sorted(turn) for turn in turns] == [["after", "reply"]] * len(turns)
-    assert turns[-1]["reply"].startswith("DONE ")
+def test_a_model_that_was_not_recorded_so_says_nothing() -> None:
+    loop = runpy.run_path(str(EXAMPLES / "agent" / "loop.py"))
+    model = loop["RecordedModel"](EXAMPLES / "agent" / "transcript.json", data="/d")
+    heard = [{"role": "user", "content": "denied: FILE_READ:/d/sales.csv"}]
+    assert model.reply(heard).startswith("REQUEST FILE_READ:/d/sales.csv because ")
+    with pytest.raises(RuntimeError, match="nothing was recorded after"):
+        model.reply(heard)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("FILE_READ:/**", "refused: "),
+        ("FILE_READ:/d/../etc/shadow", "refused: "),
+        ("NETWORK_CONNECT:example.com:443", "refused: "),
+        ("FILE_READ:/d/salaries.csv", "refused: policy `salaries`"),
+        ("nonsense", "refused: "),
+        ("FILE_READ:/d/sales.csv", "granted: "),
+    ],
+)
+def test_what_a_model_asks_for_is_decided_by_policy_first(text: str, told: str) -> None:
+    loop = runpy.run_path(str(EXAMPLES / "agent" / "loop.py"))
+    asked: list[str] = []
+
+    def human(capability: str, reason: str) -> bool:
+        asked.append(capability)
+        return True
+
+    authority = loop["Authority"](EXAMPLES / "agent" / "policy.cedar", human, DATA="/d")
+    assert authority.request(text, "because").startswith(told)
+    granted = told.startswith("granted")
+    assert asked == ([text] if granted else [])
+    assert [str(one) for one in authority.granted] == ([text] if granted else [])
 
 
 def test_an_analysis_brings_back_a_table_and_a_plot(tmp_path: Path) -> None:
     said = example("analysis/run.py", tmp_path).stdout
     assert "2026-11  1395.9  1089.0  2484.9" in said
     assert (tmp_path / "revenue.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    # The same by hand, as `docs/howto/data.md` has it; the packages are there by now.
     requirements = EXAMPLES / "analysis" / "requirements.txt"
+    store = {"OMNIBASE_ARTIFACTS": str(tmp_path / "store")}
+    assert omnibase("artifacts", "put", "sales.csv", DATA / "sales.csv", **store).code == 0
+    typed = omnibase(
+        "sandbox", "run", EXAMPLES / "analysis" / "analysis.py", "--packages", requirements,
+        "--allow", "ARTIFACT_READ:sales.csv", "--allow", "ARTIFACT_WRITE:revenue.png",
+        "--allow", "ARTIFACT_WRITE:totals.csv", "--memory", "256MiB",
+        "--artifacts-out", tmp_path / "results", "--", "Revenue", "by", "month", **store,
+    )  # fmt: skip
+    assert typed.code == 0 and "2026-11  1395.9  1089.0  2484.9" in typed.text, typed.err
+    assert "stored  revenue.png  image, image/png, " in typed.err
+    assert (tmp_path / "results" / "totals.csv").exists()
     small = omnibase("sandbox", "run", "-", "--packages", requirements, stdin=b"import pandas")
     assert small.code == 122 and "--memory 128MiB" in small.err
     assert (tmp_path / "totals.csv").read_text().splitlines()[-1] == "2026-11,1395.9,1089.0,2484.9"

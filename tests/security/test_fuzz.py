@@ -28,7 +28,7 @@ from hypothesis import (
     settings,
 )
 
-from omnibase import ExecutionContext, call, run
+from omnibase import ExecutionContext, Pool, RunResult, call, run
 from omnibase.asked import Authority, Options
 from omnibase.backend import compile_grants
 from omnibase.call import Call
@@ -49,7 +49,7 @@ pytestmark = [
 
 CASES = int(os.environ.get("OMNIBASE_FUZZ_CASES", "300"))
 SEED = int(os.environ.get("OMNIBASE_FUZZ_SEED", str(random.randrange(1 << 32))))
-_AT_ONCE = 20  # runs of one search: each search has a seed of its own
+_AT_ONCE = 10  # runs of one search: each search has a seed of its own
 
 NOTHING = Grants(*[frozenset()] * 6, masked=False)
 SECRET = {"ONE": "the-first-secret-of-the-fuzzer", "TWO": "the-second-secret-of-the-fuzzer"}
@@ -74,14 +74,15 @@ def _world() -> Iterator[tuple[Path, tuple[socket.socket, ...]]]:
         yield area, tuple(servers)
 
 
-def _execute(source: str, texts: list[str], area: Path, masked: bool) -> Outcome:
+def _execute(source: str, texts: list[str], area: Path, masked: bool, pool: Pool | None) -> Outcome:
     options = {
         "secrets": SECRET,
         "artifacts": area.with_name(f"{area.name}-store"),
         "context": ExecutionContext(on_violation="record", wall_seconds=60.0),
     }
     if not masked:
-        return observed(lambda bus: run(source.encode(), capabilities=texts, bus=bus, **options))
+        start = run if pool is None else pool.run
+        return observed(lambda bus: start(source.encode(), capabilities=texts, bus=bus, **options))
     masks = (Mask(path=f"{area}/{MASK}", reason="masked"),)
 
     def masked_run(bus):  # type: ignore[no-untyped-def]
@@ -93,7 +94,7 @@ def _execute(source: str, texts: list[str], area: Path, masked: bool) -> Outcome
     return observed(masked_run)
 
 
-def check(grants: Grants, attempts: list[Attempt]) -> None:
+def check(grants: Grants, attempts: list[Attempt], pool: Pool | None = None) -> RunResult:
     """Runs the attempts in one script, and compares what came of them with the oracle."""
     with _world() as (area, servers):
         ports = tuple(server.getsockname()[1] for server in servers)
@@ -109,7 +110,7 @@ def check(grants: Grants, attempts: list[Attempt]) -> None:
         library = (SCRIPTS / "fuzz.py").read_text()
         source = "\n".join([library, *lines, "finish()", ""])
 
-        outcome = _execute(source, grants.texts(area, ports), area, grants.masked)
+        outcome = _execute(source, grants.texts(area, ports), area, grants.masked, pool)
 
         assert outcome.error is None, outcome.error
         result = outcome.finished
@@ -118,6 +119,7 @@ def check(grants: Grants, attempts: list[Attempt]) -> None:
         _succeeds_iff_granted(grants, attempts, outcome)
         _told_iff_not(grants, attempts, outcome, area, ports)
         _the_host_is_as_granted(grants, attempts, area, servers)
+        return result
 
 
 def _succeeds_iff_granted(grants: Grants, attempts: list[Attempt], outcome: Outcome) -> None:
@@ -169,11 +171,12 @@ def _the_host_is_as_granted(
         assert arrived == sum(a.kind == "connect" and a.target == index for a in done)
 
 
-@pytest.mark.timeout(900)  # a failure takes its time to shrink
-def test_succeeds_iff_granted_and_is_told_iff_not() -> None:
+def _search(pool: Pool | None) -> list[RunResult]:
+    """Tries half of the cases, in searches of a few runs each; returns the results."""
+    results: list[RunResult] = []
     tried = 0
     number = SEED
-    while tried < CASES:
+    while tried < CASES // 2:
 
         @seed(number)
         @settings(
@@ -184,10 +187,26 @@ def test_succeeds_iff_granted_and_is_told_iff_not() -> None:
         def search(grants: Grants, attempts: list[Attempt]) -> None:
             nonlocal tried
             tried += len(attempts)
-            check(grants, attempts)
+            results.append(check(grants, attempts, pool))
 
         search()
         number += 1
+    return results
+
+
+@pytest.mark.timeout(900)  # a failure takes its time to shrink
+def test_succeeds_iff_granted_and_is_told_iff_not() -> None:
+    assert _search(None)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.threat("T-EXEC-26")
+def test_the_same_holds_in_a_warm_sandbox() -> None:
+    with Pool(size=2, wait_seconds=20) as pool:
+        results = _search(pool)
+
+    warm = [result for result in results if result.cold_reason is None]
+    assert len(warm) > len(results) // 2
 
 
 @settings(max_examples=200)

@@ -42,7 +42,6 @@ def test_everything_holds_here(tmp_path: Path) -> None:
     assert said.code == 0, said.err
     assert document["holds"] is True
     assert {probe["name"] for probe in document["probes"]} == {probe.name for probe in PROBES}
-    assert document["seconds"] < 60
     assert "runsc" in document["machine"]
     assert f"all {len(PROBES)} probes hold on this machine" in page.read_text()
     assert list(Path("/var/tmp").glob("omnibase-selftest-*")) == []

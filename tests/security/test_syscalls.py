@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from omnibase.core.sandbox.syscalls import NATIVE, SECCOMP, SIGSYS
+from omnibase.core.sandbox.syscalls import FILE_CHANGES, NATIVE, SECCOMP, SIGSYS
 from tests.security.harness import Outcome, SandboxFixture
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-EXEC-03")]
@@ -52,6 +52,47 @@ _FILTERED: dict[str, list[list[int | str]]] = {
     "pidfd_getfd": [[438, 3, 0, 0]],
 }  # fmt: skip
 
+# read(2) of standard input and the like wait for ever, or end or stop the process or its group.
+_WAITING = {0, 7, 15, 22, 23, 34, 35, 45, 47, 60, 61, 62, 130, 200, 219, 230, 231, 232, 247, 270,
+            271, 281, 293}  # fmt: skip
+_NOTHING_ASKED = {272}  # unshare of nothing
+
+# Each on a file or a directory of guest root's, which the script can see and not change.
+_CHANGES: dict[str, list[int | str]] = {
+    "truncate": ["/etc/hosts", 0],
+    "rename": ["/etc/hosts", "/etc/other"],
+    "mkdir": ["/etc/made", 0o755],
+    "rmdir": ["/opt/omnibase"],
+    "link": ["/etc/hosts", "/etc/other"],
+    "unlink": ["/etc/hosts"],
+    "symlink": ["/tmp", "/etc/link"],
+    "chmod": ["/etc/hosts", 0o777],
+    "fchmod": ["FILE", 0o777],
+    "chown": ["/etc/hosts", 65534, 65534],
+    "fchown": ["FILE", 65534, 65534],
+    "lchown": ["/etc/hosts", 65534, 65534],
+    "utime": ["/etc/hosts", "BUFFER"],
+    "mknod": ["/etc/fifo", 0o010644, 0],
+    "setxattr": ["/etc/hosts", "user.x", "x", 1, 0],
+    "lsetxattr": ["/etc/hosts", "user.x", "x", 1, 0],
+    "fsetxattr": ["FILE", "user.x", "x", 1, 0],
+    "removexattr": ["/etc/hosts", "user.x"],
+    "lremovexattr": ["/etc/hosts", "user.x"],
+    "fremovexattr": ["FILE", "user.x"],
+    "utimes": ["/etc/hosts", "BUFFER"],
+    "mkdirat": [-100, "/etc/made", 0o755],
+    "mknodat": [-100, "/etc/fifo", 0o010644, 0],
+    "fchownat": [-100, "/etc/hosts", 65534, 65534, 0],
+    "futimesat": [-100, "/etc/hosts", "BUFFER"],
+    "unlinkat": [-100, "/etc/hosts", 0],
+    "renameat": [-100, "/etc/hosts", -100, "/etc/other"],
+    "linkat": [-100, "/etc/hosts", -100, "/etc/other", 0],
+    "symlinkat": ["/tmp", -100, "/etc/link"],
+    "fchmodat": [-100, "/etc/hosts", 0o777],
+    "utimensat": [-100, "/etc/hosts", "BUFFER", 0],
+    "renameat2": [-100, "/etc/hosts", -100, "/etc/other", 0],
+}
+
 
 def _matrix(sandbox: SandboxFixture, calls: dict[str, list[int | str]]) -> Outcome:
     return sandbox(
@@ -89,6 +130,37 @@ def test_every_filtered_call_ends_its_thread_and_is_reported(sandbox: SandboxFix
         assert set(outcome.report.values()) == {f"signal {SIGSYS}"}, outcome.report
         violation = outcome.assert_violation(operation="seccomp")
         assert violation.count == len(calls)
+
+
+def test_every_change_of_a_file_of_others_is_refused_and_reported(
+    sandbox: SandboxFixture,
+) -> None:
+    assert _CHANGES.keys() == set(FILE_CHANGES.values())
+    calls = {name: [number, *_CHANGES[name]] for number, name in FILE_CHANGES.items()}
+
+    outcome = _matrix(sandbox, calls)
+
+    assert set(outcome.report.values()) <= {"EACCES", "EPERM", "EROFS"}, outcome.report
+    for name in FILE_CHANGES.values():
+        violation = outcome.assert_violation(operation=name)
+        assert violation.errno_name == outcome.report[name], name
+
+
+def test_the_whole_table_raw(sandbox: SandboxFixture) -> None:
+    """Whatever a call is, made with nothing: it harms its own process, if anybody."""
+    calls: dict[str, list[int | str]] = {
+        str(number): [number, 0, 0, 0, 0, 0, 0] for number in range(470) if number not in _WAITING
+    }
+
+    outcome = _matrix(sandbox, calls)
+
+    succeeded = {int(number) for number, how in outcome.report.items() if how == "succeeded"}
+    refused = set(NATIVE) | {n for rule in SECCOMP if not rule.args for n in rule.numbers}
+    assert succeeded & refused <= _NOTHING_ASKED, sorted(succeeded & refused)
+    assert len(outcome.report) == len(calls)
+    assert outcome.finished.exit_code == 0
+    outcome.assert_violation(operation="mount")
+    outcome.assert_violation(operation="seccomp")
 
 
 def test_what_the_filter_leaves_alone(sandbox: SandboxFixture) -> None:

@@ -226,6 +226,21 @@ class TestCapabilities:
         assert bus.names == ["CapabilityDenied", "RunRefused"]
         assert bus.data("CapabilityDenied").capability == f"FILE_READ:{state_directory}/**"
 
+    @pytest.mark.parametrize(
+        ("error", "code"), [(KeyboardInterrupt(), "cancelled"), (ValueError("x"), "internal_error")]
+    )
+    def test_what_comes_before_the_start_is_on_record(
+        self, error: BaseException, code: str, bus: Bus, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("omnibase.call.compile_grants", fail)
+        with pytest.raises(type(error)):
+            omnibase.run("print(1)", bus=bus)
+        assert bus.names == ["RunRefused"]
+        assert bus.data("RunRefused").code == code
+
     def test_policies_are_not_written(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from omnibase.core.audit import AuditLog, recovery
+from omnibase.core.audit import AuditLog, open_runs, recovery
 from omnibase.core.audit.open_runs import SPARE, OpenRun
 from omnibase.core.audit.recovery import recover, waiting
 from omnibase.core.audit.writing import Writer
@@ -251,8 +251,9 @@ def test_a_torn_end_is_none(tmp_path: Path) -> None:
     sound(run.logs[0])
 
 
+@pytest.mark.parametrize("by", ["whoever comes next", "the next run of the process"])
 def test_an_end_that_the_log_lost_is_told_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     run = Run(tmp_path).begin()
     with monkeypatch.context() as patch:
@@ -264,10 +265,40 @@ def test_an_end_that_the_log_lost_is_told_later(
         run.note.end(run.emitter.emit(END))
     run.die()
     assert run.names() == ["PolicyDecided", "SandboxStart"]
-    assert recover(run.notes, GONE).ended == (run.id,)
+    killed = Run(tmp_path).begin().die()
+    if by == "whoever comes next":
+        open_runs._kept.clear()  # as that is another process
+        assert run.id in recover(run.notes, GONE).ended
+    else:
+        later = Run(tmp_path).begin()
+        later.note.end(later.emitter.emit(END))
+        later.die()
+        assert left(run.notes) == [killed.id]  # its sandbox may be alive
+        assert killed.names() == ["PolicyDecided", "SandboxStart"]
+        recover(run.notes, GONE)
     assert run.recorded()[-1].data == END
     assert run.recorded()[-1].sequence == 3
+    assert run.names().count("SandboxExit") == killed.names().count("SandboxExit") == 1
     assert left(run.notes) == []
+
+
+def test_ends_that_the_log_loses_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_runs, "MAX_WAITING", 3)
+    monkeypatch.setattr(open_runs, "_kept", set())
+
+    def full(self: Writer, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    for _ in range(6):
+        run = Run(tmp_path).begin()
+        with monkeypatch.context() as patch:
+            patch.setattr(Writer, "_put", full)
+            run.note.end(run.emitter.emit(END))
+        run.bus.close()
+    assert len(left(tmp_path / "open")) == 3
+    recover(tmp_path / "open", GONE)
 
 
 def test_a_log_that_others_keep_locked_costs_the_next_run_little(tmp_path: Path) -> None:
@@ -397,4 +428,21 @@ def test_a_note_is_no_secret_and_small(tmp_path: Path) -> None:
     note = json.loads(path.read_text())
     assert path.stat().st_size == 1024
     assert note["logs"] == [[str(run.logs[0]), 1, note["logs"][0][2]]]
+    run.die()
+
+
+def test_a_note_that_cannot_get_its_name_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    run, before = Run(tmp_path), len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        with pytest.raises(OSError, match="No space left"):
+            run.note.begin("s")
+    assert os.listdir(run.notes) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+    run.note.end(run.emitter.emit(END))  # nothing was begun
     run.die()

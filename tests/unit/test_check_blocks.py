@@ -23,7 +23,7 @@ nothing
 fn main() {}
 ```
 
-```console title="not run: it needs a server"
+```console title="not run by the tests: it needs a server"
 $ true
 ```
 
@@ -61,9 +61,11 @@ def test_each_unclear_block_is_named_with_its_line(
 
 
 def test_a_block_is_run_unless_it_says_why_not() -> None:
-    (block,) = check_blocks.blocks('```console title="not run: too slow"\n$ true\n```\n')
+    (block,) = check_blocks.blocks(
+        '```console title="not run by the tests: too slow"\n$ true\n```\n'
+    )
     assert block.not_run and not block.file and block.problem() is None
-    for title in ("not run", "not run: ", "Something"):
+    for title in ("not run", "not run by the tests: ", "Something"):
         (block,) = check_blocks.blocks(f'```console title="{title}"\n$ true\n```\n')
         assert block.problem() is not None
 
@@ -71,7 +73,7 @@ def test_a_block_is_run_unless_it_says_why_not() -> None:
 def test_the_number_that_is_not_run_is_bounded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    block = '```console title="not run: no reason"\n$ true\n```\n\n'
+    block = '```console title="not run by the tests: no reason"\n$ true\n```\n\n'
     (tmp_path / "README.md").write_text(block * check_blocks.NOT_RUN)
     assert check_blocks.main([str(tmp_path)]) == 0
     (tmp_path / "README.md").write_text(block * (check_blocks.NOT_RUN + 1))

@@ -164,6 +164,21 @@ class TestSpool:
         assert (numbers(again), again.pending) == ([2], 1)
         again.close()
 
+    def test_nothing_but_empty_lines_is_nothing(self, directory: int, tmp_path: Path) -> None:
+        spool = Spool.create(directory)
+        spool.append(line(1))
+        spool.close()
+        with (tmp_path / spool.name).open("ab") as file:
+            file.write(b"\n\n")
+        again = Spool.take(directory, spool.name)
+        assert again is not None
+        again.advance(again.read(64)[0].end, 1, doubt=False)
+        (rest,) = again.read(64)
+        assert (rest.data, rest.id, again.pending) == (b"", "", 0)
+        again.advance(rest.end, 0, doubt=False)
+        assert (again.read(64), again.waiting) == ([], 0)
+        again.close()
+
     @pytest.mark.parametrize(
         "head",
         [b"\0" * HEAD_BYTES, b"{}", b'{"offset":1e9,"sent":0,"sequence":0}',
@@ -275,6 +290,21 @@ class TestOutbox:
         assert sorted(drain(other)) == [1, 2]
         other.close()
         assert spools(place) == []
+
+    def test_serves_what_it_took_over_in_turn(self, place: Path) -> None:
+        one, other = opened(place), opened(place)
+        for number in (1, 2, 3):
+            one.append(line(number, "a"))
+            other.append(line(10 * number, "b"))
+        one.close()
+        other.take_over()
+        found = []
+        while (spool := other.next()) is not None:
+            (record,) = spool.read(1)
+            found.append(record.run)
+            spool.advance(record.end, 1, doubt=False)
+        assert sorted(found[:2]) == sorted(found[2:4]) == ["a", "b"]
+        other.close()
 
     def test_is_bounded_with_all_processes_together(self, place: Path) -> None:
         size = len(line())

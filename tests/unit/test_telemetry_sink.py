@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
@@ -28,8 +29,10 @@ from omnibase.core.events import (
     ResourceLimitExceeded,
     SinkLag,
 )
-from omnibase.core.telemetry import OpenTelemetrySink
+from omnibase.core.sandbox.pool import PoolStats
+from omnibase.core.telemetry import OpenTelemetrySink, queued
 from omnibase.errors import ConfigurationError
+from tests.helpers.cli import eventually
 from tests.helpers.otlp import Receiver, plain, tree
 from tests.unit.test_telemetry_spans import (
     ATTEMPT,
@@ -48,6 +51,20 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in tuple(os.environ):
         if name.startswith("OTEL_"):
             monkeypatch.delenv(name)
+
+
+def held() -> tuple[list[str], set[str]]:
+    """What this process has open, and what runs in it."""
+    gc.collect()
+    return sorted(os.listdir("/proc/self/fd")), {thread.name for thread in threading.enumerate()}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """No test leaves a descriptor or a thread behind, however its collector behaved."""
+    before = held()
+    yield
+    assert eventually(lambda: held() == before, 20), (before, held())
 
 
 @pytest.fixture
@@ -119,7 +136,7 @@ class TestDelivery:
         assert receiver.resources[0]["deployment.environment.name"] == "ci"
 
     def test_metrics_arrive(self, receiver: Receiver) -> None:
-        sink = OpenTelemetrySink(pool_size=lambda: {"idle": 3, "busy": 1})
+        sink = OpenTelemetrySink(pool_size=PoolStats(size=4, ready=3, running=1).by_state)
         bus = Bus(sink)
         bus.run()
         denied = Emitter(bus.bus)
@@ -146,9 +163,12 @@ class TestDelivery:
         assert points("omnibase.retries") == {(): 1}
         assert points("omnibase.limits") == {("pids",): 1}
         assert points("omnibase.events.lost") == {(): 7}
-        assert points("omnibase.pool.size") == {("idle",): 3, ("busy",): 1}
+        assert points("omnibase.pool.size") == {
+            ("ready",): 3, ("booting",): 0, ("running",): 1, ("ending",): 0,
+        }  # fmt: skip
         boot = receiver.metrics["omnibase.boot.duration"]
         (point,) = boot.histogram.data_points
+        assert plain(point.attributes) == {"omnibase.sandbox.start": "cold"}
         assert (boot.unit, point.count, point.sum) == ("s", 2, 1.0)
         sink.close()
 
@@ -229,6 +249,21 @@ class TestTrouble:
         bus.run()
         assert sink.flush(10), "what was lost before is not lost again"
         assert len(bus.others.payloads(MonitorGap)) == 1
+        sink.close()
+
+    def test_a_service_that_never_flushes_hears_of_it_too(
+        self, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+        monkeypatch.setattr(queued, "_CHECK_SECONDS", 0.02)
+        receiver.status = 400
+        sink = OpenTelemetrySink()
+        bus = Bus(sink)
+        bus.run()
+        assert eventually(
+            lambda: sum(gap.dropped for gap in bus.others.payloads(MonitorGap)) == 5, 10
+        )
+        receiver.status = 200
         sink.close()
 
     def test_nobody_listens(self, monkeypatch: pytest.MonkeyPatch) -> None:

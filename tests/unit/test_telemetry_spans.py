@@ -102,7 +102,7 @@ def test_a_run_has_its_parts_as_children() -> None:
         "omnibase.policy.digest": "d", "container.id": emitter.runid,
         "container.runtime.name": "runsc", "process.exit.code": 0, "omnibase.outcome": "ok",
         "omnibase.grants": ("FILE_READ:/a",), "omnibase.quotas.pids": 3,
-        "omnibase.sandboxed": True,
+        "omnibase.sandboxed": True, "omnibase.sandbox.start": "cold",
     }  # fmt: skip
     assert expected.items() <= dict(run.attributes).items()
     assert "error.type" not in run.attributes

@@ -110,7 +110,7 @@ def test_the_audit_log(state: Path, tmp_path: Path) -> None:
         codes = []
         with faults.filled(place, but_kilobytes=0):
             # What is left of the log's last page holds some records.
-            for _ in range(faults.often(6, 40)):
+            for _ in range(faults.often(4, 40)):
                 said = command("sandbox", "run", script, **variables)
                 codes.append(said.code)
                 assert said.out == b"hello\n"

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 import omnibase
+from omnibase.core.audit import AuditLog
 from omnibase.core.events import RunRecovered, SandboxExit
 from omnibase.core.sandbox.egress import session
 from omnibase.core.sandbox.egress.broker import Broker
@@ -31,6 +33,14 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-ORCH-10", "T-ORCH-11")]
 _EMBEDDED = """
 import sys, omnibase
 omnibase.run(open(sys.argv[1], "rb").read())
+"""
+_POOL = """
+import sys, omnibase
+with omnibase.Pool(2) as pool:
+    pool.wait_ready(1)
+    print("ready", flush=True)
+    while True:
+        pool.run(open(sys.argv[1], "rb").read())
 """
 _NETWORK = b"""
 import socket
@@ -48,7 +58,7 @@ def test_a_part_of_the_sandbox(state: Path, log: Path, part: str) -> None:
     began = time.monotonic()
     faults.Outcome(log).assert_right()
     usual = time.monotonic() - began
-    for _ in range(faults.often(8, 67)):
+    for _ in range(faults.often(6, 67)):
         with faults.Fault(moments.uniform(0, usual), faults.kill(part)) as fault:
             outcome = faults.Outcome(log)
         outcome.assert_either()
@@ -96,7 +106,7 @@ def test_the_process_that_runs_it(state: Path, log: Path, tmp_path: Path, caller
     began = time.monotonic()
     assert once(60) == 0
     usual = time.monotonic() - began
-    times = faults.often(20, 200)
+    times = faults.often(14, 200)
     with ThreadPoolExecutor(2) as pool:
         delays = [moments.uniform(0, 2 * usual) for _ in range(times)]
         codes = Counter(pool.map(once, delays))
@@ -176,7 +186,7 @@ def test_all_at_once(state: Path, log: Path) -> None:
     moments = faults.dice("all")
     plan = [
         (moments.choice(["sentry", "gofer", "runsc", "none"]), moments.uniform(0, 0.8))
-        for _ in range(faults.often(12, 200))
+        for _ in range(faults.often(8, 200))
     ]
 
     def once(what: tuple[str, float]) -> tuple[str, bool]:
@@ -190,4 +200,48 @@ def test_all_at_once(state: Path, log: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         print(Counter(pool.map(once, plan)))
+    faults.settled(log, state)
+
+
+def test_the_process_of_a_pool(state: Path, log: Path, tmp_path: Path) -> None:
+    """Sandboxes that waited for a script go with it, and the run that was on gets its end."""
+    script = tmp_path / "job.py"
+    script.write_bytes(faults.SCRIPT)
+    moments = faults.dice("pool")
+    for _ in range(faults.often(2, 30)):
+        with subprocess.Popen(
+            [sys.executable, "-c", _POOL, str(script)], stdout=subprocess.PIPE,
+            preexec_fn=heed_signals,  # noqa: PLW1509
+            env={**os.environ, "OMNIBASE_AUDIT": str(log)},
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(moments.uniform(0.1, 1))
+            process.send_signal(signal.SIGKILL)
+            process.wait(30)
+        told = faults.settled(log, state)
+    recovered = [run for run in told.values() if isinstance(run[-2].data, RunRecovered)]
+    assert recovered
+    assert len(recovered) <= faults.often(2, 30)
+
+
+def test_what_waits_in_a_pool(state: Path, log: Path) -> None:
+    """Whichever sandbox of a pool dies, and whenever: a run is right, or a typed error."""
+    moments, bus = faults.dice("member"), omnibase.EventBus()
+    bus.subscribe(AuditLog(log, fsync="never"))
+    with omnibase.Pool(2, bus=bus) as pool:
+        assert pool.wait_ready(2)
+        for _ in range(faults.often(6, 60)):
+            run = moments.choice(os.listdir(state / "runs") or [""])
+            delay = moments.uniform(0, 0.3)
+            killer = threading.Timer(delay, faults.kill(moments.choice(["sentry", "gofer"])), [run])
+            killer.start()
+            try:
+                result = pool.run(faults.SCRIPT)
+                assert (result.exit_code, result.stdout.decode()) == (0, faults.OUTPUT)
+            except omnibase.SandboxError as error:
+                assert error.hint
+            killer.join()
+    bus.close()
+    assert os.listdir(state / "runs") == []
     faults.settled(log, state)

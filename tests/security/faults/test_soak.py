@@ -16,8 +16,8 @@ from tests.helpers import faults, soak
 pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-ORCH-10", "T-ORCH-11")]
 
 _PROGRAM = Path(soak.__file__)
-# What an allocator keeps varies; what each run leaked would be more than this, soon.
-_SLACK_BYTES, _EACH_BYTES = 6 << 20, 4 << 10
+# What is loaded and cached in time, and what each run may be thought to leak.
+_SLACK_BYTES, _EACH_BYTES = 6 << 20, 2 << 10
 
 
 def _soak(log: Path, tmp_path: Path, *options: str) -> dict[str, Any]:
@@ -30,7 +30,9 @@ def _soak(log: Path, tmp_path: Path, *options: str) -> dict[str, Any]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
-    print({name: value for name, value in found.items() if name != "rss_samples"})
+    samples = found["rss_samples"]
+    found["rss_samples"] = samples[:: max(1, len(samples) // 20)]
+    print(found)
     assert found["wrong"] == []
     assert found["same"], (found["before"], found["after"])
     grown = found["rss_after"] - found["rss_before"]
@@ -40,7 +42,7 @@ def _soak(log: Path, tmp_path: Path, *options: str) -> dict[str, Any]:
 
 @pytest.mark.timeout(7200)
 def test_many_in_a_row(state: Path, log: Path, tmp_path: Path) -> None:
-    runs = faults.often(25, 2000)
+    runs = faults.often(20, 2000)
     kinds = "fine,fails,reads,writes,violates"
     found = _soak(log, tmp_path, "--runs", str(runs), "--kinds", kinds)
     assert found["runs"] == runs
@@ -49,7 +51,7 @@ def test_many_in_a_row(state: Path, log: Path, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(7200)
 def test_four_at_a_time_for_long(state: Path, log: Path, tmp_path: Path) -> None:
-    seconds = faults.often(8, 600)
+    seconds = faults.often(6, 600)
     found = _soak(log, tmp_path, "--runs", "1000000", "--seconds", str(seconds), "--at-once", "4")
     assert found["runs"] >= seconds / 4
     assert len(faults.settled(log, state)) >= found["runs"]

@@ -1,7 +1,8 @@
-"""Takes as much as it can get of one thing: `exhaust.py KIND [MOST]`; prints how much it got."""
+"""Takes as much as it can get: `exhaust.py KIND [MOST KIND MOST ...]`; prints how much it got."""
 
 import ctypes
 import errno
+import fcntl
 import os
 import select
 import signal
@@ -10,13 +11,12 @@ import sys
 import threading
 import time
 
-kind, most = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1 << 30
 libc = ctypes.CDLL(None, use_errno=True)
 kept = []
 
 
 def descriptors():
-    kept.append(os.open("/dev/null", os.O_RDONLY))
+    kept.append(open("/dev/null"))  # noqa: SIM115 - kept until `take` drops it
 
 
 def epolls():
@@ -24,7 +24,7 @@ def epolls():
 
 
 def eventfds():
-    kept.append(os.eventfd(0))
+    kept.append(os.fdopen(os.eventfd(0)))
 
 
 def timers():
@@ -34,14 +34,14 @@ def timers():
 
 
 def terminals():
-    kept.append(os.posix_openpt(os.O_RDWR) if hasattr(os, "posix_openpt") else os.openpty())
+    kept.append([os.fdopen(fd) for fd in os.openpty()])
 
 
 def watches():
     fd = libc.inotify_init1(0)
     if fd < 0:
         raise OSError(ctypes.get_errno(), "inotify_init1")
-    kept.append(fd)
+    kept.append(os.fdopen(fd))
 
 
 def signals():
@@ -72,11 +72,9 @@ def links():
 
 
 def locks():
-    fd = os.open(f"/tmp/{len(kept)}", os.O_CREAT | os.O_RDWR)
-    import fcntl
-
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    kept.append(fd)
+    file = open(f"/tmp/lock-{len(kept)}", "w")  # noqa: SIM115
+    fcntl.flock(file, fcntl.LOCK_EX)
+    kept.append(file)
 
 
 def segments():
@@ -94,15 +92,20 @@ def listeners():
     kept.append(server)
 
 
-got = 0
-try:
-    while got < most:
-        globals()[kind]()
-        got += 1
-except (OSError, MemoryError) as error:
-    print(
-        got, errno.errorcode.get(getattr(error, "errno", 0) or 0, type(error).__name__), flush=True
-    )
-else:
-    print(got, "all", flush=True)
+def take(kind, most):
+    kept.clear()
+    got = 0
+    try:
+        while got < most:
+            globals()[kind]()
+            got += 1
+    except (OSError, MemoryError) as error:
+        number = getattr(error, "errno", None)
+        return f"{got} {errno.errorcode.get(number, type(error).__name__)}"
+    return f"{got} all"
+
+
+words = sys.argv[1:]
+for word, bound in zip(words[::2], words[1::2] or [1 << 30], strict=True):
+    print(word, take(word, int(bound)), flush=True)
 os._exit(0)  # without going through what was kept

@@ -1,7 +1,8 @@
 """Makes system calls by number, each in a child of its own, and prints how each came back.
 
 The argument is a JSON object ``label -> [number, argument, ...]``; a string argument is
-passed as bytes, ``"BUFFER"`` as 4096 zero bytes, ``"SELF"`` as the child's own PID.
+passed as bytes, ``"BUFFER"`` as 4096 zero bytes, ``"SELF"`` as the child's own PID,
+``"FILE"`` as a descriptor of a file that it may read and not change.
 """
 
 import ctypes
@@ -18,6 +19,8 @@ buffer = ctypes.create_string_buffer(4096)
 def argument(value):
     if value == "BUFFER":
         return buffer
+    if value == "FILE":
+        return ctypes.c_long(os.open("/etc/hosts", os.O_RDONLY))
     if value == "SELF":
         return ctypes.c_long(os.getpid())
     return value.encode() if isinstance(value, str) else ctypes.c_long(value)

@@ -20,17 +20,22 @@ from omnibase.core.audit.segments import numbers, segment_name
 if TYPE_CHECKING:
     from omnibase.core.events import Emitter, Event, EventBus
 
-__all__ = ["NEW", "SPARE", "OpenRun", "logs_of"]
+__all__ = ["MAX_WAITING", "NEW", "SPARE", "OpenRun", "logs_of"]
 
 NEW: Final = ".new-"
 SPARE: Final = ".spare"
 """The file of a note that went, for the next: making a file costs more than all the rest."""
+
+MAX_WAITING: Final = 256
+"""Ends that wait for their log; beyond, the oldest are given up."""
 
 _BLOCK: Final = 1024
 _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 # Notes that this process holds: a forked child would keep them locked for as long as
 # it lives, though the run is not its own.
 _held: set[int] = set()
+# Runs of this process whose end is in their note, as no log took it.
+_kept: set[str] = set()
 
 
 class OpenRun:
@@ -100,17 +105,27 @@ class OpenRun:
     def end(self, event: Event) -> None:
         """Removes the note, since the end was emitted.
 
-        If a log lost events of the run, the note stays, with the end in it: whoever
-        comes next writes it, if it is not there.
+        If a log lost events of the run, the note stays, with the end in it: the next run
+        of this process whose events are not lost writes it, if it is not there, or
+        whoever comes next.
         """
         if self._fd < 0:
             return
+        lost = self._losses() > self._lost
         with contextlib.suppress(OSError):
-            if self._losses() > self._lost:
+            if lost and len(_kept) < MAX_WAITING:
                 _write(self._fd, f"{event.to_json()}\n".encode())
+                _kept.add(self._path.name)
             else:
                 self._path.rename(self._path.with_name(SPARE))
         self.release()
+        if _kept and not lost:
+            _kept.clear()
+            from omnibase.core.audit.recovery import recover
+
+            with contextlib.suppress(OSError):
+                # Only ends that were told: of the others, their sandboxes may be alive.
+                _kept.update(recover(self._path.parent, lambda _sandbox: False).waiting)
 
     def release(self) -> None:
         """Lets go of the note; if it was not ended, somebody else ends the run."""
@@ -183,6 +198,7 @@ def _after_fork() -> None:
     for fd in _held:
         os.close(fd)
     _held.clear()
+    _kept.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

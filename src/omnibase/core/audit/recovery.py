@@ -15,16 +15,13 @@ from typing import Any, Final, NamedTuple
 
 from omnibase.core.audit.chain import MAX_RECORD_BYTES, parse
 from omnibase.core.audit.log import AuditLog
-from omnibase.core.audit.open_runs import NEW, SPARE
+from omnibase.core.audit.open_runs import MAX_WAITING, NEW, SPARE
 from omnibase.core.audit.segments import LOCK, open_segment
 from omnibase.core.audit.unended import END, STARTS
 from omnibase.core.audit.verification import lines, segments
 from omnibase.core.events import Event, RunRecovered, SandboxExit
 
-__all__ = ["MAX_WAITING", "Recovered", "recover", "waiting"]
-
-MAX_WAITING: Final = 256
-"""Ends that wait for their log; beyond, the oldest are given up."""
+__all__ = ["Recovered", "recover", "waiting"]
 
 _LOCK_SECONDS: Final = 0.2
 _NEW_SECONDS: Final = 60.0
@@ -111,7 +108,8 @@ def recover(directory: Path, gone: Callable[[str], bool]) -> Recovered:
 
     Args:
         directory: Where the notes are.
-        gone: Says whether nothing is left of a sandbox, by the name of its directory.
+        gone: Says whether nothing is left of a sandbox, by the name of its directory. Not
+            asked for a run that has told its end.
     """
     notes = list(_abandoned(directory, gone))
     try:
@@ -164,7 +162,7 @@ def _abandoned(directory: Path, gone: Callable[[str], bool]) -> Iterator[_Note]:
             if not path.name.startswith(NEW) or time.time() - status.st_mtime > _NEW_SECONDS:
                 path.unlink(missing_ok=True)
             os.close(fd)
-        elif not gone(str(note.fields.get("sandbox"))):
+        elif note.end is None and not gone(str(note.fields.get("sandbox"))):
             os.close(fd)
         else:
             yield note

@@ -361,11 +361,16 @@ class Emitter:
         # Held while publishing, for the order; re-entrant, for sinks that emit.
         self._lock = threading.RLock()
         self._sequence = 0
+        self._emitted: set[type[Payload]] = set()
 
     @property
     def sequence(self) -> int:
         """Number of the run's latest event; 0 before the first."""
         return self._sequence
+
+    def has_emitted(self, kind: type[Payload]) -> bool:
+        """Whether the run has had an event of a type."""
+        return kind in self._emitted
 
     def emit(self, payload: Payload) -> Event:
         """Publishes a payload as the run's next event; returns the event.
@@ -387,6 +392,7 @@ class Emitter:
                 parentspan=self.parentspan,
             )
             self._sequence += 1
+            self._emitted.add(type(payload))
             self._bus.publish(event)
         return event
 

@@ -81,7 +81,7 @@ class Delivery:
         self._recovered = 0
         self._obstacle = "the server stores events more slowly than they come"
         self.problem = ""
-        self.tried = 0
+        self._begun = self._failed = 0
         self.delivered = 0
 
     def start(self) -> None:
@@ -102,14 +102,14 @@ class Delivery:
             timeout_seconds: Longest wait.
             once: Wait no longer than until one attempt has failed that began from now on.
         """
-        tried = self.tried
+        begun = self._begun
         deadline = time.monotonic() + timeout_seconds
         if not Outbox.reached(goal):
             self._set(self._hurry)
         with self._moved:
             while not Outbox.reached(goal):
                 left = deadline - time.monotonic()
-                if left <= 0 or self._stopped or (once and self.problem and self.tried > tried):
+                if left <= 0 or self._stopped or (once and self._failed > begun):
                     return False
                 self._moved.wait(left)
         return True
@@ -122,8 +122,8 @@ class Delivery:
         self._obstacle = self.problem or "there was no time to deliver them"
         self._tell(said, pending, self._obstacle)
 
-    def stop(self) -> None:
-        """Ends the thread and its connection, within a few seconds."""
+    def stop(self) -> bool:
+        """Ends the thread and its connection, within a few seconds; returns whether it did."""
         with self._moved:
             self._stopped = True
             self._moved.notify_all()
@@ -131,8 +131,10 @@ class Delivery:
         if loop is not None and self._task is not None:
             with contextlib.suppress(RuntimeError):  # it has just ended by itself
                 loop.call_soon_threadsafe(self._task.cancel)
-        if self._thread is not None:
-            self._thread.join(_JOIN_SECONDS)
+        if self._thread is None:
+            return True
+        self._thread.join(_JOIN_SECONDS)
+        return not self._thread.is_alive()
 
     def _set(self, event: asyncio.Event) -> None:
         loop = self._loop
@@ -160,6 +162,7 @@ class Delivery:
         watch = asyncio.create_task(self._keep_looking())
         try:
             while True:
+                self._begun += 1
                 try:
                     if broker is None or not broker.alive:
                         broker = await self._connect(broker)
@@ -213,8 +216,10 @@ class Delivery:
             return False
         self._head = records[0]
         if not records[0].id:
-            self._lose(f"a line of {len(records[0].data)} bytes in the outbox is no event", "none")
-            spool.advance(records[0].end, 1, doubt=False)
+            size = len(records[0].data)
+            if size:
+                self._lose(f"a line of {size} bytes in the outbox is no event", "none")
+            spool.advance(records[0].end, min(size, 1), doubt=False)
             return True
         state = spool.state
         open_ = [record for record in records if record.id not in self._done]
@@ -268,8 +273,9 @@ class Delivery:
             self._look_at_lag()
             self._tell_recovery()
         with self._moved:
-            self.tried += 1
             self.problem = problem
+            if problem:
+                self._failed = self._begun
             self._moved.notify_all()
 
     async def _rest(self) -> None:

@@ -192,12 +192,13 @@ class JetStreamSink:
         # Not again for what a `flush` waited for in vain.
         if self._emitted > self._waited:
             self._delivery.wait(self._outbox.goal(), self._close_seconds, once=True)
-        self._delivery.stop()
+        stopped = self._delivery.stop()
         self._left = self._outbox.pending
         try:
             self._outbox.sync()
         finally:
-            self._outbox.close()
+            if stopped:  # else its thread, in a system call, still has the files
+                self._outbox.close()
 
     def _new_delivery(self) -> Delivery:
         delivery = Delivery(

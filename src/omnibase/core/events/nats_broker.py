@@ -253,7 +253,8 @@ def _text(error: Exception) -> str:
         reason = getattr(error, "verify_message", "") or error.reason or error
         return f"its certificate is refused: {reason}"
     if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower() if error.errno > 0 else str(error).lower()
+        # Those of names that are looked up are negative, and have a text of their own.
+        return (os.strerror(error.errno) if error.errno > 0 else str(error.strerror)).lower()
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return (str(error) or type(error).__name__).removeprefix("nats: ")

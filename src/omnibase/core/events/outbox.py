@@ -157,10 +157,12 @@ class Outbox:
         return all(spool.done >= added for spool, added in goal)
 
     def next(self) -> Spool | None:
-        """Returns a spool in which something waits; one that no longer has anything goes."""
+        """Returns a spool in which something waits, each in turn; one without anything goes."""
         with self._lock:
             for spool in tuple(self._spools):
                 if spool.waiting:
+                    self._spools.remove(spool)
+                    self._spools.append(spool)
                     return spool
                 if spool is not self._primary:
                     self._spools.remove(spool)

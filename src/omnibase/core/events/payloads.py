@@ -175,7 +175,8 @@ class RunRefused(Payload):
     Comes last, after the `CapabilityDenied` events if that is why.
 
     Attributes:
-        code: The error's code, e.g. ``policy_error``.
+        code: The error's code, e.g. ``policy_error``; ``cancelled`` for an interrupt,
+            ``internal_error`` for a defect.
         reason: Why, for a person.
         file: File of the registry that is to blame, if one is.
         seconds: From the request; ``None`` if not measured.

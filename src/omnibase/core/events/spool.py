@@ -27,9 +27,11 @@ __all__ = ["HEAD_BYTES", "Record", "Spool", "State", "is_spool", "parse", "waiti
 HEAD_BYTES: Final = 256
 _FORMAT: Final = "omnibase.outbox.v1"
 _NAME: Final = re.compile(r"\d{20}-[0-9a-f]{32}\.spool")
-_CHUNK: Final = 64 << 10
+_CHUNK: Final = 32 << 10
 _GIVE_BACK_BYTES: Final = 1 << 20
 _FLAGS: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+# An empty line is not one: it ends what was torn.
+_LINE_END: Final = re.compile(rb"[^\n]\n")
 _TOKEN: Final = re.compile(r"[!-~]{1,256}", re.ASCII)
 _WORD: Final = re.compile(r"[A-Za-z0-9]{1,64}", re.ASCII)
 # https://man7.org/linux/man-pages/man2/fallocate.2.html
@@ -175,7 +177,10 @@ class Spool:
             self.added += 1
 
     def read(self, most: int) -> list[Record]:
-        """Returns the next events, in order, each of another run; one at least, if one waits."""
+        """Returns the next events, in order, each of another run; one at least, if one waits.
+
+        Where nothing but empty lines is left, that is a record without data.
+        """
         found: list[Record] = []
         runs: set[str] = set()
         start, end = self._state.offset, self._end
@@ -204,6 +209,8 @@ class Spool:
                     break
                 runs.add(record.run)
             elif start + at >= end:
+                if not found and end > self._state.offset:
+                    found.append(Record(end, b"", "", "", "", ""))
                 break
         return found
 
@@ -211,9 +218,7 @@ class Spool:
         """Returns how many lines are not delivered."""
         lines, at, last = 0, self._state.offset, b"\n"
         while at < self._end and (chunk := os.pread(self._fd, _CHUNK * 4, at)):
-            # An empty line is not one: it ends what was torn.
-            lines += chunk.count(b"\n") - chunk.count(b"\n\n")
-            lines -= last == b"\n" and chunk.startswith(b"\n")
+            lines += len(_LINE_END.findall(last + chunk))
             last, at = chunk[-1:], at + len(chunk)
         return lines + (last != b"\n")
 

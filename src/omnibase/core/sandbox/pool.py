@@ -29,8 +29,8 @@ __all__ = ["PoolRunner", "PoolStats"]
 
 _TICK_SECONDS: Final = 0.1
 _MOST_PAUSE_SECONDS: Final = 30.0
-_MOST_TRIES: Final = 3
 _REMEMBERED: Final = 512
+_TRIES: Final = 3  # as for a sandbox of its own: `resilience.RetryPolicy`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +70,12 @@ class PoolStats:
     teardown_seconds: float = 0.0
     problem: str | None = None
 
-
-class _Again(Exception):
-    """A run may be tried again: nothing of it ran, or it does no harm."""
-
-    def __init__(self, reason: str, *, begun: bool) -> None:
-        super().__init__(reason)
-        self.begun = begun
+    def by_state(self) -> dict[str, int]:
+        """Returns how many sandboxes there are in each state, as metrics have it."""
+        return {
+            "ready": self.ready, "booting": self.booting, "running": self.running,
+            "ending": self.ending,
+        }  # fmt: skip
 
 
 class PoolRunner:
@@ -140,8 +139,8 @@ class PoolRunner:
             SandboxUnavailable: The process is draining.
         """
         reason = misfit(self._recipe.base, request.spec)
-        attempt = 0
-        while reason is None and attempt < _MOST_TRIES:
+        failed = 0
+        while reason is None:
             member = self._claim(cancel)
             if member is None:
                 reason = "no sandbox of the pool was ready"
@@ -149,31 +148,44 @@ class PoolRunner:
                 self._give_back(member)
                 reason = "there was no place for it at once"
             else:
+                again = failed + 1 < _TRIES
                 try:
-                    return self._serve(member, request, observer, cancel)
-                except _Again as again:
-                    attempt += 1
-                    observer.on_retry(attempt, str(again), 0.0)
-                    if again.begun:
-                        reason = "a warm one failed, and it is tried again"
-        return self._run_cold(reason or "warm ones failed", request, observer, cancel)
+                    ended = self._serve(member, request, observer, cancel, again=again)
+                finally:
+                    self._admission.leave(request.spec.memory_bytes)
+                    self._news.put(None)  # not before: a start takes time from the run
+                if isinstance(ended, Ended):
+                    return ended
+                failed += 1
+                observer.on_retry(failed, ended, 0.0)
+                if not again:
+                    reason = ended
+        return self._run_cold(reason, request, observer, cancel)
 
     def _serve(
-        self, member: Member, request: RunRequest, observer: Observer, cancel: Cancel
-    ) -> Ended:
+        self,
+        member: Member,
+        request: RunRequest,
+        observer: Observer,
+        cancel: Cancel,
+        *,
+        again: bool,
+    ) -> Ended | str:
+        """Returns why another sandbox may have it, if one may.
+
+        One that had begun may only ``again``, and never for what the script did.
+        """
         try:
             ended = Serving(member, request, observer, cancel).serve()
         except NotBegun:
             with self._changed:
                 self._lost += 1
-            raise _Again("a warm sandbox failed before the script began", begun=False) from None
-        finally:
-            self._admission.leave(request.spec.memory_bytes)
-            self._news.put(None)  # not before: a start takes time from the run
+            return "a warm sandbox failed before the script began"
+        fault = ended.fault
+        if fault is not None and again and request.idempotent and not ended.result.violations:
+            return fault.message
         with self._changed:
             self._warm_runs += 1
-        if ended.fault is not None and request.idempotent and not ended.result.violations:
-            raise _Again(ended.fault.message, begun=True)
         return ended
 
     def _run_cold(

@@ -67,6 +67,7 @@ def of_run(event: Event) -> Attributes:
             "container.runtime.name": "runsc",
             "container.runtime.version": _text(start.runtime_version),
             "omnibase.sandbox.platform": _text(start.platform),
+            "omnibase.sandbox.start": start.start,
             "omnibase.script.sha256": start.script_sha256,
         }
         _put(out, "container.image.id", start.image_digest)

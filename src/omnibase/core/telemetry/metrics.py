@@ -84,7 +84,7 @@ class Metrics:
         match event.data:
             case SandboxStart() as start:
                 if start.boot_seconds is not None:
-                    self._boot.record(start.boot_seconds)
+                    self._boot.record(start.boot_seconds, {"omnibase.sandbox.start": start.start})
             case SandboxExit() as end:
                 attributes: Attributes = {"omnibase.outcome": end.outcome}
                 if end.outcome != "ok":

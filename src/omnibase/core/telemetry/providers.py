@@ -60,6 +60,12 @@ class Delivery:
         """Spans of which nothing is known: in the queue, on their way, or dropped from it."""
         return max(0, self.given - self.delivered - self.failed)
 
+    def forget(self) -> None:
+        """Begins anew, in a forked child: what is on its way is the parent's."""
+        self.lock = threading.Lock()
+        self.given = self.delivered = self.failed = 0
+        self.error = ""
+
     def watch(self, exporter: Any) -> None:
         """Counts what an exporter of spans is given, and what comes of it."""
         export = exporter.export
@@ -102,12 +108,14 @@ class Providers:
         meters: Makes meters.
         ours: They end with the sink.
         deliveries: One for each exporter of spans of ours.
+        exporters: Those of ours.
     """
 
     tracers: trace.TracerProvider
     meters: metrics.MeterProvider
     ours: bool = False
     deliveries: tuple[Delivery, ...] = ()
+    exporters: tuple[Any, ...] = ()
 
 
 def of_the_application() -> Providers | None:
@@ -181,7 +189,13 @@ def of_the_environment(
         raise ConfigurationError(
             f"OpenTelemetry cannot be set up: {error}", hint="check the `OTEL_` variables"
         ) from error
-    return Providers(tracers=tracers, meters=meters, ours=True, deliveries=deliveries)
+    return Providers(
+        tracers=tracers,
+        meters=meters,
+        ours=True,
+        deliveries=deliveries,
+        exporters=(*(exporter for _, exporter in spans), *readers),
+    )
 
 
 def _resource() -> Resource:

@@ -16,6 +16,7 @@ __all__ = ["QUEUE_EVENTS", "QueuedSink"]
 
 QUEUE_EVENTS: Final = 10_000
 _GRACE_SECONDS: Final = 0.2
+_CHECK_SECONDS: Final = 5.0
 _log: Final = logging.getLogger("omnibase.events")
 
 
@@ -36,6 +37,7 @@ class QueuedSink:
     """It is no record: what it fails to deliver keeps no run from starting."""
 
     _since: float | None
+    _lost_before: int
 
     def __init__(self, what: str, *, queue_events: int, close_seconds: float) -> None:
         self.what = what
@@ -43,8 +45,7 @@ class QueuedSink:
         self._close_seconds = close_seconds
         self._report: Callable[[Payload, str], None] | None = None
         self._closed = False
-        self._told = 0
-        self._lagging = self._losing = False
+        self._lagging = self._failing = False
         self._error = ""
         self._begin()
 
@@ -103,7 +104,7 @@ class QueuedSink:
             self._changed.notify_all()
 
     def flush(self, timeout_seconds: float, /) -> bool:
-        """Returns whether all that was taken before was delivered in that time."""
+        """Returns whether all that was taken since the last one was delivered in that time."""
         self._after_fork()
         deadline = time.monotonic() + timeout_seconds
         with self._changed:
@@ -113,7 +114,9 @@ class QueuedSink:
             made = self._changed.wait_for(lambda: self._done >= target, timeout_seconds)
         flushed = made and self._deliver(deadline)
         self._tell(flushed)
-        return flushed and not self._losing
+        before, self._lost_before = self._lost_before, self.lost
+        self._failing = not flushed or self._lost_before > before
+        return not self._failing
 
     def close(self) -> None:
         """Delivers what it can and lets go of everything; may be called twice.
@@ -127,7 +130,7 @@ class QueuedSink:
                 return
             self._closed = True
             self._changed.notify_all()
-        within = _GRACE_SECONDS if self._lagging or self._losing else self._close_seconds
+        within = _GRACE_SECONDS if self._failing else self._close_seconds
         deadline = time.monotonic() + within
         self._thread.join(within)
         self._release(deadline)
@@ -143,11 +146,13 @@ class QueuedSink:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._changed = threading.Condition()
+        self._telling = threading.RLock()
         self._events: deque[Event] = deque()
         self._taken = self._done = self._broken = 0
         self._since = None
         self._runid = ""
         self._start()
+        self._told = self._lost_before = self.lost
         self._thread = threading.Thread(
             target=self._work, args=(self._changed,), name="omnibase-sink", daemon=True
         )
@@ -156,14 +161,18 @@ class QueuedSink:
     def _work(self, changed: threading.Condition) -> None:
         while True:
             with changed:
-                changed.wait_for(lambda: self._events or self._closed)
-                if not self._events:
+                changed.wait_for(lambda: self._events or self._closed, _CHECK_SECONDS)
+                event = self._events.popleft() if self._events else None
+                if event is None and self._closed:
                     break
-                event = self._events.popleft()
-            self._attempt(lambda: self._take(event))  # noqa: B023 - called at once
-            with changed:
-                self._done += 1
-                changed.notify_all()
+            if event is not None:
+                self._attempt(lambda: self._take(event))  # noqa: B023 - called at once
+            if self.lost > self._told:  # a service flushes at its end alone
+                self._attempt(self._tell_losses)
+            if event is not None:  # only now: who flushes has been told
+                with changed:
+                    self._done += 1
+                    changed.notify_all()
         self._attempt(self._last)
 
     def _attempt(self, step: Callable[[], None]) -> None:
@@ -173,14 +182,19 @@ class QueuedSink:
             self._broken += 1
             self._error = f"{type(error).__name__}: {error}"[:500]
 
+    def _tell_losses(self) -> None:
+        """Tells the other sinks what has been lost since the last time."""
+        with self._telling:  # held until they are told, so that a flush does not return before
+            lost = self.lost - self._told
+            self._told += max(0, lost)
+            if lost > 0 and self._report is not None:
+                reason = f"{type(self).__name__}: {self.what} were lost: {self.error}"
+                self._report(MonitorGap(dropped=lost, reason=reason), self._runid)
+
     def _tell(self, flushed: bool) -> None:
-        """Tells the other sinks what is lost, and whether something holds us up."""
-        report, lost = self._report or (lambda _payload, _runid: None), self.lost - self._told
-        self._losing = lost > 0
-        if lost > 0:
-            self._told += lost
-            reason = f"{type(self).__name__}: {self.what} were lost: {self.error}"
-            report(MonitorGap(dropped=lost, reason=reason), self._runid)
+        """Tells the other sinks how a flush went."""
+        self._tell_losses()
+        report = self._report or _to_nobody
         if self._lagging is flushed:
             report(
                 SinkLag(
@@ -200,3 +214,7 @@ class QueuedSink:
         """Gives a forked child a queue and a thread; what waits is the parent's."""
         if self._pid != os.getpid():
             self._begin()
+
+
+def _to_nobody(_payload: Payload, _runid: str) -> None:
+    """For a sink that is on no bus."""

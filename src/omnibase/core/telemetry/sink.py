@@ -82,6 +82,8 @@ class OpenTelemetrySink(QueuedSink):
         return next((error for error in errors if error), self._error)
 
     def _start(self) -> None:
+        for each in self._providers.deliveries:
+            each.forget()
         self._runs = Runs(self._tracer)
 
     def _take(self, event: Event) -> None:
@@ -109,7 +111,10 @@ class OpenTelemetrySink(QueuedSink):
     def _release(self, deadline: float) -> None:
         if self._providers.ours:
             providers = (self._providers.tracers, self._providers.meters)
-            _bounded([getattr(each, "shutdown", _nothing) for each in providers], deadline)
+            ends = [getattr(each, "shutdown", _nothing) for each in providers]
+            if not _bounded(ends, deadline):
+                # Ends their waits between tries; the providers would do so in half a minute.
+                _bounded([each.shutdown for each in self._providers.exporters], deadline + 0.2)
             self._settle([each.given for each in self._providers.deliveries])
         elif self._taken:
             self._deliver(deadline)
