@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Mapping
 
 from omnibase.api import execute
@@ -28,10 +29,14 @@ __all__ = ["RemotePool", "Runs"]
 
 
 class Runs:
-    """The functions of `omnibase` that run something, for a runner of its own."""
+    """The functions of `omnibase` that run something, for a runner of its own.
+
+    It is left to the process ``_pid``, if that is named: in a child, runs are as ever.
+    """
 
     _options: Options
     _runner: SandboxRunner
+    _pid: int | None = None
 
     def run(
         self,
@@ -129,7 +134,8 @@ class Runs:
             secrets=secrets, artifacts=artifacts, on_output=on_output,
             bus=bus or self._options.bus,
         )  # fmt: skip
-        options.runner = self._runner
+        if self._pid in (None, os.getpid()):
+            options.runner = self._runner
         return options
 
 

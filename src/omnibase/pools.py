@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import weakref
 from collections.abc import Iterable
@@ -82,6 +83,7 @@ class Pool(Runs):
             boots_at_once=boots_at_once,
             wait_seconds=wait_seconds,
         )
+        self._pid = os.getpid()
         self._close = weakref.finalize(self, self._runner.close)
 
     _runner: PoolRunner
