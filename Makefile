@@ -33,9 +33,13 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/collect/reports.py \
   src/omnibase/core/sandbox/collect/wire.py \
   src/omnibase/core/sandbox/compile.py \
+  src/omnibase/core/sandbox/pool_fit.py \
   src/omnibase/core/sandbox/databases/grants.py \
   src/omnibase/core/sandbox/databases/passwords.py \
   src/omnibase/core/sandbox/registry_grants.py \
+  src/omnibase/core/sandbox/remote/codec.py \
+  src/omnibase/core/sandbox/remote/told.py \
+  src/omnibase/core/sandbox/session/report.py \
   src/omnibase/core/sandbox/script_error.py \
   src/omnibase/core/registry/proposal.py \
   src/omnibase/core/telemetry/attributes.py \
