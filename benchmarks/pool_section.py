@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.measure import Scale, percentile
 
 ROOT = Path(__file__).resolve().parent.parent
-PLOTS = ROOT / "docs" / "benchmarks"
+PLOTS = ROOT / "docs" / "assets" / "benchmarks"
 ENVIRONMENT = ROOT / ".venv-bench" / "bin" / "python"
 _RAW = "raw `runsc run`"
 
@@ -46,7 +46,8 @@ def section(figures: dict[str, Any], *, plots: bool) -> str:
     ]
     if plots:
         parts += [
-            f"![{path.stem}](benchmarks/{path.name})\n" for path in sorted(PLOTS.glob("*.svg"))
+            f"![{path.stem}](assets/benchmarks/{path.name})\n"
+            for path in sorted(PLOTS.glob("*.svg"))
         ]
     return "\n".join(parts)
 
