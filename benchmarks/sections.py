@@ -275,6 +275,19 @@ def _audit(scale: Scale) -> str:
     )
 
 
+def _jetstream(scale: Scale) -> str:
+    """Its lines are what is measured, in 58 columns, and the figures."""
+    output = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bench_jetstream",
+         f"--events={pick(scale, 5000, 1000, 20)}", f"--runs={pick(scale, 30, 10, 1)}"],
+        check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    ).stdout  # fmt: skip
+    lines = ["## Events to NATS JetStream\n", "| what | figures |", "| --- | --- |"]
+    for line in output.splitlines()[1:]:
+        lines.append(f"| {line[:58].strip()} | {' '.join(line[58:].split())} |")
+    return "\n".join(lines) + "\n"
+
+
 def table(title: str, samples: dict[str, Sample], base: str) -> str:
     reference = samples[base].median
     lines = [f"## {title}\n", "| what | median ms | p99 ms | × | samples |"]
@@ -297,5 +310,6 @@ SECTIONS: dict[str, Callable[[Scale], str]] = {
     "registry": _registry,
     "egress": _egress,
     "audit": _audit,
+    "jetstream": _jetstream,
 }
 """By name, in the page's order."""

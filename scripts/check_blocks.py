@@ -29,7 +29,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 # What needs more than a machine that can run sandboxes: raise this with a reason.
-NOT_RUN = 12
+NOT_RUN = 14
 RUN = frozenset({"console", "python"})
 READ = frozenset({"json", "cedar"})
 SHOWN = frozenset({"mermaid", "text"})

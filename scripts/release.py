@@ -227,8 +227,11 @@ def dist(target: Path) -> int:
     """Builds twice, compares, and fills the directory.
 
     Raises:
-        ReleaseError: The two builds differ, or one fails.
+        ReleaseError: The two builds differ, one fails, or the directory has other files.
     """
+    there = sorted(path.name for path in target.iterdir()) if target.exists() else []
+    if foreign := [n for n in there if n != "SHA256SUMS" and not n.startswith("omnibase-")]:
+        raise ReleaseError(f"`{target}` has other files: {', '.join(foreign[:5])}")
     with tempfile.TemporaryDirectory() as directory:
         builds = [Path(directory) / name for name in ("one", "two")]
         for build in builds:

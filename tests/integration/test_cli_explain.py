@@ -13,6 +13,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from omnibase.core.audit import AuditLog
+from omnibase.core.audit.open_runs import OpenRun
+from omnibase.core.events import Emitter, EventBus, SandboxStart
+from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
+from tests.helpers.audit import events
 from tests.helpers.cli import NO_RUNTIME, eventually, omnibase, run_ids, started
 
 
@@ -173,6 +178,42 @@ def test_doctor_cleans_when_there_is_nothing(state_directory: Path) -> None:
     removed = [path for path in json.loads(said.out)["removed"] if "/cgroup/" not in path]
     assert (said.code, removed) == (0, [])  # control groups may be anybody's on this machine
     assert run_ids(state_directory) == []
+
+
+def _lost_run(state: Path, log: Path) -> str:
+    """A run whose process is gone, with its start on record."""
+    bus = EventBus()
+    bus.subscribe(AuditLog(log))
+    emitter = Emitter(bus)
+    note = OpenRun(state / "open", bus, emitter)
+    note.begin(emitter.runid)
+    emitter.emit(
+        SandboxStart(script="x", script_sha256="0" * 64, platform="p", runtime_version="r")
+    )
+    note.release()
+    bus.close()
+    return emitter.runid
+
+
+def test_doctor_finds_what_nobody_sweeps(state_directory: Path, tmp_path: Path) -> None:
+    """A control group without a directory, and a run that nobody ended."""
+    log, run = tmp_path / "log", _lost_run(state_directory, tmp_path / "log")
+    cgroup = Cgroup(Hierarchy.detect(), run)
+    cgroup.create(memory_bytes=100_000_000, cpus=1, host_pids=9)
+    checks = {each["name"]: each for each in json.loads(omnibase("doctor", "--json").out)["checks"]}
+    for name, says in (("cgroup", "of runs whose directory is gone"), ("state", "1 ends to be")):
+        assert checks[name]["status"] == "warning"
+        assert says in checks[name]["detail"]
+        assert "doctor --clean" in checks[name]["fix"]
+    assert [event.name for event in events(log)][1:] == ["RunRecovered", "SandboxExit"]  # by a run
+    assert all(os.path.exists(path) for path in cgroup.paths)
+
+    run = _lost_run(state_directory, log)
+    report = json.loads(omnibase("doctor", "--clean", "--json").out)
+    assert set(cgroup.paths) <= set(report["removed"])
+    assert report["recovered"] == [run]
+    assert not any(os.path.exists(path) for path in cgroup.paths)
+    assert [event.name for event in events(log) if event.runid == run][-1] == "SandboxExit"
 
 
 def test_doctor_interrupted_leaves_no_probe(tmp_path: Path) -> None:

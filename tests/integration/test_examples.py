@@ -99,7 +99,19 @@ def test_an_analysis_brings_back_a_table_and_a_plot(tmp_path: Path) -> None:
     said = example("analysis/run.py", tmp_path).stdout
     assert "2026-11  1395.9  1089.0  2484.9" in said
     assert (tmp_path / "revenue.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    # The same by hand, as `docs/howto/data.md` has it; the packages are there by now.
     requirements = EXAMPLES / "analysis" / "requirements.txt"
+    store = {"OMNIBASE_ARTIFACTS": str(tmp_path / "store")}
+    assert omnibase("artifacts", "put", "sales.csv", DATA / "sales.csv", **store).code == 0
+    typed = omnibase(
+        "sandbox", "run", EXAMPLES / "analysis" / "analysis.py", "--packages", requirements,
+        "--allow", "ARTIFACT_READ:sales.csv", "--allow", "ARTIFACT_WRITE:revenue.png",
+        "--allow", "ARTIFACT_WRITE:totals.csv", "--memory", "256MiB",
+        "--artifacts-out", tmp_path / "results", "--", "Revenue", "by", "month", **store,
+    )  # fmt: skip
+    assert typed.code == 0 and "2026-11  1395.9  1089.0  2484.9" in typed.text, typed.err
+    assert "stored  revenue.png  image, image/png, " in typed.err
+    assert (tmp_path / "results" / "totals.csv").exists()
     small = omnibase("sandbox", "run", "-", "--packages", requirements, stdin=b"import pandas")
     assert small.code == 122 and "--memory 128MiB" in small.err
     assert (tmp_path / "totals.csv").read_text().splitlines()[-1] == "2026-11,1395.9,1089.0,2484.9"

@@ -14,8 +14,8 @@ from tests.security.harness import Outcome, SandboxFixture
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-EXEC-14")]
 
-# A host without a life of its own may be called so, and the guest is.
-_COMMON = {"sandbox", "localhost", "nobody", "daemon", "backup", "operator"}
+# What hosts and users are called that may well stand in a guest for another reason.
+_COMMON = {"sandbox", "localhost", "debian", "ubuntu", "fedora", "python", "syslog"}
 
 
 def _first(path: str) -> str:
@@ -41,7 +41,9 @@ def _secrets(outcome: Outcome, state: Path, address: str, canary: str) -> dict[s
         "cgroup": _first("/proc/self/cgroup").rpartition(":")[2].strip("/"),
     }
     for number, line in enumerate(Path("/etc/passwd").read_text().splitlines()):
-        names[f"user {number}"] = line.partition(":")[0]
+        user, _, uid = line.split(":")[:3]
+        if "-" in user or 1000 <= int(uid) < 65534:  # others are called as elsewhere
+            names[f"user {number}"] = user
     for number, line in enumerate(Path("/proc/self/mountinfo").read_text().splitlines()):
         names[f"mount {number}"] = line.split()[4]
     return {what: text for what, text in names.items() if len(text) > 5 and text not in _COMMON}

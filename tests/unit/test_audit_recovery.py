@@ -429,3 +429,20 @@ def test_a_note_is_no_secret_and_small(tmp_path: Path) -> None:
     assert path.stat().st_size == 1024
     assert note["logs"] == [[str(run.logs[0]), 1, note["logs"][0][2]]]
     run.die()
+
+
+def test_a_note_that_cannot_get_its_name_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    run, before = Run(tmp_path), len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        with pytest.raises(OSError, match="No space left"):
+            run.note.begin("s")
+    assert os.listdir(run.notes) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+    run.note.end(run.emitter.emit(END))  # nothing was begun
+    run.die()

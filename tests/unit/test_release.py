@@ -61,6 +61,13 @@ def test_what_is_not_locked_does_not_ship() -> None:
         release.locked(frozenset({"cedarpy", "no-such-package"}))
 
 
+def test_a_directory_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(release.ReleaseError, match=r"thesis\.txt"):
+        release.dist(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
 def _tool(tmp_path: Path, answer: str, *, stderr: str = "", code: int = 0) -> tuple[str, ...]:
     program = tmp_path / "tool.py"
     program.write_text(

@@ -67,8 +67,9 @@ def execute(invocation: Invocation) -> int:
     """Runs the checks in order; each is shown as soon as it is known."""
     options = invocation.options
     removed: list[str] = []
+    recovered: list[str] = []
     if options.clean:
-        removed = _clean(quiet=options.json)
+        removed, recovered = _clean(quiet=options.json)
     checks: list[Check] = []
     for look in (
         _python, _kernel, _root, _runsc, _cgroup, _namespaces, _idmapped_mounts, _platforms,
@@ -89,7 +90,8 @@ def execute(invocation: Invocation) -> int:
     if options.json:
         from omnibase.cli.report import print_json
 
-        print_json({"ok": fit, "removed": removed, "checks": [asdict(c) for c in checks]})
+        found = [asdict(check) for check in checks]
+        print_json({"ok": fit, "removed": removed, "recovered": recovered, "checks": found})
         return exits.OK if fit else exits.UNFIT
     for check in smoke:
         _show(check)
@@ -97,7 +99,8 @@ def execute(invocation: Invocation) -> int:
     return exits.OK if fit else exits.UNFIT
 
 
-def _clean(*, quiet: bool) -> list[str]:
+def _clean(*, quiet: bool) -> tuple[list[str], list[str]]:
+    """Returns what was removed, and the runs whose end was put on record."""
     from omnibase.core.packages.layer import prune
     from omnibase.core.sandbox import image, orphans, state
     from omnibase.core.sandbox.cgroup import Hierarchy
@@ -123,7 +126,7 @@ def _clean(*, quiet: bool) -> list[str]:
                 f"waiting for theirs: {len(recovered.waiting)}\n"
             )
         console.out("\n")
-    return removed
+    return removed, [] if recovered is None else list(recovered.ended)
 
 
 def _guarded(look: Callable[[], list[Check]]) -> list[Check]:

@@ -48,15 +48,15 @@ def execute(invocation: Invocation) -> int:
     options = invocation.options
     target = None if options.report is None else _target(options.report)
     from omnibase.cli.engine import await_image
+    from omnibase.cli.report import errors_as_json, print_json
     from omnibase.selftest import selftest
 
-    await_image()
-    report = selftest(options.group, on_finding=_quiet if options.json else _show)
+    with errors_as_json(options.json):
+        await_image()
+        report = selftest(options.group, on_finding=_quiet if options.json else _show)
     if target is not None:
         _write(target, report)
     if options.json:
-        from omnibase.cli.report import print_json
-
         print_json(report.to_dict())
     else:
         _summarise(report, target)

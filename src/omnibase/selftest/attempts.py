@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +17,9 @@ from omnibase.core.audit.checker import Keys
 from omnibase.core.audit.log import AuditLog
 from omnibase.core.audit.verification import verify
 from omnibase.errors import CapabilityError, SandboxViolationError
+from omnibase.pools import Pool
 from omnibase.selftest.model import Sides
-from omnibase.selftest.stage import Outcome, Stage, clean, description
+from omnibase.selftest.stage import Outcome, Stage, clean, description, observed, script
 
 __all__ = [
     "changed_log",
@@ -30,10 +32,12 @@ __all__ = [
     "read_secret",
     "tell_secret",
     "unenforceable",
+    "warm",
 ]
 
 Attempt = Callable[[Stage], Sides]
 _SETTLE_SECONDS: Final = 0.3
+_READY_SECONDS: Final = 30.0
 _ENVIRONMENT: Final = frozenset({"HOME", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER", "LANG",
                                  "LOCPATH"})  # fmt: skip
 
@@ -54,8 +58,11 @@ def look_around(stage: Stage) -> Sides:
     said, given = outcome.report.get("said"), stage.run("look_around", env={"GIVEN": "a value"})
     if not isinstance(said, dict):
         return Sides(refused=f"the attack did not run to its end: {outcome.how()}", silent=True)
-    problems = [f"it has {what} of the host" for what, text in _host_names().items()
+    problems = [f"it has {what}" for what, text in _names_of_the_host().items()
                 if text in outcome.stdout]  # fmt: skip
+    called = {said["hostname"], said["uname"][1], *str(said["/etc/hosts"]).split()}
+    if os.uname().nodename in called - {"sandbox", "localhost"}:
+        problems.append("it has the name of the host")
     if extra := said["environment"].keys() - _ENVIRONMENT:
         problems.append(f"variables of the caller: {', '.join(sorted(extra))}")
     if said["processes"] != [1, 2]:
@@ -72,21 +79,15 @@ def look_around(stage: Stage) -> Sides:
     )
 
 
-def _host_names() -> dict[str, str]:
-    """What names this host: not what may stand in a guest by chance."""
+def _names_of_the_host() -> dict[str, str]:
+    """What tells this host from others, and stands in no guest by chance."""
     names = {
-        "the name": os.uname().nodename,
-        "the kernel's release": os.uname().release,
-        "the working directory": os.getcwd(),
-        "the control group": _first_of("/proc/self/cgroup").rpartition(":")[2],
-        "the boot's id": _first_of("/proc/sys/kernel/random/boot_id"),
-        "the machine's id": _first_of("/etc/machine-id"),
+        "the host's kernel release": os.uname().release,
+        "the host's control group": _first_of("/proc/self/cgroup").rpartition(":")[2],
+        "the host's boot id": _first_of("/proc/sys/kernel/random/boot_id"),
+        "the host's machine id": _first_of("/etc/machine-id"),
     }
-    return {
-        what: text
-        for what, text in names.items()
-        if len(text) > 4 and text not in ("sandbox", "localhost")
-    }
+    return {what: text for what, text in names.items() if len(text) > 4}
 
 
 def _first_of(path: str) -> str:
@@ -97,23 +98,27 @@ def _first_of(path: str) -> str:
 
 @_as_the_script("meet")
 def meet(stage: Stage) -> Sides:
-    def both(grants: tuple[str, ...], *shared: str) -> list[Outcome]:
+    def both(seconds: int, grants: tuple[str, ...] = (), *shared: str) -> list[Outcome]:
         with ThreadPoolExecutor(2, "omnibase-selftest-pair") as executor:
             return list(
                 executor.map(
                     # Looking for the other's port is an attempt of its own.
                     lambda pair: stage.run(
-                        "meet", grants, args=(*pair, *shared), on_violation="record"
+                        "meet", grants, args=(str(seconds), *pair, *shared), on_violation="record"
                     ),
                     (("1", "2"), ("2", "1")),
                 )
             )
 
-    apart = both(())
+    apart = both(2)
+    if _together(apart) < 1:  # on a busy machine one may have ended before the other began
+        apart = both(15)
     got = sorted({label for outcome in apart for label in outcome.report.get("got", ["no answer"])})
     refused = f"they met: {', '.join(got)}" if got else stage.disturbed()
+    if _together(apart) < 1:
+        refused = refused or "they did not run at one time"
     tree = stage.names["tree"]
-    together = both((f"FILE_WRITE:{tree}/**",), tree)
+    together = both(20, (f"FILE_WRITE:{tree}/**",), tree)
     met = any(outcome.report.get("got") == [tree] for outcome in together)
     how = "; ".join(outcome.how() for outcome in together)
     return Sides(
@@ -121,6 +126,49 @@ def meet(stage: Stage) -> Sides:
         granted=None if met else f"they did not meet where they may: {how}",
         silent=True,
     )
+
+
+def _together(outcomes: list[Outcome]) -> float:
+    """For how many seconds all of them ran at once."""
+    times = {
+        name: [
+            datetime.fromisoformat(event.time)
+            for one in outcomes
+            for event in one.events
+            if event.name == name
+        ]
+        for name in ("SandboxStart", "SandboxExit")
+    }
+    if any(len(found) != len(outcomes) for found in times.values()):
+        return 0.0
+    return (min(times["SandboxExit"]) - max(times["SandboxStart"])).total_seconds()
+
+
+@_as_the_script("read_files")
+def warm(stage: Stage) -> Sides:
+    file = stage.names["file"]
+    with Pool(size=2, wait_seconds=20) as pool:
+
+        def run(*grants: str) -> Outcome:
+            return observed(
+                lambda bus: pool.run(
+                    script("read_files"), args=[file], capabilities=stage.fill(grants), bus=bus
+                )
+            )
+
+        pool.wait_ready(2, _READY_SECONDS)
+        attack, granted = run(), run("FILE_READ:{file}")
+    cold = [outcome.result.cold_reason for outcome in (attack, granted) if outcome.result]
+    got = attack.report.get("got", ["no answer"])
+    return Sides(
+        refused=f"it got through: {', '.join(got)}" if got else None,
+        reported=None if f"FILE_READ:{file}" in attack.told
+        and isinstance(attack.error, SandboxViolationError)
+        else f"not on record: {attack.how()}",
+        granted=clean(granted)
+        or (None if cold == [None, None] else f"it was not warm: {cold}"),
+        seen=tuple(sorted(attack.told)),
+    )  # fmt: skip
 
 
 @_as_the_script("outlive")

@@ -165,6 +165,7 @@ def _probes() -> tuple[Probe, ...]:
             limit="disk"),
         _of_function("who and where", "sandbox", "T-EXEC-14", attempts.look_around),
         _of_function("another sandbox", "sandbox", "T-EXEC-16", attempts.meet),
+        _of_function("a warm sandbox", "sandbox", "T-EXEC-26", attempts.warm),
         one("its keeper", "sandbox", "T-EXEC-18", "disturb",
             way(), way(args=("granted",)), reported=("kill",)),
         _of_function("live on", "sandbox", "T-EXEC-21", attempts.outlive),

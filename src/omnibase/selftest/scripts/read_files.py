@@ -1,6 +1,6 @@
 """Reads each path that it is given, by every way round the plain name.
 
-Threat: T-EXEC-01, T-ORCH-13
+Threat: T-EXEC-01, T-EXEC-26, T-ORCH-13
 Expected: no way reads anything, and `FILE_READ:` with the path is on record.
 Granted: with that capability, each way reads the file.
 """
