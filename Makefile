@@ -33,6 +33,7 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/collect/reports.py \
   src/omnibase/core/sandbox/collect/wire.py \
   src/omnibase/core/sandbox/compile.py \
+  src/omnibase/core/sandbox/pool_fit.py \
   src/omnibase/core/sandbox/databases/grants.py \
   src/omnibase/core/sandbox/databases/passwords.py \
   src/omnibase/core/sandbox/registry_grants.py \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import weakref
 from collections.abc import Iterable, Mapping
@@ -97,6 +98,7 @@ class Pool:
             boots_at_once=boots_at_once,
             wait_seconds=wait_seconds,
         )
+        self._pid = os.getpid()
         self._close = weakref.finalize(self, self._runner.close)
 
     def run(
@@ -213,7 +215,8 @@ class Pool:
             secrets=secrets, artifacts=artifacts, on_output=on_output,
             bus=bus or self._options.bus,
         )  # fmt: skip
-        options.runner = self._runner
+        if self._pid == os.getpid():
+            options.runner = self._runner
         return options
 
     def __enter__(self) -> Pool:
