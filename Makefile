@@ -37,6 +37,9 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/databases/grants.py \
   src/omnibase/core/sandbox/databases/passwords.py \
   src/omnibase/core/sandbox/registry_grants.py \
+  src/omnibase/core/sandbox/remote/codec.py \
+  src/omnibase/core/sandbox/remote/told.py \
+  src/omnibase/core/sandbox/session/report.py \
   src/omnibase/core/sandbox/script_error.py \
   src/omnibase/core/registry/proposal.py \
   src/omnibase/core/telemetry/attributes.py \

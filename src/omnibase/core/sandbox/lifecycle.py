@@ -58,6 +58,7 @@ class Run:
     """One run, in its own thread."""
 
     _warm = False
+    _keeps_stdin = False
 
     def __init__(self, request: RunRequest, observer: Observer, cancel: Cancel) -> None:
         self._request = request
@@ -70,12 +71,7 @@ class Run:
         self._cause = "exit"
         self._fault: SandboxError | None = None
         self._scrubber = Scrubber(request.secrets)
-        self._output = Output(
-            limit=self._spec.output_bytes,
-            truncate=self._spec.truncate_output,
-            sink=observer.on_output,
-            scrubber=self._scrubber,
-        )
+        self._output = self._new_output()
         self._pending: dict[str, memoryview] = {"stdin": memoryview(request.stdin)}
         self._scratch = ScratchMeter()
         self._next_cpu_check = 0.0
@@ -86,6 +82,14 @@ class Run:
         self._network: Session | None = None
         self._left: Collection | None = None
         self._complaint = b""
+
+    def _new_output(self) -> Output:
+        return Output(
+            limit=self._spec.output_bytes,
+            truncate=self._spec.truncate_output,
+            sink=self._observer.on_output,
+            scrubber=self._scrubber,
+        )
 
     def execute(self, runner: GVisorRunner, directory: RunDirectory, cgroup: Cgroup) -> Ended:
         """Runs it; to be called in a thread of its own, whose namespaces end with it."""
@@ -378,7 +382,9 @@ class Run:
             data = memoryview(b"")
         if not data:
             selector.unregister(fd)
-            if name == "stdin":  # the control pipe stays open: it is the guest's lifeline
+            if (
+                name == "stdin" and not self._keeps_stdin
+            ):  # the control pipe stays open: it is the guest's lifeline
                 pipes.close(name)
 
     def _check_limits(self, cgroup: Cgroup, deadline: float, start_deadline: float | None) -> None:
