@@ -33,9 +33,13 @@ DECIDING := $(wildcard \
   src/omnibase/core/sandbox/collect/reports.py \
   src/omnibase/core/sandbox/collect/wire.py \
   src/omnibase/core/sandbox/compile.py \
+  src/omnibase/core/sandbox/pool_fit.py \
   src/omnibase/core/sandbox/databases/grants.py \
   src/omnibase/core/sandbox/databases/passwords.py \
   src/omnibase/core/sandbox/registry_grants.py \
+  src/omnibase/core/sandbox/remote/codec.py \
+  src/omnibase/core/sandbox/remote/told.py \
+  src/omnibase/core/sandbox/session/report.py \
   src/omnibase/core/sandbox/script_error.py \
   src/omnibase/core/registry/proposal.py \
   src/omnibase/core/telemetry/attributes.py \
@@ -141,7 +145,7 @@ format: setup ## apply the formatter and the lint's safe fixes
 
 # A tool environment of its own: what others run Python with, and what draws.
 BENCH ?=
-bench: setup ## the benchmarks of docs/benchmarks.md; BENCH=--quick, or BENCH='--only start,audit'
+bench: setup nats ## the benchmarks of docs/benchmarks.md; BENCH=--quick, or BENCH='--only start,audit'
 	@[ -x .venv-bench/bin/python ] || $(PYTHON) -m venv .venv-bench
 	@.venv-bench/bin/python -c 'import gvisor, matplotlib, temenos, omnibase' 2>/dev/null || \
 	  .venv-bench/bin/pip install --quiet --disable-pip-version-check --editable '.[bench]'

@@ -1,6 +1,6 @@
 """Events per second into a JetStream by way of the outbox, and what `emit` takes.
 
-    python -m benchmarks.bench_jetstream [--events 5000] [--directory DIR]
+    python -m benchmarks.bench_jetstream [--events 5000] [--runs 30] [--directory DIR]
 
 Starts a `nats-server` of its own, with its store on disk (`scripts/setup-nats.sh`).
 The directory is for the outbox and the store; by default the one for temporary files.
@@ -95,10 +95,10 @@ def delivery(server: nats_server.Server, place: Path, count: int, runs: int) -> 
         f"{count / wall:>7.0f} events/s  CPU {cpu / count * 1e6:.0f} µs")  # fmt: skip
 
 
-def short(server: nats_server.Server, place: Path) -> None:
+def short(server: nats_server.Server, place: Path, runs: int) -> None:
     """What the end of a process with one run waits for: three events, and close."""
     taken = []
-    for _ in range(30):
+    for _ in range(runs):
         sink = JetStreamSink(server.url, place / "short", patience_seconds=2)
         time.sleep(0.15)  # the sandbox boots
         for event in events(3, 1):
@@ -130,6 +130,7 @@ def outage(server: nats_server.Server, place: Path, count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, default=5000)
+    parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--directory", default=None, help="where; it is removed afterwards")
     options = parser.parse_args()
     place = Path(tempfile.mkdtemp(prefix="jetstream-bench-", dir=options.directory))
@@ -139,7 +140,7 @@ def main() -> None:
         with nats_server.running() as server:
             for runs in (1, 8, 64):
                 delivery(server, place, options.events, runs)
-            short(server, place)
+            short(server, place, options.runs)
             outage(server, place, options.events)
     finally:
         shutil.rmtree(place)

@@ -29,13 +29,11 @@ from omnibase.core.sandbox import state
 HELLO = "print(1)\n"
 CONTEXT = omnibase.ExecutionContext(wall_seconds=120)
 RAW, COLD, WARM = "raw `runsc run`", "`omnibase.run`, cold", "`omnibase.Pool`, warm"
-FLOOR = "plain `python`, no sandbox"
 POOL_SIZE = 8
+POOL = f"`omnibase.Pool` of {POOL_SIZE}"
+FLOOR = "plain `python`, no sandbox"
 LEVELS = (1, 2, 4, 8)
 _PAUSE = 0.25
-_REFILL = 0.5  # a sandbox boots in less: what is sampled is a warm run
-
-Pool: Any = getattr(omnibase, "Pool", None)
 
 
 def main() -> int:
@@ -72,7 +70,7 @@ def cold() -> omnibase.RunResult:
 
 def latency(raw: RawRunsc, scale: Scale) -> dict[str, Any]:
     """Returns the seconds of each sample, and the peak memory of our sandboxes in bytes."""
-    rounds = pick(scale, 200, 20, 1)
+    rounds = pick(scale, 200, 12, 1)
     taken: dict[str, list[float]] = {}
     memory: dict[str, list[int]] = {COLD: [], WARM: []}
 
@@ -89,9 +87,8 @@ def latency(raw: RawRunsc, scale: Scale) -> dict[str, Any]:
             sample(FLOOR, peers.plain)
             sample(RAW, raw)
             sample(COLD, cold)
-            if pool is not None:
-                time.sleep(_REFILL)
-                sample(WARM, lambda: _checked(pool.run(HELLO)))
+            _await_ready(pool)
+            sample(WARM, lambda: _warm(pool))
             for name in peers.available():
                 box: list[peers.Box] = []
                 sample(
@@ -112,8 +109,6 @@ def burst(scale: Scale) -> dict[str, Any]:
     """Returns the seconds of each of five times the pool's size, asked for at once."""
     size = pick(scale, POOL_SIZE, 4, 1)
     with _pool(size) as pool:
-        if pool is None:
-            return {}
         began = time.perf_counter()
 
         def one(_: int) -> float:
@@ -122,23 +117,20 @@ def burst(scale: Scale) -> dict[str, Any]:
 
         with concurrent.futures.ThreadPoolExecutor(5 * size) as threads:
             done = sorted(threads.map(one, range(5 * size)))
-    return {"size": size, "seconds": done}
+        return {"size": size, "seconds": done, "warm": pool.stats().warm_runs}
 
 
 def load(raw: RawRunsc, scale: Scale) -> dict[str, dict[str, dict[str, Any]]]:
     """Returns the seconds of each run under sustained load, by way and number at a time."""
-    seconds = pick(scale, 60.0, 3.0, 0.1)
+    seconds = pick(scale, 60.0, 2.0, 0.1)
     levels = pick(scale, LEVELS, LEVELS, (2,))
-    found: dict[str, dict[str, dict[str, Any]]] = {RAW: {}, COLD: {}}
+    found: dict[str, dict[str, dict[str, Any]]] = {RAW: {}, COLD: {}, POOL: {}}
     for level in levels:
         found[RAW][str(level)] = _sustained(raw, level, seconds)
         found[COLD][str(level)] = _sustained(cold, level, seconds)
-        with _pool(POOL_SIZE) as pool:
-            if pool is not None:
-                warm = found.setdefault(WARM, {})
-                warm[str(level)] = _sustained(
-                    lambda pool=pool: _checked(pool.run(HELLO)), level, seconds
-                )
+        with _pool(pick(scale, POOL_SIZE, POOL_SIZE, 1)) as pool:
+            warm = _sustained(lambda pool=pool: _checked(pool.run(HELLO)), level, seconds)  # type: ignore[misc]
+            found[POOL][str(level)] = warm | {"warm": pool.stats().warm_runs}
     return found
 
 
@@ -164,10 +156,9 @@ def density(scale: Scale) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for count in counts:
         before = _available()
-        with _pool(count) as pool:
-            if pool is not None:
-                time.sleep(_PAUSE)
-                found.setdefault(WARM, {})[str(count)] = before - _available()
+        with _pool(count):
+            time.sleep(_PAUSE)
+            found.setdefault(WARM, {})[str(count)] = before - _available()
         time.sleep(_PAUSE)
         for name in peers.available() if count <= 10 else ():  # they take a minute for fifty
             before = _available()
@@ -183,13 +174,17 @@ def density(scale: Scale) -> dict[str, dict[str, float]]:
 def gone(scale: Scale) -> dict[str, list[float]]:
     """Returns how many seconds after its result a run's sandbox is gone."""
     found: dict[str, list[float]] = {COLD: [], WARM: []}
-    rounds = pick(scale, 50, 10, 1)
+    rounds = pick(scale, 50, 5, 1)
     for _ in range(rounds):
         found[COLD].append(_until_gone(cold().run_id))
     with _pool(2) as pool:
-        for _ in range(rounds if pool is not None else 0):
-            time.sleep(_REFILL)
-            found[WARM].append(_until_gone(_checked(pool.run(HELLO)).run_id))
+        for _ in range(rounds):
+            _await_ready(pool)
+            _warm(pool)
+            began = time.perf_counter()
+            while (stats := pool.stats()).running or stats.ending:
+                time.sleep(0.0005)
+            found[WARM].append(time.perf_counter() - began)
     return {name: seconds for name, seconds in found.items() if seconds}
 
 
@@ -224,14 +219,24 @@ def _start(name: str, box: list[peers.Box]) -> None:
 
 
 @contextlib.contextmanager
-def _pool(size: int) -> Iterator[Any]:
-    """Yields a pool that is full; ``None`` without one."""
-    if Pool is None:
-        yield None
-        return
-    with Pool(size=size, context=CONTEXT) as pool:
-        time.sleep(_REFILL * size)
+def _pool(size: int) -> Iterator[omnibase.Pool]:
+    """Yields a pool that is full."""
+    with omnibase.Pool(size, context=CONTEXT) as pool:
+        _await_ready(pool)
         yield pool
+
+
+def _await_ready(pool: omnibase.Pool) -> None:
+    if not pool.wait_ready(timeout_seconds=600):
+        raise RuntimeError(f"the pool does not get ready: {pool.stats()}")
+
+
+def _warm(pool: omnibase.Pool) -> omnibase.RunResult:
+    """Runs the script in a sandbox that was ready."""
+    result = _checked(pool.run(HELLO))
+    if result.cold_reason is not None:
+        raise RuntimeError(f"not a warm run: {result.cold_reason}")
+    return result
 
 
 def _available() -> int:

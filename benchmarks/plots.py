@@ -24,8 +24,7 @@ def draw(figures: dict[str, Any], directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     _latency(figures["latency"]["seconds"], directory / "latency.svg")
     _load(figures["load"], directory / "load.svg")
-    if figures["density"]:
-        _density(figures["density"], directory / "density.svg")
+    _density(figures["density"], directory / "density.svg")
 
 
 def _figure(title: str, x: str, y: str) -> tuple[Any, Any]:

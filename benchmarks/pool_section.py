@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.measure import Scale, percentile
 
 ROOT = Path(__file__).resolve().parent.parent
-PLOTS = ROOT / "docs" / "benchmarks"
+PLOTS = ROOT / "docs" / "assets" / "benchmarks"
 ENVIRONMENT = ROOT / ".venv-bench" / "bin" / "python"
 _RAW = "raw `runsc run`"
 
@@ -40,15 +40,14 @@ def section(figures: dict[str, Any], *, plots: bool) -> str:
         "the sandbox's own control group, Sentry included. Peers keep their sandbox: their next "
         "command runs where the last one has been, which a warm run of ours never does.\n",
         _load(figures["load"]),
+        _burst(figures["burst"]),
+        _density(figures["density"]),
+        _gone(figures["gone"]),
     ]
-    if figures["burst"]:
-        parts.append(_burst(figures["burst"]))
-    if figures["density"]:
-        parts.append(_density(figures["density"]))
-    parts.append(_gone(figures["gone"]))
     if plots:
         parts += [
-            f"![{path.stem}](benchmarks/{path.name})\n" for path in sorted(PLOTS.glob("*.svg"))
+            f"![{path.stem}](assets/benchmarks/{path.name})\n"
+            for path in sorted(PLOTS.glob("*.svg"))
         ]
     return "\n".join(parts)
 
@@ -73,16 +72,18 @@ def _load(load: dict[str, dict[str, dict[str, Any]]]) -> str:
     walls = [one["wall"] for levels in load.values() for one in levels.values()]
     lines = [
         f"### Sustained load, {min(walls):.0f} s each\n",
-        "| what | at a time | runs per second | p50 ms | p95 ms | p99 ms |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| what | at a time | runs per second | p50 ms | p95 ms | p99 ms | warm |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, levels in load.items():
         for level, one in levels.items():
             values = one["seconds"]
+            warm = f"{one['warm'] / len(values):.0%}" if "warm" in one else "–"
             lines.append(
                 f"| {name} | {level} | {len(values) / one['wall']:.1f} "
                 f"| {_ms(statistics.median(values))} | {_ms(percentile(values, 95))} "
-                f"| {_ms(percentile(values, 99))} |"
+                f"| {_ms(percentile(values, 99))} "
+                f"| {warm} |"
             )
     return "\n".join(lines) + "\n"
 
@@ -96,13 +97,17 @@ def _burst(burst: dict[str, Any]) -> str:
     ]
     for count in (size, len(seconds) // 2, len(seconds)):
         lines.append(f"| {count} of {len(seconds)} | {_ms(seconds[count - 1])} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + (
+        f"\n\n{burst['warm']} of them found a sandbox that was ready in time; the others got one "
+        "of their own, and none an error.\n"
+    )
 
 
 def _density(density: dict[str, dict[str, float]]) -> str:
     lines = [
         "### Idle sandboxes\n",
-        "What the machine's available memory falls by.\n",
+        "What the machine's available memory falls by. Ours have Python in them, with the process "
+        "of the script already forked; the peers' run `sleep`.\n",
         "| what | sandboxes | MiB in all | MiB each |",
         "| --- | --- | --- | --- |",
     ]

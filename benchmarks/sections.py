@@ -58,7 +58,7 @@ def _start_up(scale: Scale) -> str:
 
 
 def _monitor(scale: Scale) -> str:
-    rounds = pick(scale, 30, 20, 1)
+    rounds = pick(scale, 30, 8, 1)
     parts = []
     for title, script in (("compute-heavy", COMPUTE), ("5,000 opens", OPENS)):
         samples = in_turns(
@@ -93,7 +93,7 @@ def _unwatched(script: str) -> Callable[[], object]:
 
 
 def _throughput(scale: Scale) -> str:
-    count = pick(scale, 100, 100, 4)
+    count = pick(scale, 100, 40, 4)
     raw = RawRunsc(HELLO, CONTEXT)
     rows = []
     try:
@@ -124,7 +124,7 @@ def figures_of(*command: str) -> dict[str, Any]:
 
 
 def _capabilities(scale: Scale) -> str:
-    calls = pick(scale, 20_000, 20_000, 200)
+    calls = pick(scale, 20_000, 2_000, 200)
     figures = figures_of("benchmarks/bench_capabilities.py", f"--calls={calls}")
     lines = ["## Capability checks\n", "| check | median µs | p99 µs |", "| --- | --- | --- |"]
     for name, row in figures.items():
@@ -275,6 +275,19 @@ def _audit(scale: Scale) -> str:
     )
 
 
+def _jetstream(scale: Scale) -> str:
+    """Its lines are what is measured, in 58 columns, and the figures."""
+    output = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bench_jetstream",
+         f"--events={pick(scale, 5000, 1000, 20)}", f"--runs={pick(scale, 30, 10, 1)}"],
+        check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    ).stdout  # fmt: skip
+    lines = ["## Events to NATS JetStream\n", "| what | figures |", "| --- | --- |"]
+    for line in output.splitlines()[1:]:
+        lines.append(f"| {line[:58].strip()} | {' '.join(line[58:].split())} |")
+    return "\n".join(lines) + "\n"
+
+
 def table(title: str, samples: dict[str, Sample], base: str) -> str:
     reference = samples[base].median
     lines = [f"## {title}\n", "| what | median ms | p99 ms | × | samples |"]
@@ -297,5 +310,6 @@ SECTIONS: dict[str, Callable[[Scale], str]] = {
     "registry": _registry,
     "egress": _egress,
     "audit": _audit,
+    "jetstream": _jetstream,
 }
 """By name, in the page's order."""

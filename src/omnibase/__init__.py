@@ -44,11 +44,13 @@ if TYPE_CHECKING:
         SandboxUnavailable,
         SandboxViolationError,
         SecretAccessError,
+        SessionClosed,
     )
     from omnibase.exchange import open_artifacts
     from omnibase.packages import PackageLayer, install_packages
     from omnibase.pools import Pool, PoolStats
     from omnibase.registries import open_registry
+    from omnibase.sessions import CallResult, Session
 
 # Each name is imported when it is first used: `omnibase --version` needs none.
 _HOMES = {
@@ -63,6 +65,7 @@ _HOMES = {
     ),
     "omnibase.packages": ("PackageLayer", "install_packages"),
     "omnibase.pools": ("Pool", "PoolStats"),
+    "omnibase.sessions": ("CallResult", "Session"),
     "omnibase.exchange": ("open_artifacts",),
     "omnibase.registries": ("open_registry",),
     "omnibase.core.artifacts.store": ("Artifact", "ArtifactStore", "Artifacts"),
@@ -93,6 +96,7 @@ _HOMES = {
         "SandboxUnavailable",
         "SandboxViolationError",
         "SecretAccessError",
+        "SessionClosed",
     ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -102,6 +106,7 @@ __all__ = [
     "ArtifactError",
     "ArtifactStore",
     "Artifacts",
+    "CallResult",
     "Capability",
     "CapabilityDenied",
     "CapabilityError",
@@ -136,6 +141,8 @@ __all__ = [
     "ScriptError",
     "SecretAccessError",
     "SecretStore",
+    "Session",
+    "SessionClosed",
     "Unreached",
     "Usage",
     "Violation",

@@ -32,6 +32,7 @@ __all__ = [
     "SandboxViolationError",
     "SecretAccessError",
     "SecurityError",
+    "SessionClosed",
 ]
 
 
@@ -218,6 +219,12 @@ class CircuitOpenError(SandboxError):
     """The runtime failed repeatedly; starts are refused until it recovers."""
 
     code = "circuit_open"
+
+
+class SessionClosed(SandboxError):
+    """The session has ended: by its `close`, by a limit, by a violation, or by its own code."""
+
+    code = "session_closed"
 
 
 class SandboxViolationError(SecurityError):

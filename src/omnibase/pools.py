@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import re
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from omnibase.api import execute
-from omnibase.asked import OnOutput, Options
+from omnibase.asked import Options
 from omnibase.backend import backend, compile_grants, places
-from omnibase.call import in_thread
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox.pool import PoolRunner, PoolStats
 from omnibase.core.sandbox.pool_member import Recipe
-from omnibase.core.sandbox.result import RunResult
-from omnibase.core.sandbox.runner import Cancel
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import ConfigurationError
-from omnibase.inputs import (
-    ArtifactsAt,
-    Capabilities,
-    Packages,
-    Script,
-    Secrets,
-    Venv,
-    capability_set,
-    load_script,
-)
-from omnibase.registry_access import Registry
+from omnibase.pooling import Runs
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -41,7 +27,7 @@ _MOST: Final = 1024
 _MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
-class Pool:
+class Pool(Runs):
     """Sandboxes that are started before there is a script, each for one run.
 
     A run of a pool takes the arguments of `omnibase.run` and gives the same result, errors,
@@ -89,7 +75,7 @@ class Pool:
         found = backend()
         base = compile_grants(CapabilitySet(), self._options.context, found.image, None)
         self._runner = PoolRunner(
-            Recipe(runner=found.gvisor, base=base, preload=_modules(preload)),
+            Recipe(runner=found.gvisor, base=base, preload=modules(preload)),
             found.runner,
             size,
             places(),
@@ -97,86 +83,15 @@ class Pool:
             boots_at_once=boots_at_once,
             wait_seconds=wait_seconds,
         )
+        self._pid = os.getpid()
         self._close = weakref.finalize(self, self._runner.close)
 
-    def run(
-        self,
-        script: Script,
-        *,
-        args: Iterable[str] = (),
-        stdin: bytes = b"",
-        capabilities: Capabilities = None,
-        context: ExecutionContext | None = None,
-        env: Mapping[str, str] | None = None,
-        secrets: Secrets = None,
-        packages: Packages = None,
-        venv: Venv = None,
-        artifacts: ArtifactsAt = None,
-        on_output: OnOutput | None = None,
-        bus: events.EventBus | None = None,
-    ) -> RunResult:
-        """See `omnibase.run`."""
-        options = self._asked(
-            args=args, stdin=stdin, context=context, env=env, secrets=secrets,
-            artifacts=artifacts, on_output=on_output, bus=bus,
-        )  # fmt: skip
-        what = (load_script(script), capability_set(capabilities), options, packages, venv)
-        with contextlib.closing(Cancel()) as cancel:
-            return execute(*what, cancel)
+    _runner: PoolRunner
 
-    async def arun(
-        self,
-        script: Script,
-        *,
-        args: Iterable[str] = (),
-        stdin: bytes = b"",
-        capabilities: Capabilities = None,
-        context: ExecutionContext | None = None,
-        env: Mapping[str, str] | None = None,
-        secrets: Secrets = None,
-        packages: Packages = None,
-        venv: Venv = None,
-        artifacts: ArtifactsAt = None,
-        on_output: OnOutput | None = None,
-        bus: events.EventBus | None = None,
-    ) -> RunResult:
-        """See `omnibase.arun`."""
-        options = self._asked(
-            args=args, stdin=stdin, context=context, env=env, secrets=secrets,
-            artifacts=artifacts, on_output=on_output, bus=bus,
-        )  # fmt: skip
-        what = (load_script(script), capability_set(capabilities), options, packages, venv)
-        return await in_thread(lambda cancel: execute(*what, cancel))
-
-    def run_component(
-        self,
-        component: str,
-        *,
-        registry: Registry = None,
-        args: Iterable[str] = (),
-        stdin: bytes = b"",
-        capabilities: Capabilities = None,
-        context: ExecutionContext | None = None,
-        env: Mapping[str, str] | None = None,
-        secrets: Secrets = None,
-        artifacts: ArtifactsAt = None,
-        environment: str = "default",
-        degrade: bool = False,
-        on_output: OnOutput | None = None,
-        bus: events.EventBus | None = None,
-    ) -> RunResult:
-        """See `omnibase.run_component`; nothing runs without a sandbox here."""
-        from omnibase.components import Wanted
-
-        options = self._asked(
-            args=args, stdin=stdin, context=context, env=env, secrets=secrets,
-            artifacts=artifacts, on_output=on_output, bus=bus,
-        )  # fmt: skip
-        wanted = Wanted(
-            component, registry, capability_set(capabilities), environment, degrade, False
-        )
-        with contextlib.closing(Cancel()) as cancel:
-            return wanted.execute(options, cancel)
+    @property
+    def runner(self) -> PoolRunner:
+        """What its runs go through."""
+        return self._runner
 
     def stats(self) -> PoolStats:
         """Tells how the pool is doing."""
@@ -195,26 +110,6 @@ class Pool:
         self._close()
 
     drain = close
-
-    def _asked(
-        self,
-        *,
-        args: Iterable[str],
-        stdin: bytes,
-        context: ExecutionContext | None,
-        env: Mapping[str, str] | None,
-        secrets: Secrets,
-        artifacts: ArtifactsAt,
-        on_output: OnOutput | None,
-        bus: events.EventBus | None,
-    ) -> Options:
-        options = Options(
-            args=args, stdin=stdin, context=context or self._options.context, env=env,
-            secrets=secrets, artifacts=artifacts, on_output=on_output,
-            bus=bus or self._options.bus,
-        )  # fmt: skip
-        options.runner = self._runner
-        return options
 
     def __enter__(self) -> Pool:
         return self
@@ -244,7 +139,7 @@ def _check_number(name: str, value: Any, least: int) -> None:
         )
 
 
-def _modules(preload: Iterable[str]) -> tuple[str, ...]:
+def modules(preload: Iterable[str]) -> tuple[str, ...]:
     if isinstance(preload, str):
         raise ConfigurationError("`preload` is a string", hint=f"pass a list: `[{preload[:80]!r}]`")
     names: tuple[Any, ...] = tuple(preload)

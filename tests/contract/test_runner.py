@@ -23,12 +23,14 @@ from omnibase.core.sandbox.monitor.executions import CommandStart
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, RunRequest, SandboxRunner
 from omnibase.errors import CapabilityError, SandboxStartError
+from tests.helpers.remote import served
 from tests.helpers.specs import compiled
 from tests.helpers.traces import Host, host, own_hierarchy, settled
 from tests.helpers.warm import AlwaysWarm
 
 PLATFORMS = ("systrap", "ptrace")
 WARM = "systrap, warm"
+REMOTE = "systrap, over a socket"
 SHELL_VIOLATION = b"try: open('/etc/passwd')\nexcept OSError as e: print(type(e).__name__)\n"
 
 
@@ -86,17 +88,21 @@ def image(state_directory: Path) -> Image:
     return ensure_image(state.state_dir())
 
 
-@pytest.fixture(scope="module", params=[*PLATFORMS, WARM])
+@pytest.fixture(scope="module", params=[*PLATFORMS, WARM, REMOTE])
 def runner(
     request: pytest.FixtureRequest, state_directory: Path, hierarchy: Hierarchy
-) -> SandboxRunner:
+) -> Iterator[SandboxRunner]:
     gvisor = GVisorRunner(
         runtime=_runsc.find_runtime(),
         platform=request.param.split(",")[0],
         state=state.state_dir(),
         hierarchy=hierarchy,
     )
-    return AlwaysWarm(gvisor) if request.param == WARM else gvisor
+    if request.param == REMOTE:
+        with served(state.state_dir(), gvisor) as remote:
+            yield remote
+    else:
+        yield AlwaysWarm(gvisor) if request.param == WARM else gvisor
 
 
 class Subject:
@@ -476,7 +482,7 @@ def test_runs_at_once_do_not_meet(subject: Subject) -> None:
 
 
 def test_a_runtime_that_does_not_start(subject: Subject, tmp_path: Path) -> None:
-    runner = subject.runner.gvisor if isinstance(subject.runner, AlwaysWarm) else subject.runner
+    runner = getattr(subject.runner, "gvisor", subject.runner)
     assert isinstance(runner, GVisorRunner)
     fake = tmp_path / "runsc"
     fake.write_text("#!/bin/sh\necho no luck today >&2\nexit 9\n")

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import contextlib
 import os
 import signal
+import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import omnibase
-from omnibase import EventBus, ExecutionContext, Pool, SandboxViolationError
+from omnibase import (
+    CapabilityError,
+    ConfigurationError,
+    EventBus,
+    ExecutionContext,
+    Pool,
+    SandboxError,
+    SandboxViolationError,
+)
 from omnibase.core.events import CollectingSink, RunRetried, SandboxStart, SandboxViolation
 from omnibase.core.sandbox import pool as pool_module
+from omnibase.core.sandbox import pool_member, pool_serving
 from omnibase.core.sandbox.pool_member import Member
 from omnibase.core.sandbox.pool_serving import NotBegun
 from omnibase.core.sandbox.record import Recorder
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest
-from omnibase.errors import SandboxError
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-EXEC-26")]
 
@@ -120,6 +133,152 @@ class TestMembers:
         assert held.stdout == b"True False\n"
         assert free.stdout == b"False False\n"
 
+    def test_nobody_knows_a_secret_before_its_run(self) -> None:
+        value = "s3cret-7f1a-value"
+        look = (
+            "import os\n"
+            "try: print(len(open('/run/secrets/KEY').read()))\n"
+            "except OSError as error: print(type(error).__name__)\n"
+            "print(sorted(os.environ), os.listdir('/run/secrets'))\n"
+        )
+        with Pool(size=2) as pool:
+            ready(pool)
+            granted = pool.run(
+                look, capabilities=["SECRET_ACCESS:KEY"], secrets={"KEY": value},
+                env={"MINE": "1"},
+            )  # fmt: skip
+            other = pool.run(look, context=ExecutionContext(on_violation="record"))
+        assert granted.warm
+        assert granted.stdout.startswith(b"%d\n" % len(value))
+        assert b"'MINE'" in granted.stdout
+        assert other.warm
+        assert other.stdout.startswith(b"FileNotFoundError\n")
+        assert b"'MINE'" not in other.stdout
+        assert [v.capability for v in other.violations] == ["SECRET_ACCESS:KEY"]
+
+    def test_the_agent_is_out_of_reach(self, pool: Pool) -> None:
+        script = (
+            "import os, signal\n"
+            "for number in (0, signal.SIGTERM, signal.SIGKILL):\n"
+            "    try: os.kill(1, number); print('killed')\n"
+            "    except PermissionError: print('no')\n"
+            "for name in ('mem', 'fd', 'environ', 'maps', 'root'):\n"
+            "    try: print(name, bool(os.listdir(f'/proc/1/{name}') if name in ('fd', 'root')\n"
+            "        else open(f'/proc/1/{name}', 'rb').read(10)))\n"
+            "    except OSError as error: print('no')\n"
+            "print(sorted(os.listdir('/proc/self/fd')), os.getuid(), os.getcwd(), os.getppid())\n"
+            "print(os.path.exists('/guest/run'), os.path.exists('/grants/0'))\n"
+        )
+        context = ExecutionContext(on_violation="record")
+        warm = ready(pool).run(script, context=context)
+        cold = omnibase.run(script, context=context)
+        assert (warm.warm, cold.warm) == (True, False)
+        assert warm.stdout == cold.stdout
+        assert warm.stdout.startswith(b"no\nno\nno\nno\n")  # neither signals nor memory
+        assert b"killed" not in warm.stdout
+        assert b"['0', '1', '2', '3'] 65534 /tmp 1\nFalse False\n" in warm.stdout
+        kinds = [[(v.operation, v.capability) for v in r.violations] for r in (warm, cold)]
+        assert kinds[0] == kinds[1]
+        assert "kill" in {operation for operation, _ in kinds[0]}
+
+    def test_what_it_imports_beforehand_is_watched(self) -> None:
+        """It runs as nobody, with nothing granted; and what tries something is not used."""
+        with Pool(size=1, preload=("this_is_no_module",)) as pool:
+            assert not pool.wait_ready(1, 1)
+            deadline = time.monotonic() + READY_SECONDS
+            while pool.stats().problem is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert "this_is_no_module" in str(pool.stats().problem)
+            result = pool.run("print(1)")
+        assert (result.stdout, result.warm) == (b"1\n", False)
+
+    def test_swapping_a_granted_file_for_a_link_never_wins(self, area: Path) -> None:
+        (area / "secret").write_text("secret")
+        granted, spare = area / "granted", area / "spare"
+        granted.write_text("harmless")
+        stop = threading.Event()
+
+        def swap() -> None:
+            while not stop.is_set():
+                spare.symlink_to(area / "secret")
+                spare.replace(granted)
+                spare.write_text("harmless")
+                spare.replace(granted)
+
+        swapper = threading.Thread(target=swap)
+        outcomes = []
+        with Pool(size=2, boots_at_once=2) as pool:
+            ready(pool)
+            swapper.start()
+            try:
+                for _ in range(12):
+                    pool.wait_ready(1, READY_SECONDS)
+                    try:
+                        result = pool.run(
+                            f"print(open('{granted}').read())",
+                            capabilities=[f"FILE_READ:{granted}"],
+                        )
+                    except CapabilityError:
+                        outcomes.append("refused")
+                    else:
+                        assert result.warm
+                        outcomes.append(result.stdout.decode().strip())
+            finally:
+                stop.set()
+                swapper.join()
+        assert set(outcomes) <= {"refused", "harmless", ""}
+
+    def test_one_that_is_frozen_is_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pool_member, "_PING_SECONDS", 0.2)
+        monkeypatch.setattr(pool_member, "_ANSWER_SECONDS", 3.0)
+        with Pool(size=1) as pool:
+            ready(pool)
+            for pid in descendants():
+                os.kill(pid, signal.SIGSTOP)
+            deadline = time.monotonic() + READY_SECONDS
+            while not pool.stats().lost and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert pool.stats().lost == 1
+            assert ready(pool).run("print(2)").warm
+
+    def test_one_that_is_frozen_as_its_run_comes_loses_it_to_another(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pool_serving, "_BIND_SECONDS", 1.0)
+        with Pool(size=1, wait_seconds=0) as pool:
+            ready(pool)
+            for pid in descendants():
+                os.kill(pid, signal.SIGSTOP)
+            bus, sink = EventBus(), CollectingSink()
+            bus.subscribe(sink)
+            result = pool.run("print(1)", bus=bus)
+            bus.close()
+        assert (result.stdout, result.exit_code) == (b"1\n", 0)
+        assert len([e for e in sink.events if isinstance(e.data, RunRetried)]) == 1
+
+    def test_one_that_is_killed_in_its_run_is_told(self, pool: Pool) -> None:
+        ready(pool)
+
+        def kill(_stream: str, _chunk: bytes) -> None:
+            for pid in children():
+                os.kill(pid, signal.SIGKILL)
+
+        with pytest.raises(SandboxError, match="died before the script ended") as raised:
+            pool.run("import time\nprint(1)\ntime.sleep(600)", on_output=kill)
+        assert raised.value.result is not None
+        assert raised.value.result.stdout == b"1\n"
+
+    def test_one_that_is_killed_as_it_starts_is_made_again(self) -> None:
+        with Pool(size=1) as pool:
+            deadline = time.monotonic() + READY_SECONDS
+            while not children() and time.monotonic() < deadline:
+                time.sleep(0.001)
+            for pid in children():
+                os.kill(pid, signal.SIGKILL)
+            ready(pool)
+            assert pool.stats().failed_boots <= 1
+            assert pool.run("print(1)").warm
+
     def test_one_that_dies_is_replaced(self, pool: Pool) -> None:
         ready(pool)
         for pid in children():
@@ -132,6 +291,73 @@ class TestMembers:
             time.sleep(0.01)
         assert pool.stats().lost == 1
         assert ready(pool).run("print(2)").warm
+
+
+class TestTheService:
+    def test_a_burst_gets_what_there_is_and_the_rest_runs_cold(self) -> None:
+        with Pool(size=2, wait_seconds=0) as pool:
+            ready(pool)
+            with concurrent.futures.ThreadPoolExecutor(5) as threads:
+                runs = [threads.submit(pool.run, f"print({n})") for n in range(5)]
+                results = [run.result() for run in runs]
+            stats = pool.stats()
+        assert [r.stdout for r in results] == [b"%d\n" % n for n in range(5)]
+        assert sum(r.warm for r in results) == stats.warm_runs >= 2
+        assert stats.warm_runs + stats.cold_runs == 5
+        assert {r.cold_reason for r in results if not r.warm} <= {
+            "no sandbox of the pool was ready"
+        }
+
+    def test_it_can_be_awaited_and_cancelled(self) -> None:
+        async def body() -> None:
+            async with Pool(size=2) as pool:
+                assert await asyncio.to_thread(pool.wait_ready, 2, READY_SECONDS)
+                result = await pool.arun("print(1)")
+                assert (result.stdout, result.warm) == (b"1\n", True)
+                endless = asyncio.ensure_future(pool.arun("import time\ntime.sleep(600)"))
+                await asyncio.sleep(0.3)
+                endless.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await endless
+
+        asyncio.run(body())
+
+    def test_what_nobody_wants_is_let_go(self) -> None:
+        with Pool(size=1, idle_seconds=0.3) as pool:
+            deadline = time.monotonic() + READY_SECONDS
+            while not pool.stats().boot_seconds and time.monotonic() < deadline:
+                time.sleep(0.01)
+            while children() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert not children()
+            assert pool.run("print(1)").stdout == b"1\n"  # and wanted again
+            ready(pool)
+
+    def test_a_child_of_the_process_runs_on_its_own(self, pool: Pool) -> None:
+        ready(pool)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forks among threads
+            pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                result = pool.run("print(1)")
+                code = 0 if result.stdout == b"1\n" and not result.warm else 2
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert pool.run("print(2)").warm
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [{"size": 0}, {"size": 1.5}, {"size": True}, {"size": 5000}, {"boots_at_once": 0},
+         {"preload": "json"}, {"preload": ["a b"]}, {"preload": ["a;import os"]}],
+    )  # fmt: skip
+    def test_what_makes_no_sense_is_refused(self, arguments: dict[str, Any]) -> None:
+        with pytest.raises(ConfigurationError) as raised:
+            Pool(**arguments)
+        assert raised.value.hint
 
 
 class _Failing:
@@ -198,6 +424,17 @@ def omnibase_json(text: bytes) -> list[object]:
 
     found = json.loads(text)
     assert isinstance(found, list)
+    return found
+
+
+def descendants() -> list[int]:
+    """All that run below this process."""
+    found, left = [], children()
+    while left:
+        pid = left.pop()
+        found.append(pid)
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            left += map(int, (task / "children").read_text().split())
     return found
 
 

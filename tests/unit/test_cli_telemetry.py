@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,3 +120,18 @@ def test_what_was_not_delivered_is_told(
         tell()
     said = capfd.readouterr().err
     assert said.startswith("omnibase: warning: 4 spans were not delivered: the exporter")
+
+
+def test_what_is_not_asked_for_is_not_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys, types\n"
+        "from omnibase.cli import engine\n"
+        "import omnibase.api, omnibase.components, omnibase.core.events\n"
+        "asked = types.SimpleNamespace(events=sys.argv[1], audit='off')\n"
+        "with engine.events_to(asked) as bus: omnibase.core.events.Emitter(bus)\n"
+        "heavy = {'opentelemetry', 'structlog', 'pyarrow', 'omnibase.core.telemetry'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "events")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

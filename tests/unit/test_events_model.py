@@ -32,6 +32,7 @@ from omnibase.core.events import (
     PackagesResolved,
     Payload,
     PolicyDecided,
+    PoolClientRefused,
     RegistryAdded,
     RegistryRead,
     RegistryRefused,
@@ -43,6 +44,8 @@ from omnibase.core.events import (
     SandboxStart,
     SandboxViolation,
     SecretRead,
+    SessionCallEnd,
+    SessionCallStart,
     SinkLag,
     UnsandboxedStart,
     utc,
@@ -140,6 +143,11 @@ SAMPLES: tuple[Payload, ...] = (
         oldest_seconds=10.5,
         reason="connection refused",
     ),
+    SessionCallStart(call=1, code_sha256="0" * 64, code_bytes=21),
+    SessionCallEnd(
+        call=1, exit_code=0, outcome="ok", wall_seconds=0.0012, output_bytes=6, violations=0
+    ),
+    PoolClientRefused(pid=4242, uid=1000, gid=1000, reason="it is of another user"),
     MonitorGap(dropped=3, reason="the trace's queue was full"),
 )
 

@@ -64,6 +64,10 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "packages lock": ("packages", "resolve requirements, and write exactly what was found"),
     "packages install": ("packages", "fetch packages that runs may import"),
     "packages list": ("packages", "list packages that were installed"),
+    "pool start": ("pool", "start the daemon that keeps sandboxes ready for `--pool`"),
+    "pool status": ("pool", "show how the daemon is doing"),
+    "pool drain": ("pool", "have the daemon end, once its runs have"),
+    "pool stop": ("pool", "end the daemon and its runs, now"),
     "doctor": ("doctor", "check whether this machine can run sandboxes, and clean up"),
     "selftest": ("selftest", "attack this machine's sandboxes, and tell what holds"),
 }

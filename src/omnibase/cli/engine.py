@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from omnibase.core.events import EventBus
     from omnibase.core.sandbox.result import RunResult
     from omnibase.packages import PackageLayer
+    from omnibase.pooling import RemotePool
 
 __all__ = [
     "Outcome",
@@ -29,6 +30,7 @@ __all__ = [
     "events_to",
     "install",
     "perform",
+    "pool",
     "tell",
     "with_packages",
 ]
@@ -97,6 +99,13 @@ def perform(run: Callable[..., RunResult], *, live: bool, bus: EventBus | None) 
             if outcome.error is None:  # else that is what there is to say
                 raise
     return outcome
+
+
+def pool() -> RemotePool:
+    """Returns the daemon's pool; it is asked when there is something to run."""
+    from omnibase.pooling import RemotePool
+
+    return RemotePool()
 
 
 def with_packages(run: Callable[..., RunResult], inputs: Inputs) -> Callable[..., RunResult]:

@@ -159,6 +159,11 @@ def add_run_options(parser: Parser, *, component: bool = False) -> None:
         help="the audit log that the run's events go to (default: $OMNIBASE_AUDIT, else `audit` "
         "in the state directory)",
     )  # fmt: skip
+    if "learn" not in parser.prog and "explain" not in parser.prog:
+        outcome.add_argument(
+            "--pool", action="store_true",
+            help="run in a sandbox of the pool's daemon, which is ready: see `omnibase pool start`",
+        )  # fmt: skip
     outcome.add_argument(
         "--json", action="store_true", help="one JSON object on standard output, nothing else"
     )

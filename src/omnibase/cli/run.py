@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.cli import console, exits
 from omnibase.cli.options import Inputs, add_run_options, read_inputs
+from omnibase.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from omnibase.cli.commands import Invocation, Parser
     from omnibase.cli.report import Asked
     from omnibase.components import ComponentPlan
     from omnibase.core.events import Event, EventBus
+    from omnibase.core.sandbox.result import RunResult
 
 __all__ = ["add_arguments", "execute"]
 
@@ -66,9 +70,16 @@ def execute(invocation: Invocation) -> int:
     from omnibase.cli import engine, outputs
 
     target = outputs.Target(options.artifacts_out)
-    run = partial(
-        components.run_component, options.component, **_terms(options), **inputs.keywords()
-    )
+    how: Callable[..., RunResult] = components.run_component
+    terms = _terms(options)
+    if options.pool:
+        if terms.pop("unsandboxed"):
+            raise ConfigurationError(
+                "`--pool` and `--unsandboxed` cannot be given together",
+                hint="what runs on the host has no sandbox, warm or not",
+            )
+        how = engine.pool().run_component
+    run = partial(how, options.component, **terms, **inputs.keywords())
     with engine.events_to(options) as bus:
         with _warned(bus, options.unsandboxed):
             outcome = engine.perform(run, live=not options.json, bus=bus)

@@ -25,6 +25,7 @@ examples:
   omnibase sandbox run script.py --capabilities caps.json --memory 128MiB --timeout 5
   echo 'print(6 * 7)' | omnibase sandbox run -
   omnibase sandbox run script.py --stdin - --env MODE=fast < data.txt
+  omnibase pool start && omnibase sandbox run script.py --pool
   omnibase sandbox run script.py --on-violation kill --events audit.jsonl --json\
 """
 
@@ -51,7 +52,8 @@ def execute(invocation: Invocation) -> int:
     from omnibase.cli import engine, outputs
 
     target = outputs.Target(options.artifacts_out)
-    run = engine.with_packages(partial(api.run, script, **inputs.keywords()), inputs)
+    how = engine.pool().run if options.pool else api.run
+    run = engine.with_packages(partial(how, script, **inputs.keywords()), inputs)
     with engine.events_to(options) as bus:
         outcome = engine.perform(run, live=not options.json, bus=bus)
         engine.tell(outcome, inputs.context, json=options.json, target=target)

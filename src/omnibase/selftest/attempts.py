@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -97,23 +98,27 @@ def _first_of(path: str) -> str:
 
 @_as_the_script("meet")
 def meet(stage: Stage) -> Sides:
-    def both(grants: tuple[str, ...], *shared: str) -> list[Outcome]:
+    def both(seconds: int, grants: tuple[str, ...] = (), *shared: str) -> list[Outcome]:
         with ThreadPoolExecutor(2, "omnibase-selftest-pair") as executor:
             return list(
                 executor.map(
                     # Looking for the other's port is an attempt of its own.
                     lambda pair: stage.run(
-                        "meet", grants, args=(*pair, *shared), on_violation="record"
+                        "meet", grants, args=(str(seconds), *pair, *shared), on_violation="record"
                     ),
                     (("1", "2"), ("2", "1")),
                 )
             )
 
-    apart = both(())
+    apart = both(2)
+    if _together(apart) < 1:  # on a busy machine one may have ended before the other began
+        apart = both(15)
     got = sorted({label for outcome in apart for label in outcome.report.get("got", ["no answer"])})
     refused = f"they met: {', '.join(got)}" if got else stage.disturbed()
+    if _together(apart) < 1:
+        refused = refused or "they did not run at one time"
     tree = stage.names["tree"]
-    together = both((f"FILE_WRITE:{tree}/**",), tree)
+    together = both(20, (f"FILE_WRITE:{tree}/**",), tree)
     met = any(outcome.report.get("got") == [tree] for outcome in together)
     how = "; ".join(outcome.how() for outcome in together)
     return Sides(
@@ -121,6 +126,22 @@ def meet(stage: Stage) -> Sides:
         granted=None if met else f"they did not meet where they may: {how}",
         silent=True,
     )
+
+
+def _together(outcomes: list[Outcome]) -> float:
+    """For how many seconds all of them ran at once."""
+    times = {
+        name: [
+            datetime.fromisoformat(event.time)
+            for one in outcomes
+            for event in one.events
+            if event.name == name
+        ]
+        for name in ("SandboxStart", "SandboxExit")
+    }
+    if any(len(found) != len(outcomes) for found in times.values()):
+        return 0.0
+    return (min(times["SandboxExit"]) - max(times["SandboxStart"])).total_seconds()
 
 
 @_as_the_script("read_files")

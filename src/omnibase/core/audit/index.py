@@ -236,16 +236,21 @@ class Index:
         return sorted(times, key=lambda item: -item[1])
 
     def _select(self, query: Query, wanted: dict[str, list[int]], limit: int) -> list[_Row]:
-        table, source = "event", "event"
+        # By name: for what is asked for first, SQLite would rather look through all of
+        # the latest, since it does not know how few of them fit.
+        last = "time" if query.decision is None else "decision"
+        asked = next((c for c in ("run", "component", "type") if c in wanted), last)
+        table, source, kind = "event", f"event INDEXED BY by_{asked}", ""
         if "capability" in wanted:
             # In its order, so that the latest are found without reading all.
-            table = "capability"
+            table, kind = "capability", "DISTINCT "
             source = "capability CROSS JOIN event ON event.seq = capability.seq"
         where: list[str] = []
         values: list[int] = []
         for column, ids in wanted.items():
             place = {"capability": "capability.name", "run": "event.run"}.get(column)
-            where.append(f"{place or f'{table}.{column}'} IN ({','.join('?' * len(ids))})")
+            fits = "= ?" if len(ids) == 1 else f"IN ({','.join('?' * len(ids))})"
+            where.append(f"{place or f'{table}.{column}'} {fits}")
             values += ids
         if query.decision is not None:
             where.append(f"{table}.decision = ? AND {table}.decision > 0")
@@ -256,7 +261,7 @@ class Index:
                 values.append(moment)
         condition = f" WHERE {' AND '.join(where)}" if where else ""
         return self._db.execute(
-            f"SELECT DISTINCT {table}.time, event.seq, event.segment, event.start, event.length"  # noqa: S608
+            f"SELECT {kind}{table}.time, event.seq, event.segment, event.start, event.length"  # noqa: S608
             f" FROM {source}{condition} ORDER BY {table}.time DESC, {table}.seq DESC LIMIT ?",
             (*values, limit),
         ).fetchall()

@@ -37,11 +37,14 @@ if TYPE_CHECKING:
         LayerAttached,
         LayerBuilt,
         PackagesResolved,
+        PoolClientRefused,
         RegistryAdded,
         RegistryRead,
         RegistryRefused,
         RunRecovered,
         SecretRead,
+        SessionCallEnd,
+        SessionCallStart,
     )
 
 __all__ = [
@@ -68,6 +71,7 @@ __all__ = [
     "PackagesResolved",
     "Payload",
     "PolicyDecided",
+    "PoolClientRefused",
     "RegistryAdded",
     "RegistryRead",
     "RegistryRefused",
@@ -79,6 +83,8 @@ __all__ = [
     "SandboxStart",
     "SandboxViolation",
     "SecretRead",
+    "SessionCallEnd",
+    "SessionCallStart",
     "Sink",
     "SinkFailure",
     "SinkLag",

@@ -29,11 +29,14 @@ from omnibase.core.events.uses import (
     LayerAttached,
     LayerBuilt,
     PackagesResolved,
+    PoolClientRefused,
     RegistryAdded,
     RegistryRead,
     RegistryRefused,
     RunRecovered,
     SecretRead,
+    SessionCallEnd,
+    SessionCallStart,
 )
 
 __all__ = ["BY_TYPE", "PAYLOADS"]
@@ -66,6 +69,9 @@ PAYLOADS: tuple[type[Payload], ...] = (
     EgressFailed,
     ResourceLimitExceeded,
     SinkLag,
+    SessionCallStart,
+    SessionCallEnd,
+    PoolClientRefused,
     MonitorGap,
 )
 """Every type of event."""

@@ -48,11 +48,14 @@ if TYPE_CHECKING:
         LayerAttached,
         LayerBuilt,
         PackagesResolved,
+        PoolClientRefused,
         RegistryAdded,
         RegistryRead,
         RegistryRefused,
         RunRecovered,
         SecretRead,
+        SessionCallEnd,
+        SessionCallStart,
     )
 
 __all__ = [
@@ -75,6 +78,7 @@ __all__ = [
     "PackagesResolved",
     "Payload",
     "PolicyDecided",
+    "PoolClientRefused",
     "RegistryAdded",
     "RegistryRead",
     "RegistryRefused",
@@ -86,6 +90,8 @@ __all__ = [
     "SandboxStart",
     "SandboxViolation",
     "SecretRead",
+    "SessionCallEnd",
+    "SessionCallStart",
     "SinkLag",
     "UnsandboxedStart",
 ]

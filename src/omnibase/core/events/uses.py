@@ -19,11 +19,14 @@ __all__ = [
     "LayerAttached",
     "LayerBuilt",
     "PackagesResolved",
+    "PoolClientRefused",
     "RegistryAdded",
     "RegistryRead",
     "RegistryRefused",
     "RunRecovered",
     "SecretRead",
+    "SessionCallEnd",
+    "SessionCallStart",
 ]
 
 
@@ -306,6 +309,63 @@ class EgressFailed(Payload):
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionCallStart(Payload):
+    """A session is about to run code; what is on record until its end happened meanwhile.
+
+    Attributes:
+        call: Its number within the session, from 1.
+        code_sha256: Digest of the code, in hexadecimal.
+        code_bytes: Its size.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.session.call.start.v1"
+    call: Count
+    code_sha256: Sha256
+    code_bytes: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionCallEnd(Payload):
+    """A call of a session is over, and the session goes on; else its `SandboxExit` ends both.
+
+    Attributes:
+        call: Its number within the session.
+        exit_code: 0, 1 after an exception, or that of a ``SystemExit``: as the code's own
+            interpreter told.
+        outcome: ``ok``, ``failed`` or ``violation``.
+        wall_seconds: From its start until now.
+        output_bytes: Standard output and standard error, together.
+        violations: Attempts beyond the grants since the call before had ended, all counted.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.session.call.end.v1"
+    call: Count
+    exit_code: int | None
+    outcome: str
+    wall_seconds: Seconds
+    output_bytes: Count
+    violations: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolClientRefused(Payload):
+    """The pool's daemon did not let a process in.
+
+    Attributes:
+        pid: The process, as the kernel noted it when it connected.
+        uid: Its user, likewise.
+        gid: Its group, likewise.
+        reason: Why, for a person.
+    """
+
+    type: ClassVar[str] = "dev.omnibase.pool.refused.v1"
+    pid: Count
+    uid: Count
+    gid: Count
+    reason: str
+
+
 declare(
     ArtifactRead,
     ArtifactRefused,
@@ -318,9 +378,12 @@ declare(
     LayerAttached,
     LayerBuilt,
     PackagesResolved,
+    PoolClientRefused,
     RegistryAdded,
     RegistryRead,
     RegistryRefused,
     RunRecovered,
     SecretRead,
+    SessionCallEnd,
+    SessionCallStart,
 )

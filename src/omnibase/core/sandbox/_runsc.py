@@ -32,6 +32,7 @@ __all__ = [
     "loader_listing",
     "run_helper",
     "shared_libraries",
+    "start_daemon",
     "start_isolated",
     "try_platform",
 ]
@@ -360,6 +361,24 @@ def run_helper(arguments: Sequence[str], *, seconds: float, cancel: int) -> str 
         line = output.read(80).decode("ascii", "replace").strip()
         process.kill()  # what it had to say is said
     return line if line.replace("_", "").isalnum() else f"exit {process.returncode}"
+
+
+def start_daemon(arguments: Sequence[str], log: Path, *, environment: Mapping[str, str]) -> Process:
+    """Starts a process of ours that outlives this one, in a session of its own.
+
+    Args:
+        arguments: What to run.
+        log: Gets what it prints; written anew.
+        environment: All that it gets of one.
+    """
+    fd = os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        return subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=fd, stderr=fd, cwd="/", env=environment,
+            start_new_session=True,
+        )  # fmt: skip
+    finally:
+        os.close(fd)
 
 
 def hold_user_namespace(uid_map: str, gid_map: str) -> int:

@@ -195,6 +195,7 @@ def job_message(
     secrets: tuple[Secret, ...] = (),
     commands: tuple[Command, ...] = (),
     warm: bool = False,
+    session: bool = False,
 ) -> bytes:
     """Returns what the agent reads first: a length, NUL-separated fields, script, secrets.
 
@@ -209,6 +210,7 @@ def job_message(
         secrets: Their values follow the script, one after the other.
         commands: Their paths on the host lead to them in the guest as well.
         warm: The sandbox was started before: it has its filter, and no environment yet.
+        session: The script's process takes call after call.
     """
     granted = [mount[1] + ("/" if mount[2] else "") for mount in mounts if mount[1] != ARTIFACTS]
     granted += [outlet.path + "/" for outlet in spec.outlets]
@@ -224,7 +226,7 @@ def job_message(
     places = [place for command in commands for place in command.places]
     for group in (
         list(argv), granted, list(pinned), filter_program, agent_rows(spec.egress), places,
-        outlets, list(spec.imports), environment,
+        outlets, list(spec.imports), environment, ["session"] if session else [],
     ):  # fmt: skip
         fields += [str(len(group)), *group]
     fields.append(str(len(masks or [])))

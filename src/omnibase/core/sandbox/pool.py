@@ -27,7 +27,7 @@ from omnibase.errors import OmniBaseError
 
 __all__ = ["PoolRunner", "PoolStats"]
 
-_TICK_SECONDS: Final = 0.5
+_TICK_SECONDS: Final = 0.1
 _MOST_PAUSE_SECONDS: Final = 30.0
 _REMEMBERED: Final = 512
 _TRIES: Final = 3  # as for a sandbox of its own: `resilience.RetryPolicy`
@@ -153,6 +153,7 @@ class PoolRunner:
                     ended = self._serve(member, request, observer, cancel, again=again)
                 finally:
                     self._admission.leave(request.spec.memory_bytes)
+                    self._news.put(None)  # not before: a start takes time from the run
                 if isinstance(ended, Ended):
                     return ended
                 failed += 1
@@ -201,8 +202,6 @@ class PoolRunner:
 
     def _claim(self, cancel: Cancel) -> Member | None:
         """Takes a member; waits for one if that comes sooner than one of its own would."""
-        if self._pid != os.getpid():
-            return None  # a child of the process whose it is
         deadline = time.monotonic() + self._wait_seconds
         with self._changed:
             self._last_run = time.monotonic()
@@ -222,7 +221,6 @@ class PoolRunner:
                 return None
             finally:
                 self._waiting -= 1
-                self._news.put(None)
 
     def _give_back(self, member: Member) -> None:
         with self._changed:
@@ -262,10 +260,11 @@ class PoolRunner:
         deadline = time.monotonic() + timeout_seconds
         with self._changed:
             while len(self._ready) < count:
+                self._last_run, self._wanted = time.monotonic(), self._size  # somebody wants them
                 left = deadline - time.monotonic()
                 if left <= 0 or self._closing:
                     return False
-                self._changed.wait(left)
+                self._changed.wait(min(left, _TICK_SECONDS))
         return True
 
     def close(self) -> None:
@@ -273,30 +272,35 @@ class PoolRunner:
 
         Further runs start sandboxes of their own.
         """
+        if self._pid != os.getpid():
+            return  # the parent's: none of its threads is here, and its locks may be held
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._news.put(None)
-        if self._pid == os.getpid():
-            self._keeper.join()
+        self._keeper.join()
 
     # The keeper
 
     def _keep(self) -> None:
-        while True:
-            with contextlib.suppress(queue.Empty):
-                self._note(self._news.get(timeout=_TICK_SECONDS))
-                while True:
-                    self._note(self._news.get_nowait())
-            if self._closing:
-                for member in list(self._members):
-                    if member.state in (MemberState.BOOTING, MemberState.READY):
-                        member.leave()
-                if not self._members:
-                    return
-            else:
-                self._expire()
-                self._refill()
+        while not (self._closing and not self._members):
+            try:
+                self._turn()
+            except Exception as error:  # whatever it is, the pool goes on
+                self._problem = f"{type(error).__name__}: {error}"
+
+    def _turn(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._note(self._news.get(timeout=_TICK_SECONDS))
+            while True:
+                self._note(self._news.get_nowait())
+        if not self._closing:
+            self._expire()
+            self._refill()
+            return
+        for member in list(self._members):
+            if member.state in (MemberState.BOOTING, MemberState.READY):
+                member.leave()
 
     def _note(self, member: Member | None) -> None:
         """Takes what a member has told: that it is ready, or gone."""

@@ -35,6 +35,8 @@ def misfit(base: SandboxSpec, spec: SandboxSpec) -> str | None:
     if spec.scratch_bytes != base.scratch_bytes:
         wanted_bytes, its_bytes = spec.scratch_bytes, base.scratch_bytes
         return f"it wants a scratch of {wanted_bytes} bytes, the pool's is {its_bytes}"
+    if spec.environment == base.environment:
+        return None
     fixed, wanted = at_start(base), at_start(spec)
     for name in sorted(fixed.keys() | wanted.keys()):
         if fixed.get(name) != wanted.get(name):

@@ -268,11 +268,6 @@ class Member:
         self.pidfd = os.pidfd_open(self._process.pid)
         self._stack.callback(os.close, self.pidfd)
 
-    def take_collected(self) -> int:
-        """Hands over the pipe of what a script leaves, with the duty to close it."""
-        fd, self.collected = self.collected, -1
-        return fd
-
     def _close_collected(self) -> None:
         if self.collected >= 0:
             os.close(self.collected)

@@ -18,6 +18,7 @@ from omnibase.core.sandbox import _runsc, _sys, bundle
 from omnibase.core.sandbox.cgroup import Cgroup
 from omnibase.core.sandbox.covers import Covers
 from omnibase.core.sandbox.lifecycle import Run
+from omnibase.core.sandbox.monitor.server import TraceServer
 from omnibase.core.sandbox.pool_member import Member
 from omnibase.core.sandbox.preparing import Staged, check_commands, judge_of, stage
 from omnibase.core.sandbox.runner import Cancel, Ended, Observer, RunRequest
@@ -84,9 +85,9 @@ class Serving(Run):
         job = bundle.job_message(self._spec, **staged.job(self._request), warm=True)
         self._pending["control"] = memoryview(job)
         with contextlib.ExitStack() as stack:
-            if self._spec.outlets:
-                self._collect(path, member.take_collected())
+            self._collect(path, member.collected)
             if self._left is not None:
+                member.collected = -1  # it is closed with what has it now
                 stack.callback(self._left.close)
             self._watch(member.pidfd, trace, pipes, member.cgroup, path / "scratch")
             self._finished = time.monotonic()
@@ -116,7 +117,16 @@ class Serving(Run):
             directory.rmdir()
             filled.rename(directory)
 
+        # A thread that outlives an interrupt of this one must not meet another's number.
+        namespace = os.dup(member.namespace)
+
         def work() -> Staged:
+            try:
+                return bind()
+            finally:
+                os.close(namespace)
+
+        def bind() -> Staged:
             # As for a run that starts now: paths mean what they mean on the host today,
             # not what they meant when the sandbox was started.
             _runsc.enter_mount_namespace()
@@ -129,18 +139,27 @@ class Serving(Run):
                     os.mkdir(place, 0o755)
                     trees.append((_clone(request.commands.path, stack), place))
                     _sys.mount_setattr(trees[-1][0], _LAYER)
-                _sys.setns(member.namespace, _sys.CLONE_NEWNS)
+                _sys.setns(namespace, _sys.CLONE_NEWNS)
                 for tree, place in trees:
                     _sys.move_mount(tree, place)
             return staged
 
-        return _runsc.in_new_thread(work)
+        try:
+            return _runsc.in_new_thread(work)
+        except RuntimeError as error:
+            os.close(namespace)
+            raise SandboxStartError(
+                f"the run got no thread: {error}", hint="lower the number of runs at once"
+            ) from error
 
     def _prelude(self, selector: selectors.BaseSelector, pipes: Pipes) -> None:
         self._sent = True
         self._tell_start(selector, pipes)
         self._member.expire_at(self._began + self._spec.wall_seconds)
         self._begin_by = time.monotonic() + _BIND_SECONDS
+
+    def _looks_often(self, trace: TraceServer) -> bool:
+        return not trace.begun or super()._looks_often(trace)
 
     def _check_limits(self, cgroup: Cgroup, deadline: float, start_deadline: float | None) -> None:
         super()._check_limits(cgroup, deadline, start_deadline)

@@ -79,6 +79,7 @@ class Staged(NamedTuple):
             "pinned": self.masked.pinned,
             "secrets": request.secrets,
             "commands": request.commands.commands if request.commands is not None else (),
+            "session": request.session,
         }
 
 

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from omnibase.core.sandbox.monitor.executions import CommandStart
     from omnibase.core.sandbox.monitor.reads import SecretReading
     from omnibase.core.sandbox.monitor.violations import Violation
-    from omnibase.core.sandbox.result import LimitKind
+    from omnibase.core.sandbox.result import LimitKind, RunResult
     from omnibase.core.sandbox.runner import Ended, RunRequest
+    from omnibase.core.sandbox.session.calls import CallResult
 
 __all__ = ["Exchange", "Note", "Recorder", "sandbox_start", "spec_limits", "verdict"]
 
@@ -220,6 +221,27 @@ class Recorder:
         for exchange in self._exchanges:
             exchange.take(collected, left)
 
+    def on_call(self, number: int, sha256: str, size: int) -> None:
+        """See `session.running.CallObserver`."""
+        self._emitter.emit(
+            events.SessionCallStart(call=number, code_sha256=sha256, code_bytes=size)
+        )
+
+    def on_called(self, result: CallResult) -> None:
+        """See `session.running.CallObserver`."""
+        self._tell_counts(result)
+        outcome = "ok" if result.exit_code == 0 else "failed"
+        self._emitter.emit(
+            events.SessionCallEnd(
+                call=result.call,
+                exit_code=result.exit_code,
+                outcome="violation" if result.violations else outcome,
+                wall_seconds=result.usage.wall_seconds,
+                output_bytes=result.usage.output_bytes,
+                violations=sum(violation.count for violation in result.violations),
+            )
+        )
+
     def abandoned(self, error: BaseException) -> None:
         """Reports the end of a run that gave no account of itself, if it had started."""
         if self._started is not None and not self._over:
@@ -236,21 +258,7 @@ class Recorder:
         if self._started is None:
             return  # nothing of the script ran: there is no start to end
         result = ended.result
-        for violation in result.violations:
-            if violation.count > 1:
-                self._emitter.emit(_violation_event(violation))
-        for kind in result.limits:
-            limit = spec_limits(self._request)[kind]
-            self._emitter.emit(
-                events.ResourceLimitExceeded(kind=kind, limit=limit, unit=_UNITS[kind])
-            )
-        if result.trace_dropped:
-            self._emitter.emit(
-                events.MonitorGap(
-                    dropped=result.trace_dropped,
-                    reason="the Sentry's trace overflowed, or more kinds of attempt than are kept",
-                )
-            )
+        self._tell_counts(result)
         usage = result.usage
         finished = None if ended.finished is None else max(ended.finished, self._started)
         self._tell_end(
@@ -267,6 +275,23 @@ class Recorder:
                 teardown_seconds=None if finished is None else time.monotonic() - finished,
             )
         )
+
+    def _tell_counts(self, result: RunResult) -> None:
+        for violation in result.violations:
+            if violation.count > 1:
+                self._emitter.emit(_violation_event(violation))
+        for kind in result.limits:
+            limit = spec_limits(self._request)[kind]
+            self._emitter.emit(
+                events.ResourceLimitExceeded(kind=kind, limit=limit, unit=_UNITS[kind])
+            )
+        if result.trace_dropped:
+            self._emitter.emit(
+                events.MonitorGap(
+                    dropped=result.trace_dropped,
+                    reason="the Sentry's trace overflowed, or more kinds of attempt than are kept",
+                )
+            )
 
     def _tell_end(self, end: events.SandboxExit) -> None:
         # Before: an interrupt may come out of it with the end told, and there is one.

@@ -38,6 +38,7 @@ __all__ = [
     "Ended",
     "GVisorRunner",
     "Observer",
+    "Relay",
     "RunRequest",
     "SandboxRunner",
     "in_run",
@@ -67,6 +68,7 @@ class RunRequest:
         covers: Says whether a grant covers ``(type, name)``: the name of a file that the
             script left in the outlet for that type.
         idempotent: Running it again does no harm.
+        session: Its process is to take call after call: see `session.running`.
     """
 
     spec: SandboxSpec
@@ -78,6 +80,7 @@ class RunRequest:
     secrets: tuple[Secret, ...] = ()
     commands: CommandLayer | None = None
     idempotent: bool = False
+    session: bool = False
     registry: tuple[RegistryFile, ...] = ()
     artifacts: tuple[str, ...] = ()
     covers: Callable[[str, str], bool] = lambda _kind, _name: False
@@ -230,7 +233,7 @@ def in_run(
     request: RunRequest,
     observer: Observer,
     cancel: Cancel,
-    work: Callable[[Observer, RunDirectory, Cgroup], Ended],
+    work: Callable[[Relay, RunDirectory, Cgroup], Ended],
 ) -> Ended:
     """Does a run's work in a thread of its own, with a directory and a cgroup that then go.
 
@@ -252,7 +255,7 @@ def in_run(
                 f"`{directory.path}` cannot be written: {error.strerror}",
                 hint=storage_hint(error),
             ) from error
-        relay = _Relay(observer, cancel)
+        relay = Relay(observer, cancel)
         return relay.serve(lambda: work(relay, directory, cgroup))
     finally:
         # Outside of the run's mount namespace, where granted files are mounted
@@ -263,7 +266,7 @@ def in_run(
             directory.release()
 
 
-class _Relay:
+class Relay:
     """Runs a run in a thread of its own, and its observer in the caller's.
 
     The run's thread is in other namespaces than the host: what an observer opens
@@ -278,38 +281,39 @@ class _Relay:
         self._answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     def on_retry(self, attempt: int, reason: str, delay_seconds: float) -> None:
-        self._hand_over(lambda: self._observer.on_retry(attempt, reason, delay_seconds))
+        self.hand_over(lambda: self._observer.on_retry(attempt, reason, delay_seconds))
 
     def on_staging(self, directory: Path) -> None:
-        self._hand_over(lambda: self._observer.on_staging(directory))
+        self.hand_over(lambda: self._observer.on_staging(directory))
 
     def on_started(
         self, run_id: str, boot_seconds: float | None = None, *, warm: bool = False
     ) -> None:
-        self._hand_over(lambda: self._observer.on_started(run_id, boot_seconds, warm=warm))
+        self.hand_over(lambda: self._observer.on_started(run_id, boot_seconds, warm=warm))
 
     def on_staged(self, told: DatabaseCopied) -> None:
-        self._hand_over(lambda: self._observer.on_staged(told))
+        self.hand_over(lambda: self._observer.on_staged(told))
 
     def on_output(self, stream: str, chunk: bytes) -> None:
-        self._hand_over(lambda: self._observer.on_output(stream, chunk))
+        self.hand_over(lambda: self._observer.on_output(stream, chunk))
 
     def on_violation(self, violation: Violation) -> None:
-        self._hand_over(lambda: self._observer.on_violation(violation))
+        self.hand_over(lambda: self._observer.on_violation(violation))
 
     def on_secret_read(self, reading: SecretReading) -> None:
-        self._hand_over(lambda: self._observer.on_secret_read(reading))
+        self.hand_over(lambda: self._observer.on_secret_read(reading))
 
     def on_command(self, start: CommandStart) -> None:
-        self._hand_over(lambda: self._observer.on_command(start))
+        self.hand_over(lambda: self._observer.on_command(start))
 
     def on_egress(self, report: Opened | Closed | Failed) -> None:
-        self._hand_over(lambda: self._observer.on_egress(report))
+        self.hand_over(lambda: self._observer.on_egress(report))
 
     def on_collected(self, collected: tuple[Collected, ...], left: tuple[Left, ...]) -> None:
-        self._hand_over(lambda: self._observer.on_collected(collected, left))
+        self.hand_over(lambda: self._observer.on_collected(collected, left))
 
-    def _hand_over(self, call: Callable[[], None]) -> None:
+    def hand_over(self, call: Callable[[], None]) -> None:
+        """Has something done in the caller's thread, and waits for it."""
         self._calls.put(call)
         error = self._answers.get()
         if error is not None:

@@ -146,6 +146,7 @@ class QueuedSink:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._changed = threading.Condition()
+        self._telling = threading.RLock()
         self._events: deque[Event] = deque()
         self._taken = self._done = self._broken = 0
         self._since = None
@@ -166,11 +167,12 @@ class QueuedSink:
                     break
             if event is not None:
                 self._attempt(lambda: self._take(event))  # noqa: B023 - called at once
+            if self.lost > self._told:  # a service flushes at its end alone
+                self._attempt(self._tell_losses)
+            if event is not None:  # only now: who flushes has been told
                 with changed:
                     self._done += 1
                     changed.notify_all()
-            if self.lost > self._told:  # a service flushes at its end alone
-                self._attempt(self._tell_losses)
         self._attempt(self._last)
 
     def _attempt(self, step: Callable[[], None]) -> None:
@@ -182,12 +184,12 @@ class QueuedSink:
 
     def _tell_losses(self) -> None:
         """Tells the other sinks what has been lost since the last time."""
-        with self._changed:
+        with self._telling:  # held until they are told, so that a flush does not return before
             lost = self.lost - self._told
             self._told += max(0, lost)
-        if lost > 0 and self._report is not None:
-            reason = f"{type(self).__name__}: {self.what} were lost: {self.error}"
-            self._report(MonitorGap(dropped=lost, reason=reason), self._runid)
+            if lost > 0 and self._report is not None:
+                reason = f"{type(self).__name__}: {self.what} were lost: {self.error}"
+                self._report(MonitorGap(dropped=lost, reason=reason), self._runid)
 
     def _tell(self, flushed: bool) -> None:
         """Tells the other sinks how a flush went."""

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-me, other, *shared = sys.argv[1:]
+seconds, me, other, *shared = sys.argv[1:]
 kept: list[socket.socket] = []
 places = ["/tmp", "/dev/shm", *shared]
 for place in places:
@@ -23,9 +23,8 @@ abstract.listen()
 kept.append(abstract)
 kept.append(socket.create_server(("127.0.0.1", 4000 + int(me))))
 
-# The other may take as long to start as the machine is busy.
 got: set[str] = set()
-end = time.monotonic() + 3
+end = time.monotonic() + float(seconds)
 while time.monotonic() < end and not (shared and got):
     for place in places:
         if os.path.exists(f"{place}/{other}"):

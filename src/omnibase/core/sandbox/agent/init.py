@@ -50,6 +50,7 @@ def _parse_job(data: bytes) -> dict:  # type: ignore[type-arg]
     job["outlets"] = several()
     job["imports"] = several()
     job["environment"] = several()
+    job["session"] = bool(several())
     job["masks"] = [(next(fields), next(fields) == "d") for _ in range(int(next(fields)))]
     job["mounts"] = [
         (next(fields), next(fields), next(fields) == "d", next(fields) == "w")
@@ -294,6 +295,7 @@ def main() -> None:
         outlets.open()
     _syscall("mount", b"/\0", b"/guest\0", None, _MS_BIND | _MS_REC, None)
     script = _sibling("script")
+    session = _sibling("session") if job["session"] else None
     raised = _open_raised()
     ready, go = os.pipe() if job["egress"] else (-1, -1)
     child = os.fork()
@@ -321,10 +323,13 @@ def main() -> None:
         if os.read(ready, 1) != b"x":
             os._exit(125)
         os.close(ready)
-    for fd in (raised, _RAISED, _CONTROL):
+    for fd in (raised, _CONTROL) if session else (raised, _RAISED, _CONTROL):
         os.close(fd)
     script.confine(job["filter"], bool(job["egress"]))
-    script.run(job, source)
+    if session is None:
+        script.run(job, source)
+    else:
+        session.serve(job, script)
 
 
 if __name__ == "__main__":

@@ -179,8 +179,8 @@ def confine(program: bytes, lower_open_files: bool) -> None:
     _install_filter(program)
 
 
-def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
-    """Runs the source as ``__main__``, as ``python script.py`` would."""
+def prepare(job: dict):  # type: ignore[no-untyped-def, type-arg]
+    """Makes the world of a script; returns its module and what explains its errors."""
     try:
         os.sched_setaffinity(0, range(job["cpus"]))
     except OSError:
@@ -191,13 +191,19 @@ def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
     sys.path += job["imports"]  # no `.pth` file in them is read
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # followed live
     _provide_user()
-    own = os.getpid()
     courtesy = _Courtesy(job["granted"])
     sys.addaudithook(courtesy.hook)
     main = _main_module(path)
     sys.modules["__main__"] = main
+    return main, courtesy
+
+
+def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
+    """Runs the source as ``__main__``, as ``python script.py`` would."""
+    main, courtesy = prepare(job)
+    own = os.getpid()
     try:
-        code = compile(source, path, "exec", dont_inherit=True)
+        code = compile(source, job["path"], "exec", dont_inherit=True)
         exec(code, main.__dict__)  # noqa: S102
     except SystemExit:
         raise
@@ -205,16 +211,21 @@ def run(job: dict, source: bytes) -> None:  # type: ignore[type-arg]
         trace = error.__traceback__
         # Drop this function's own frame: the user sees their script only.
         error.__traceback__ = trace.tb_next if trace is not None else None
-        if isinstance(error, OSError):
-            courtesy.note(error)
-        elif isinstance(error, ModuleNotFoundError):
-            error.add_note(_NO_MODULE)
-        else:
-            courtesy.note_database(error)
+        explain(error, courtesy)
         if os.getpid() == own:  # a child that it forked comes out here as well
             _report(error)
         sys.excepthook(type(error), error, error.__traceback__)
         raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
+
+
+def explain(error: BaseException, courtesy) -> None:  # type: ignore[no-untyped-def]
+    """Adds to an error what is missing, if it is one that says so."""
+    if isinstance(error, OSError):
+        courtesy.note(error)
+    elif isinstance(error, ModuleNotFoundError):
+        error.add_note(_NO_MODULE)
+    else:
+        courtesy.note_database(error)
 
 
 def _main_module(path: str):  # type: ignore[no-untyped-def]
@@ -265,29 +276,35 @@ def _report(error: BaseException) -> None:
     sys.stderr = printed
     try:
         sys.__excepthook__(type(error), error, error.__traceback__)
-        kind = type(error)
-        name = kind.__qualname__
-        if kind.__module__ not in ("builtins", "__main__"):
-            name = f"{kind.__module__}.{name}"
-        try:
-            message = str(error)
-        except BaseException:
-            message = "<exception str() failed>"  # as the traceback says
+        report = told(error, printed.getvalue())
     except BaseException:
         return  # an exception that cannot be shown: what is printed has to do
     finally:
         sys.stderr = stderr
-    parts = [
-        text.encode("utf-8", "backslashreplace")[:most].decode("utf-8", "ignore").encode()
-        for text, most in ((name, 256), (message, 4096), (printed.getvalue(), 32768))
-    ]
-    sizes = b"".join(len(part).to_bytes(4, "little") for part in parts)
     try:
         fd = os.open(_RAISED, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        os.write(fd, b"OBE1" + sizes + b"".join(parts))
+        os.write(fd, report)
         os.close(fd)
     except (OSError, TypeError, AttributeError):
         pass  # the script has filled it, or has changed what it takes
+
+
+def told(error: BaseException, printed: str) -> bytes:
+    """Returns an exception as `script_error` reads it."""
+    kind = type(error)
+    name = kind.__qualname__
+    if kind.__module__ not in ("builtins", "__main__"):
+        name = f"{kind.__module__}.{name}"
+    try:
+        message = str(error)
+    except BaseException:
+        message = "<exception str() failed>"  # as the traceback says
+    parts = [
+        text.encode("utf-8", "backslashreplace")[:most].decode("utf-8", "ignore").encode()
+        for text, most in ((name, 256), (message, 4096), (printed, 32768))
+    ]
+    sizes = b"".join(len(part).to_bytes(4, "little") for part in parts)
+    return b"OBE1" + sizes + b"".join(parts)
 
 
 def _provide_user() -> None:

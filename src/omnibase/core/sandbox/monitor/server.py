@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from omnibase.core.sandbox.monitor import wire
 from omnibase.core.sandbox.monitor.attempts import Attempt, Evidence, Violation
@@ -20,7 +20,7 @@ from omnibase.errors import ConfigurationError
 if TYPE_CHECKING:
     from omnibase.core.sandbox.egress.reports import Assigned, Denied
 
-__all__ = ["TraceServer"]
+__all__ = ["TraceServer", "Turn"]
 
 _Key = tuple[str | None, str, str, int]
 _LOST: Final = Attempt(
@@ -36,6 +36,20 @@ _WARM: Final = frozenset({"/.ready", "/.alive"})
 _BEGINNING: Final = "/run/script/"  # PID 1 makes the script's file once all else is done
 _AGENT, _SCRIPT = 1, 2  # thread groups: PID 1 forks the script before anything else
 _MAX_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its NUL
+
+
+class Turn(NamedTuple):
+    """What was seen between two turns.
+
+    Attributes:
+        ledger: Attempts.
+        dropped: Messages that the Sentry could not deliver.
+        pids_refused: A fork failed for want of processes.
+    """
+
+    ledger: Ledger
+    dropped: int
+    pids_refused: bool
 
 
 class TraceServer:
@@ -88,6 +102,8 @@ class TraceServer:
         self.agent_status: int | None = None
         self.disk_full = False
         self.agent_failed = False
+        self._awaited, self._turned_at = "", 0
+        self._then: Callable[[], None] = lambda: None
         self.sign = ""
         self.begun = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
@@ -121,6 +137,27 @@ class TraceServer:
         while self._connection is not None and not self.closed and self.error is None:
             if not self._read(self._connection):
                 break
+
+    def await_sign(self, path: str, then: Callable[[], None]) -> None:
+        """Waits for the script's process to open a path that nobody can know before.
+
+        Args:
+            path: It; the attempt is none then.
+            then: Called with all seen that came before it in the trace, and nothing after.
+        """
+        self._awaited, self._then = path, then
+
+    def turn(self) -> Turn:
+        """Returns what was seen since the last turn, and begins anew."""
+        dropped, self._turned_at = self.dropped - self._turned_at, self.dropped
+        if dropped:
+            # What was lost may have been an attempt: such a call is not a clean one.
+            self._report(self.ledger.add(_LOST, time.time()))
+        turn = Turn(self.ledger, dropped, self._judge.pids_refused)
+        self.ledger = Ledger(self._scrub)
+        self._remembered.clear()
+        self._judge.pids_refused = False
+        return turn
 
     def bind(
         self,
@@ -161,7 +198,7 @@ class TraceServer:
         now = time.time()
         for attempt in self._judge.pending():
             self._report(self.ledger.add(attempt, now))
-        if self.dropped:
+        if self.dropped > self._turned_at:
             # What was lost may have been an attempt: such a run is not a clean one.
             self._report(self.ledger.add(_LOST, now))
         if self.started:
@@ -239,6 +276,11 @@ class TraceServer:
             self.begun |= message.path.startswith(_BEGINNING)
             if message.path in _WARM:
                 self.sign = message.path
+        if self._awaited and message.path == self._awaited and message.group_id == _SCRIPT:
+            self._judge.recount(message)
+            self._awaited = ""
+            self._then()
+            return
         attempt = self._judge.judge(message)
         if self._judge.reads.found:
             self._report_reads()

@@ -1,0 +1,148 @@
+"""One connection: frames of JSON and bytes, each bounded before it is read.
+
+A frame is ``OBP1``, two lengths (32 bits, little-endian), a JSON object in ASCII and a
+blob of bytes, of those lengths.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from omnibase.core.sandbox.remote.codec import WireError, parse
+
+__all__ = ["MAX_BLOB_BYTES", "MAX_HEAD_BYTES", "Frame", "Link", "Peer", "peer_of"]
+
+MAX_HEAD_BYTES: Final = 16 << 20
+MAX_BLOB_BYTES: Final = 400 << 20
+"""A script (64 MiB) and its standard input (256 MiB) at their largest, and more."""
+
+_MAGIC: Final = b"OBP1"
+_PREFIX: Final = struct.Struct("<4sII")
+_CREDENTIALS: Final = struct.Struct("=iII")  # struct ucred of unix(7)
+_CHUNK: Final = 1 << 20
+_DRAIN_SECONDS: Final = 30.0
+
+
+class Peer(NamedTuple):
+    """Who is at the other end, as the kernel noted it when they connected."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Asks the kernel (``SO_PEERCRED``)."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return Peer(*_CREDENTIALS.unpack(raw))
+
+
+class Frame(NamedTuple):
+    """What came in one piece."""
+
+    head: dict[str, Any]
+    blob: bytes
+
+
+class Link:
+    """Sends and receives frames; several threads may send.
+
+    Args:
+        connection: Connected, and blocking; closed by `close`.
+        seconds: How long the other end may take nothing before it counts as gone.
+    """
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+    def fileno(self) -> int:
+        """Readable once there is something to receive."""
+        return self._connection.fileno()
+
+    def send(self, head: dict[str, Any], blob: bytes | bytearray = b"") -> None:
+        """Sends one frame.
+
+        Raises:
+            OSError: The other end is gone, or takes nothing.
+            WireError: It would be larger than the other end takes.
+        """
+        text = json.dumps(head, separators=(",", ":"), allow_nan=False).encode("ascii")
+        if len(text) > MAX_HEAD_BYTES or len(blob) > MAX_BLOB_BYTES:
+            raise WireError("it is too large")
+        with self._lock:
+            self._connection.sendall(_PREFIX.pack(_MAGIC, len(text), len(blob)) + text)
+            if blob:
+                self._connection.sendall(blob)
+
+    def receive(
+        self,
+        *,
+        max_head: int = MAX_HEAD_BYTES,
+        max_blob: int = MAX_BLOB_BYTES,
+        admit: Callable[[int], None] = lambda _size: None,
+    ) -> Frame | None:
+        """Waits for one frame; ``None`` at the end of the stream.
+
+        Args:
+            max_head: Longest head.
+            max_blob: Longest blob.
+            admit: Told how much is about to be read; what it raises refuses it.
+
+        Raises:
+            OSError: The connection broke, or nothing came in time.
+            WireError: It is no frame, or one that is too large.
+        """
+        prefix = self._read(_PREFIX.size, end=True)
+        if not prefix:
+            return None
+        magic, head, blob = _PREFIX.unpack(prefix)
+        if magic != _MAGIC or head > max_head or blob > max_blob:
+            raise WireError("no frame, or one that is too large")
+        admit(head + blob)
+        return Frame(parse(self._read(head)), self._read(blob))
+
+    def _read(self, size: int, *, end: bool = False) -> bytes:
+        parts = bytearray()
+        while len(parts) < size:
+            part = self._connection.recv(min(size - len(parts), _CHUNK))
+            if not part:
+                if end and not parts:
+                    return b""
+                raise WireError("it ended in the middle of a frame")
+            parts += part
+        return bytes(parts)
+
+    def limit_receiving(self, seconds: float | None) -> None:
+        """Sets how long a `receive` waits for anything at all."""
+        value = struct.pack("ll", int(seconds or 0), 0)
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+
+    def finish_sending(self) -> None:
+        """Says that nothing more comes, which ends what was asked for."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+
+    def drain(self) -> None:
+        """Waits for the other end to close, whatever it still has to say."""
+        self.limit_receiving(_DRAIN_SECONDS)
+        with contextlib.suppress(OSError):
+            while os.read(self._connection.fileno(), _CHUNK):
+                pass
+
+    def interrupt(self) -> None:
+        """Ends all waiting on it, in any thread."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._connection.close()

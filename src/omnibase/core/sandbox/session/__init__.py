@@ -1,0 +1,1 @@
+"""Sessions: one sandbox and one interpreter for several calls of one principal."""
