@@ -70,7 +70,7 @@ def cold() -> omnibase.RunResult:
 
 def latency(raw: RawRunsc, scale: Scale) -> dict[str, Any]:
     """Returns the seconds of each sample, and the peak memory of our sandboxes in bytes."""
-    rounds = pick(scale, 200, 20, 1)
+    rounds = pick(scale, 200, 12, 1)
     taken: dict[str, list[float]] = {}
     memory: dict[str, list[int]] = {COLD: [], WARM: []}
 
@@ -122,7 +122,7 @@ def burst(scale: Scale) -> dict[str, Any]:
 
 def load(raw: RawRunsc, scale: Scale) -> dict[str, dict[str, dict[str, Any]]]:
     """Returns the seconds of each run under sustained load, by way and number at a time."""
-    seconds = pick(scale, 60.0, 3.0, 0.1)
+    seconds = pick(scale, 60.0, 2.0, 0.1)
     levels = pick(scale, LEVELS, LEVELS, (2,))
     found: dict[str, dict[str, dict[str, Any]]] = {RAW: {}, COLD: {}, POOL: {}}
     for level in levels:
@@ -174,7 +174,7 @@ def density(scale: Scale) -> dict[str, dict[str, float]]:
 def gone(scale: Scale) -> dict[str, list[float]]:
     """Returns how many seconds after its result a run's sandbox is gone."""
     found: dict[str, list[float]] = {COLD: [], WARM: []}
-    rounds = pick(scale, 50, 10, 1)
+    rounds = pick(scale, 50, 5, 1)
     for _ in range(rounds):
         found[COLD].append(_until_gone(cold().run_id))
     with _pool(2) as pool:
