@@ -187,7 +187,9 @@ def _search(pool: Pool | None) -> list[RunResult]:
         def search(grants: Grants, attempts: list[Attempt]) -> None:
             nonlocal tried
             tried += len(attempts)
-            results.append(check(grants, attempts, pool))
+            result = check(grants, attempts, pool)
+            if not grants.masked:  # masks come with components, which ask for no pool here
+                results.append(result)
 
         search()
         number += 1
