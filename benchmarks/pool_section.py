@@ -37,8 +37,9 @@ def section(figures: dict[str, Any], *, plots: bool) -> str:
         f"turns.{f' Peers: {versions}.' if versions else ''}\n",
         _latency(figures["latency"]),
         "The same interpreter everywhere, in the peers as `python -I -c`. Memory is the peak of "
-        "the sandbox's own control group, Sentry included. Peers keep their sandbox: their next "
-        "command runs where the last one has been, which a warm run of ours never does.\n",
+        "the sandbox's own control group, Sentry included. Peers keep their sandbox, and a session "
+        "its interpreter: the next command runs where the last one has been. A warm run of the "
+        "pool never does.\n",
         _load(figures["load"]),
         _burst(figures["burst"]),
         _density(figures["density"]),
