@@ -318,6 +318,8 @@ class Run:
         self._write(selector, pipes, name)
 
     def _serve_trace(self, selector: selectors.BaseSelector, trace: TraceServer) -> None:
+        if self._unwatched_since is not None:  # it ended in this turn, as the broker told of more
+            return
         before = trace.fileno()
         changed = trace.on_readable()
         if changed or trace.closed:
