@@ -30,7 +30,9 @@ sampled in turns.
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer samples; two minutes in all")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer samples; about three minutes in all"
+    )
     parser.add_argument("--only", help="some of: " + ", ".join(SECTIONS))
     parser.add_argument(
         "--output", type=Path,

@@ -14,7 +14,9 @@ import gc
 import json
 import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +33,8 @@ CONTEXT = omnibase.ExecutionContext(wall_seconds=120)
 RAW, COLD, WARM = "raw `runsc run`", "`omnibase.run`, cold", "`omnibase.Pool`, warm"
 POOL_SIZE = 8
 POOL = f"`omnibase.Pool` of {POOL_SIZE}"
+SESSION = "`omnibase.Session`, next call"
+COMMAND, SERVED = "`omnibase sandbox run`", "`omnibase sandbox run --pool`"
 FLOOR = "plain `python`, no sandbox"
 LEVELS = (1, 2, 4, 8)
 _PAUSE = 0.25
@@ -70,9 +74,9 @@ def cold() -> omnibase.RunResult:
 
 def latency(raw: RawRunsc, scale: Scale) -> dict[str, Any]:
     """Returns the seconds of each sample, and the peak memory of our sandboxes in bytes."""
-    rounds = pick(scale, 200, 20, 1)
+    rounds = pick(scale, 200, 12, 1)
     taken: dict[str, list[float]] = {}
-    memory: dict[str, list[int]] = {COLD: [], WARM: []}
+    memory: dict[str, list[int]] = {COLD: [], WARM: [], SESSION: []}
 
     def sample(name: str, call: Callable[[], Any]) -> None:
         began = time.perf_counter()
@@ -82,13 +86,16 @@ def latency(raw: RawRunsc, scale: Scale) -> dict[str, Any]:
             memory[name].append(result.usage.peak_memory_bytes)
 
     cold()
-    with _pool(2) as pool:
+    with _pool(2) as pool, omnibase.Session(context=CONTEXT) as session, _daemon() as command:
         for _ in range(rounds):
             sample(FLOOR, peers.plain)
             sample(RAW, raw)
             sample(COLD, cold)
             _await_ready(pool)
             sample(WARM, lambda: _warm(pool))
+            sample(SESSION, lambda: _checked(session.run(HELLO)))
+            sample(COMMAND, lambda: _told(command))
+            sample(SERVED, lambda: _told([*command, "--pool"]))
             for name in peers.available():
                 box: list[peers.Box] = []
                 sample(
@@ -122,7 +129,7 @@ def burst(scale: Scale) -> dict[str, Any]:
 
 def load(raw: RawRunsc, scale: Scale) -> dict[str, dict[str, dict[str, Any]]]:
     """Returns the seconds of each run under sustained load, by way and number at a time."""
-    seconds = pick(scale, 60.0, 3.0, 0.1)
+    seconds = pick(scale, 60.0, 2.0, 0.1)
     levels = pick(scale, LEVELS, LEVELS, (2,))
     found: dict[str, dict[str, dict[str, Any]]] = {RAW: {}, COLD: {}, POOL: {}}
     for level in levels:
@@ -174,7 +181,7 @@ def density(scale: Scale) -> dict[str, dict[str, float]]:
 def gone(scale: Scale) -> dict[str, list[float]]:
     """Returns how many seconds after its result a run's sandbox is gone."""
     found: dict[str, list[float]] = {COLD: [], WARM: []}
-    rounds = pick(scale, 50, 10, 1)
+    rounds = pick(scale, 50, 5, 1)
     for _ in range(rounds):
         found[COLD].append(_until_gone(cold().run_id))
     with _pool(2) as pool:
@@ -224,6 +231,29 @@ def _pool(size: int) -> Iterator[omnibase.Pool]:
     with omnibase.Pool(size, context=CONTEXT) as pool:
         _await_ready(pool)
         yield pool
+
+
+@contextlib.contextmanager
+def _daemon() -> Iterator[list[str]]:
+    """Yields the command line that runs the script, while a pool's daemon is there for it."""
+    omni = [sys.executable, "-m", "omnibase"]
+    running = subprocess.run([*omni, "pool", "status"], capture_output=True, check=False)
+    if running.returncode == 0:
+        raise RuntimeError("a pool's daemon is running: end it, `omnibase pool stop`")
+    subprocess.run([*omni, "pool", "start", "--size=2"], capture_output=True, check=True)
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            script = Path(directory) / "hello.py"
+            script.write_text(HELLO)
+            yield [*omni, "sandbox", "run", str(script)]
+    finally:
+        subprocess.run([*omni, "pool", "stop"], capture_output=True, check=True)
+
+
+def _told(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.stdout != peers.EXPECTED:
+        raise RuntimeError(f"{command}: {done.stdout[:80]}{done.stderr[:300]}")
 
 
 def _await_ready(pool: omnibase.Pool) -> None:

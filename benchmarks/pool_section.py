@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.measure import Scale, percentile
 
 ROOT = Path(__file__).resolve().parent.parent
-PLOTS = ROOT / "docs" / "benchmarks"
+PLOTS = ROOT / "docs" / "assets" / "benchmarks"
 ENVIRONMENT = ROOT / ".venv-bench" / "bin" / "python"
 _RAW = "raw `runsc run`"
 
@@ -37,8 +37,9 @@ def section(figures: dict[str, Any], *, plots: bool) -> str:
         f"turns.{f' Peers: {versions}.' if versions else ''}\n",
         _latency(figures["latency"]),
         "The same interpreter everywhere, in the peers as `python -I -c`. Memory is the peak of "
-        "the sandbox's own control group, Sentry included. Peers keep their sandbox: their next "
-        "command runs where the last one has been, which a warm run of ours never does.\n",
+        "the sandbox's own control group, Sentry included. Peers keep their sandbox, and a session "
+        "its interpreter: the next command runs where the last one has been. A warm run of the "
+        "pool never does.\n",
         _load(figures["load"]),
         _burst(figures["burst"]),
         _density(figures["density"]),
@@ -46,7 +47,8 @@ def section(figures: dict[str, Any], *, plots: bool) -> str:
     ]
     if plots:
         parts += [
-            f"![{path.stem}](benchmarks/{path.name})\n" for path in sorted(PLOTS.glob("*.svg"))
+            f"![{path.stem}](assets/benchmarks/{path.name})\n"
+            for path in sorted(PLOTS.glob("*.svg"))
         ]
     return "\n".join(parts)
 
@@ -105,7 +107,8 @@ def _burst(burst: dict[str, Any]) -> str:
 def _density(density: dict[str, dict[str, float]]) -> str:
     lines = [
         "### Idle sandboxes\n",
-        "What the machine's available memory falls by.\n",
+        "What the machine's available memory falls by. Ours have Python in them, with the process "
+        "of the script already forked; the peers' run `sleep`.\n",
         "| what | sandboxes | MiB in all | MiB each |",
         "| --- | --- | --- | --- |",
     ]

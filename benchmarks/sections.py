@@ -58,7 +58,7 @@ def _start_up(scale: Scale) -> str:
 
 
 def _monitor(scale: Scale) -> str:
-    rounds = pick(scale, 30, 20, 1)
+    rounds = pick(scale, 30, 8, 1)
     parts = []
     for title, script in (("compute-heavy", COMPUTE), ("5,000 opens", OPENS)):
         samples = in_turns(
@@ -93,7 +93,7 @@ def _unwatched(script: str) -> Callable[[], object]:
 
 
 def _throughput(scale: Scale) -> str:
-    count = pick(scale, 100, 100, 4)
+    count = pick(scale, 100, 40, 4)
     raw = RawRunsc(HELLO, CONTEXT)
     rows = []
     try:
@@ -124,7 +124,7 @@ def figures_of(*command: str) -> dict[str, Any]:
 
 
 def _capabilities(scale: Scale) -> str:
-    calls = pick(scale, 20_000, 20_000, 200)
+    calls = pick(scale, 20_000, 2_000, 200)
     figures = figures_of("benchmarks/bench_capabilities.py", f"--calls={calls}")
     lines = ["## Capability checks\n", "| check | median µs | p99 µs |", "| --- | --- | --- |"]
     for name, row in figures.items():

@@ -41,11 +41,18 @@ _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Sets the anchors, and completes the navigation."""
+    """Sets the anchors, and completes the navigation.
+
+    Raises:
+        PluginError: The navigation names a page twice.
+    """
     config.mdx_configs.setdefault("toc", {})["slugify"] = lambda text, _separator: slug(text)
     docs = Path(config.docs_dir)
     nav: Any = config.nav
-    named = set(_named(nav))
+    listed = list(_named(nav))
+    named = set(listed)
+    if twice := sorted(page for page in named - {"..."} if listed.count(page) > 1):
+        raise PluginError(f"twice in the navigation: {', '.join(twice)}")
     for directory, title in SECTIONS.items():
         section = next(entry[title] for entry in nav if title in entry)
         pages = sorted((docs / directory).glob("*.md"))

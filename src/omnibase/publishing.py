@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 from omnibase.errors import ConfigurationError
 
@@ -48,8 +48,16 @@ def attach(bus: EventBus) -> JetStreamSink | None:
             assert settings is not None  # noqa: S101 - it is wanted
             sink = sink_of(settings, outbox_directory(), patience_seconds=PATIENCE_SECONDS)
             bus.subscribe(sink)
+            # A bus that is dropped without being closed leaves no thread behind. At the
+            # end of the process there is nothing to do: what is left is in the outbox.
+            finalize(bus, _close, sink).atexit = False
             _attached[bus] = sink
         return _attached[bus]
+
+
+def _close(sink: JetStreamSink) -> None:
+    """Closes it elsewhere: whoever collects garbage, perhaps its own thread, is not to wait."""
+    threading.Thread(target=sink.close, name="omnibase-close", daemon=True).start()
 
 
 def sink_of(settings: NatsSettings, directory: Path, *, patience_seconds: float) -> JetStreamSink:

@@ -802,6 +802,18 @@ class TestOpening:
                 made.flush(10)
         assert held() == before
 
+    def test_ends_at_any_moment(self, server: nats_server.Server, place: Path) -> None:
+        before = threading.active_count()
+        dice = random.Random(5)
+        dead = f"nats://127.0.0.1:{nats_server.free_port()}"
+        for url in (server.url, dead) * 40:
+            made = JetStreamSink(url, place)
+            time.sleep(dice.uniform(0, 0.02))
+            begin = time.monotonic()
+            made.close()
+            assert time.monotonic() - begin < 2
+        assert threading.active_count() == before
+
 
 def test_whatever_is_killed_and_paused_each_event_is_stored_once(
     server: nats_server.Server, place: Path

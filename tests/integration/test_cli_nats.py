@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from omnibase.core.sandbox import image
 from omnibase.core.sandbox.state import state_dir
 from tests.helpers import nats_server
 from tests.helpers.audit import events
-from tests.helpers.cli import NO_RUNTIME, omnibase
+from tests.helpers.cli import NO_RUNTIME, eventually, omnibase
 
 _NAMES = ["SandboxStart", "SandboxViolation", "SandboxExit"]
 
@@ -240,6 +242,27 @@ class TestThePythonApi:
             api.run(b"print(1)", bus=bus)
         assert bus.close()
         assert [each.name for each in server.events()] == ["SandboxStart", "SandboxExit"] * 2
+
+    def test_a_bus_that_is_dropped_takes_its_thread_along(
+        self, state: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from omnibase import publishing
+        from omnibase.core.events import EventBus
+
+        monkeypatch.setenv("OMNIBASE_NATS", dead())
+
+        def delivering() -> int:
+            return [thread.name for thread in threading.enumerate()].count("omnibase-outbox")
+
+        before = delivering()
+        buses = [EventBus() for _ in range(3)]
+        for bus in buses:
+            assert publishing.attach(bus) is publishing.attach(bus)
+        assert delivering() == before + 3
+        del bus
+        buses.clear()
+        gc.collect()
+        assert eventually(lambda: delivering() <= before)
 
     def test_has_the_sink(self, server: nats_server.Server, tmp_path: Path) -> None:
         import omnibase as api

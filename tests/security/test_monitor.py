@@ -78,7 +78,7 @@ def test_without_a_trace_nothing_runs(
         return config
 
     monkeypatch.setattr(bundle, "trace_config", spoilt)
-    monkeypatch.setattr(lifecycle, "_START_SECONDS", 3)
+    monkeypatch.setattr(lifecycle, "START_SECONDS", 3)
 
     outcome = sandbox("one_denial", args=["1"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,3 +69,21 @@ def test_a_page_that_asks_another_host_is_refused(html: str) -> None:
 def test_a_link_to_another_host_is_none() -> None:
     html = '<a href="https://example.com/">there</a><script src="assets/x.js"></script>'
     assert docs_site.on_post_page(html, page=_page("x.md"), config=None) == html  # type: ignore[arg-type]
+
+
+def test_the_navigation_has_each_page_once(tmp_path: Path) -> None:
+    for directory in ("howto", "security", "adr"):
+        (tmp_path / directory).mkdir()
+    (tmp_path / "new.md").write_text("# A new page\n")
+    (tmp_path / "adr" / "0000-template.md").write_text("# Not shown\n")
+
+    def config(*guides: Any) -> Any:
+        nav = [{"Guides": list(guides)}, {"How to": []}, {"Security": []}, {"Decisions": ["..."]}]
+        return SimpleNamespace(nav=nav, docs_dir=str(tmp_path), mdx_configs={})
+
+    done = docs_site.on_config(config())
+    assert done.nav == [
+        {"Guides": [{"A new page": "new.md"}]}, {"How to": []}, {"Security": []}, {"Decisions": []}
+    ]  # fmt: skip
+    with pytest.raises(PluginError, match=r"twice in the navigation: new\.md"):
+        docs_site.on_config(config("new.md", {"Again": "new.md"}))

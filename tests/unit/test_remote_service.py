@@ -221,6 +221,19 @@ class TestRuns:
 
 
 class TestHostileClients:
+    def test_answers_without_a_question_end_its_run(
+        self, path: Path, fake: Fake, service: Service
+    ) -> None:
+        fake.work = _until_cancelled
+        connection = raw(path)
+        _ask(connection)
+        for _ in range(100):
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(_frame({"answer": None}))
+        fake.await_ends(1)
+        connection.close()
+        settle(service)
+
     @pytest.mark.parametrize(
         "data",
         [

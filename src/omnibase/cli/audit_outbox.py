@@ -22,8 +22,8 @@ _SECONDS: Final = 60.0
 _EPILOG: Final = """\
 Events that go to NATS (OMNIBASE_NATS) wait in the outbox until the server has
 acknowledged them. Each run delivers what earlier ones had to leave; --deliver does
-that without a run, and ends at the first attempt that fails. The exit code is 1 if
-events are left that no process is delivering.
+that without a run, and ends at the first attempt that fails: then the exit code is 1.
+Events that a process has in hand are left to it.
 
 examples:
   omnibase audit outbox
@@ -73,7 +73,7 @@ def execute(invocation: Invocation) -> int:
         })  # fmt: skip
     else:
         _show(directory, found, delivered, problem)
-    return exits.UNFIT if options.deliver and found.events and not found.held else exits.OK
+    return exits.OK if problem is None else exits.UNFIT
 
 
 def subscribe(bus: EventBus) -> Callable[[], None]:
@@ -152,7 +152,9 @@ def _deliver(directory: Path, seconds: float) -> tuple[int, str | None]:
         sink.flush(seconds)
     finally:
         sink.close()
-    return sink.delivered, (sink.problem or None) if sink.pending else None
+    if not sink.pending:
+        return sink.delivered, None
+    return sink.delivered, sink.problem or "the time was too short"
 
 
 def _survey(directory: Path) -> Survey:

@@ -41,7 +41,7 @@ TABLE: Final[tuple[tuple[str, str], ...]] = (
         "`doctor`: no sandbox can run on this machine; `selftest`: something does not hold; "
         "`policy lint`, `policy test`, "
         "`policy diff`, `registry verify`, `artifacts verify`, "
-        "`audit verify`: something was found",
+        "`audit verify`: something was found; `audit outbox --deliver`: events are left",
     ),
     ("2", "usage, or a bad script, file, policy file, flag or capability; nothing was started"),
     (

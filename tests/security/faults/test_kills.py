@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,8 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-ORCH-10", "T-ORCH-11")]
 
 _EMBEDDED = """
 import sys, omnibase
-omnibase.run(open(sys.argv[1], "rb").read())
+omnibase.run(open(sys.argv[1], "rb").read(), on_output=lambda stream, chunk: (
+    sys.stdout.buffer.write(chunk), sys.stdout.flush()))
 """
 _POOL = """
 import sys, omnibase
@@ -87,29 +89,32 @@ def test_the_process_that_runs_it(state: Path, log: Path, tmp_path: Path, caller
     command = _callers(state, log, script)[caller]()
     moments = faults.dice(caller)
 
-    def once(delay: float) -> int:
+    def once(delay: float, after_output: bool) -> int:
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_signals,  # noqa: PLW1509
             env={**os.environ, "OMNIBASE_AUDIT": str(log)},
         ) as process:  # fmt: skip
+            assert process.stdout is not None
+            out = process.stdout.readline() if after_output else b""
             try:
-                out, err = process.communicate(timeout=delay)
+                rest, err = process.communicate(timeout=delay)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.communicate()
                 return process.returncode
         assert (process.returncode, err) == (0, b"")
-        if caller == "cli":
-            assert out.decode() == faults.OUTPUT
+        assert (out + rest).decode() == faults.OUTPUT
         return process.returncode
 
     began = time.monotonic()
-    assert once(60) == 0
+    assert once(60, False) == 0
     usual = time.monotonic() - began
     times = faults.often(14, 200)
+    # Anywhere from before its first line of code, and while the script is surely at work.
+    anywhere = [(moments.uniform(0, 1.2 * usual), False) for _ in range(times // 2)]
+    inside = [(moments.uniform(0, 0.1), True) for _ in range(times - len(anywhere))]
     with ThreadPoolExecutor(2) as pool:
-        delays = [moments.uniform(0, 2 * usual) for _ in range(times)]
-        codes = Counter(pool.map(once, delays))
+        codes = Counter(pool.map(lambda moment: once(*moment), anywhere + inside))
     assert set(codes) <= {0, -signal.SIGKILL}
     assert codes[-signal.SIGKILL] > times // 5
     told = faults.settled(log, state)
@@ -124,8 +129,8 @@ def test_the_sockets_of_the_broker(state: Path, log: Path, monkeypatch: pytest.M
     brokers: list[Broker] = []
 
     class Watched(Broker):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments)  # type: ignore[arg-type]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
             brokers.append(self)
 
     monkeypatch.setattr(session, "Broker", Watched)
@@ -153,11 +158,34 @@ def test_the_sockets_of_the_broker(state: Path, log: Path, monkeypatch: pytest.M
             struck += fault.struck
             if outcome.error is None and outcome.result is not None and outcome.result.exit_code:
                 # A connection that breaks is the script's to handle: it was told so.
-                assert b"Error" in outcome.result.stderr or b"Error" in outcome.result.stdout
+                assert b"Error" in outcome.result.stderr
             else:
                 outcome.assert_either()
             assert os.listdir(state / "runs") == []
         assert struck
+    faults.settled(log, state)
+
+
+def test_a_channel_that_breaks_is_no_exit_of_the_script(
+    state: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels: list[socket.socket] = []
+    start = Broker.start
+
+    def noting(self: Broker) -> None:
+        channels.append(self._channel._host)
+        start(self)
+
+    monkeypatch.setattr(Broker, "start", noting)
+    with server(echo) as port:
+        source = _NETWORK.replace(b"PORT", str(port).encode())
+        outcome = faults.Outcome(
+            log, source, capabilities=[f"NETWORK_CONNECT:127.0.0.1:{port}"],
+            on_output=lambda *_: channels and channels.pop().shutdown(socket.SHUT_RDWR),
+        )  # fmt: skip
+    error = outcome.assert_typed(omnibase.SandboxError)
+    assert error.result is not None
+    assert error.result.stdout.startswith(b"line 0\n")
     faults.settled(log, state)
 
 
@@ -232,7 +260,7 @@ def test_what_waits_in_a_pool(state: Path, log: Path) -> None:
     with omnibase.Pool(2, bus=bus) as pool:
         assert pool.wait_ready(2)
         for _ in range(faults.often(6, 60)):
-            run = moments.choice(os.listdir(state / "runs") or [""])
+            run = moments.choice(sorted(os.listdir(state / "runs")) or ["none"])
             delay = moments.uniform(0, 0.3)
             killer = threading.Timer(delay, faults.kill(moments.choice(["sentry", "gofer"])), [run])
             killer.start()

@@ -86,7 +86,7 @@ def test_one_that_hangs_costs_no_more_than_the_run_may_take(
 def test_one_that_hangs_is_given_up_before_a_long_run_would_be(
     runtime: Runtime, state: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "_START_SECONDS", 0.3)
+    monkeypatch.setattr(lifecycle, "START_SECONDS", 0.3)
     runtime.does("exec sleep 600")
     outcome = faults.Outcome(log, _HELLO, context=omnibase.ExecutionContext(wall_seconds=60))
     assert "no sign of life" in outcome.assert_typed(omnibase.SandboxStartError).message

@@ -131,6 +131,10 @@ class Delivery:
         if loop is not None and self._task is not None:
             with contextlib.suppress(RuntimeError):  # it has just ended by itself
                 loop.call_soon_threadsafe(self._task.cancel)
+        # `asyncio.wait_for`, up to Python 3.11, loses a cancellation that comes with the
+        # result: then the thread finds that it is to stop as soon as it would wait.
+        self._set(self._hurry)
+        self._set(self._work)
         if self._thread is None:
             return True
         self._thread.join(_JOIN_SECONDS)
@@ -161,7 +165,7 @@ class Delivery:
         pause = _FIRST_PAUSE
         watch = asyncio.create_task(self._keep_looking())
         try:
-            while True:
+            while not self._stopped:
                 self._begun += 1
                 try:
                     if broker is None or not broker.alive:
@@ -208,7 +212,7 @@ class Delivery:
             Unreachable, _Refused: Some were not stored.
             OSError: The outbox cannot be read or written.
         """
-        spool = self._outbox.next()
+        spool = None if self._stopped else self._outbox.next()
         if spool is None:
             return False
         records = spool.read(_RUNS_AT_ONCE)
@@ -285,7 +289,7 @@ class Delivery:
         self._work.clear()
         self._idle = True
         try:
-            if self._outbox.pending:
+            if self._outbox.pending or self._stopped:
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_ROUND_SECONDS):

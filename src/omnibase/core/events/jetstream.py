@@ -6,8 +6,9 @@ import importlib.util
 import os
 import threading
 from collections.abc import Callable
+from types import MethodType
 from typing import Final
-from weakref import WeakSet
+from weakref import WeakMethod, WeakSet
 
 from omnibase.core.events._fields import new_id
 from omnibase.core.events.delivery import Delivery
@@ -97,7 +98,7 @@ class JetStreamSink:
         self._ack_seconds = ack_timeout_seconds
         self._close_seconds = close_timeout_seconds
         self._patience = patience_seconds
-        self._reports: list[Callable[[Payload, str], None]] = []
+        self._reports: list[Callable[[], Callable[[Payload, str], None] | None]] = []
         self._lock = threading.Lock()
         self._gaps = 0
         self._source = f"urn:omnibase:sink:{new_id()}"
@@ -139,7 +140,9 @@ class JetStreamSink:
 
     def report_to(self, report: Callable[[Payload, str], None]) -> None:
         """Takes what tells the other sinks of a bus about this one."""
-        self._reports.append(report)
+        # Not held: the sink's thread would keep alive a bus that everybody has forgotten.
+        held = isinstance(report, MethodType)
+        self._reports.append(WeakMethod(report) if held else lambda: report)
 
     def emit(self, event: Event, /) -> None:
         """Appends the event to the outbox.
@@ -214,7 +217,7 @@ class JetStreamSink:
         return delivery
 
     def _report(self, payload: Payload, run: str) -> None:
-        for report in tuple(self._reports):
+        for report in [found for each in tuple(self._reports) if (found := each())]:
             report(payload, run)
 
     def _gap(self, loss: Loss) -> bytes:

@@ -134,14 +134,16 @@ class Broker:
 
     async def close(self) -> None:
         """Ends the connection, whatever the server does."""
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._client.close()
-        transport = getattr(self._client, "_transport", None)
-        writer = getattr(transport, "_bare_io_writer", None)
-        if writer is not None:
-            # A server that reads nothing would keep what is not sent yet, and us.
-            writer.transport.abort()
+        try:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._client.close()
+        finally:
+            transport = getattr(self._client, "_transport", None)
+            writer = getattr(transport, "_bare_io_writer", None)
+            if writer is not None:
+                # A server that reads nothing would keep what is not sent yet, and us.
+                writer.transport.abort()
 
     async def _send(self, record: Record) -> Answer:
         from nats.errors import MaxPayloadError, NoRespondersError

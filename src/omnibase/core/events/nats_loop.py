@@ -43,6 +43,7 @@ class Loop(asyncio.SelectorEventLoop):
         if left:
             self.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self.run_until_complete(self.shutdown_asyncgens())
+        self.run_until_complete(asyncio.sleep(0))  # what was aborted is closed in the next round
         self.close()
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:

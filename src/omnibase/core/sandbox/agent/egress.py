@@ -193,8 +193,9 @@ class Egress:
                 size = self.channel.receive()
             except BlockingIOError:
                 return
-            if size == 0:
-                os._exit(125)  # the host went away
+            if size == 0:  # the host went away, or its end of the channel alone did
+                os.write(2, b"the host's end of the guest's network is gone\n")
+                _fail()
             _, kind, _, number = wire.HEADER.unpack_from(self.view)
             stream = self.streams.get(number)
             if stream is None:
@@ -347,10 +348,7 @@ class Egress:
             import traceback
 
             traceback.print_exc()
-            try:
-                os.open("/.agent-failed", os.O_RDONLY)  # a sign on the trace, as in `init`
-            finally:
-                os._exit(125)
+            _fail()
         self.finished.release()
 
     def turn(self) -> bool:
@@ -393,3 +391,11 @@ def start(channel: int, rows: list[str]) -> Egress:
     egress.set_up()
     _thread.start_new_thread(egress.run, ())
     return egress
+
+
+def _fail() -> None:
+    """Ends the guest, with a sign on the trace, as in `init`: it is no exit of the script."""
+    try:
+        os.open("/.agent-failed", os.O_RDONLY)
+    finally:
+        os._exit(125)
