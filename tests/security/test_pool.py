@@ -472,7 +472,7 @@ class TestAgain:
                 request = RunRequest(
                     spec=pool._runner._recipe.base, script=b"print(1)", idempotent=idempotent
                 )
-                ended = pool._runner.run(request, observer, cancel)
+                ended = ready(pool)._runner.run(request, observer, cancel)
         assert ended.fault is fault
         assert len(observer.retries) == tries - 1
 
