@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from omnibase import publishing
 from omnibase.core import audit, events
 from omnibase.core.artifacts.places import Place
 from omnibase.core.context import ExecutionContext
@@ -143,7 +143,10 @@ class Options:
         if self.bus.closed:
             raise ConfigurationError("the event bus is closed", hint="pass an open one")
         audit.attach(self.bus)
-        publishing.attach(self.bus)
+        if os.environ.get("OMNIBASE_NATS"):
+            from omnibase import publishing
+
+            publishing.attach(self.bus)
         self.runner: SandboxRunner | None = None
 
     def with_context(self, context: ExecutionContext) -> Options:

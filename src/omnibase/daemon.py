@@ -28,6 +28,7 @@ __all__ = ["Settings", "end", "serve", "start", "status"]
 
 _START_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.02
+_PATIENCE_SECONDS: Final = 0.5
 _LOG_BYTES: Final = 2000
 # What a run needs of its caller's environment is the caller's; secrets stay with it, too.
 _KEPT: Final = ("HOME", "LANG", "PATH", "RUNSC", "TMPDIR", "TZ", "VIRTUAL_ENV")
@@ -85,7 +86,7 @@ def serve(settings: Settings, bus: events.EventBus, ready: Callable[[], None]) -
             events.PoolClientRefused(pid=peer.pid, uid=peer.uid, gid=peer.gid, reason=reason)
         )
 
-    with _alone(path.parent):
+    with _alone(path.parent, _PATIENCE_SECONDS):
         state.recover(directory)  # what a daemon that was killed has left
         if settings.memory_bytes is not None:
             os.environ["OMNIBASE_MAX_MEMORY"] = str(settings.memory_bytes)
@@ -107,16 +108,22 @@ def serve(settings: Settings, bus: events.EventBus, ready: Callable[[], None]) -
 
 
 @contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _alone(directory: Path, patience_seconds: float = 0.0) -> Iterator[None]:
+    """Has the lock that a daemon has as long as it lives; who only looks has it for a moment."""
     directory.mkdir(mode=0o700, exist_ok=True)
     fd = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SandboxUnavailable(
-                "a pool is running already", hint="see `omnibase pool status`"
-            ) from None
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise SandboxUnavailable(
+                        "a pool is running already", hint="see `omnibase pool status`"
+                    ) from None
+                time.sleep(_LOOK_SECONDS)
         yield
     finally:
         os.close(fd)

@@ -19,7 +19,7 @@ from omnibase.components import Wanted
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import record
-from omnibase.core.sandbox.result import RunResult
+from omnibase.core.sandbox.result import LimitKind, RunResult
 from omnibase.core.sandbox.runner import Cancel, Ended
 from omnibase.core.sandbox.session.calls import CallResult, Calls, Pending
 from omnibase.core.sandbox.session.running import SessionRunner
@@ -107,21 +107,22 @@ class Session:
         )  # fmt: skip
         self._context = options.context
         options = options.with_context(_for_life(options.context, lifetime_seconds))
+        asked = capability_set(capabilities)
+        if component is not None and (packages is not None or venv is not None):
+            raise ConfigurationError(
+                "a component brings its own packages", hint="leave out `packages` and `venv`"
+            )
+        gvisor, admission = backend().gvisor, places()
         calls, cancel = Calls(), Cancel()
         self._calls, self._cancel = calls, cancel
         options.runner = SessionRunner(
-            inner=backend().gvisor, admission=places(), calls=calls,
+            inner=gvisor, admission=admission, calls=calls,
             wait_seconds=self._context.wall_seconds,
         )  # fmt: skip
-        asked = capability_set(capabilities)
         work: Callable[[], RunResult]
         if component is None:
             work = lambda: execute((_NAME, b""), asked, options, packages, venv, cancel)  # noqa: E731
         else:
-            if packages is not None or venv is not None:
-                raise ConfigurationError(
-                    "a component brings its own packages", hint="leave out `packages` and `venv`"
-                )
             wanted = Wanted(component, registry, asked, environment, degrade, False)
             work = lambda: wanted.execute(options, cancel)  # noqa: E731
         self._life = _Life(work, calls)
@@ -171,6 +172,8 @@ class Session:
                 ended, but for processes and disk, as in `omnibase.run`.
             SessionClosed: It had ended before.
             SandboxError: The sandbox failed.
+
+        An interrupt (Ctrl-C) ends the session: nobody knows what the code was at.
         """
         with contextlib.closing(Cancel()) as cancel:
             return self._run(code, cancel)
@@ -192,7 +195,7 @@ class Session:
             result = self._life.result
             if isinstance(error, SandboxViolationError):
                 raise error
-            if result is not None and not isinstance(error, OmniBaseError | None):
+            if error is not None and not isinstance(error, OmniBaseError):
                 raise error
             if result is not None and error is not None and result.violations:
                 verdict = self._verdict(result)  # of one that had to be ended
@@ -254,8 +257,14 @@ class Session:
                 self._calls.nudge()
 
     def _verdict(self, result: RunResult) -> OmniBaseError | None:
-        limits = {**self._life.limits, "output": self._context.output_bytes}
-        return record.verdict(Ended(result=result, cause="exit"), self._context, limits)  # type: ignore[arg-type]
+        context = self._context
+        limits: dict[LimitKind, float] = {
+            "disk": context.scratch_bytes,
+            "memory": context.memory_bytes,
+            "output": context.output_bytes,
+            "pids": context.pids,
+        }
+        return record.verdict(Ended(result=result, cause="exit"), context, limits)
 
     def _last(self, pending: Pending) -> CallResult:
         """The call's end is the session's."""
@@ -326,7 +335,6 @@ class _Life:
         self.result: RunResult | None = None
         self.error: BaseException | None = None
         self.over = False
-        self.limits: dict[str, float] = {}
         self._work = work
         self._calls = calls
         self._thread = threading.Thread(target=self._live, name="omnibase-session", daemon=True)

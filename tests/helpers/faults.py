@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import secrets
 import signal
 import subprocess
@@ -107,6 +108,8 @@ def filled(path: Path, *, but_kilobytes: int = 0) -> Iterator[None]:
 def parts_of(run: str) -> dict[str, list[int]]:
     """PIDs of a run's host processes: ``sentry``, ``gofer``, and ``runsc`` itself."""
     found: dict[str, list[int]] = {}
+    if not re.fullmatch("[0-9a-f]{32}", run):  # else it would be anybody's
+        return found
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError):

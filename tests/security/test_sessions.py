@@ -15,8 +15,10 @@ import pytest
 
 from omnibase import (
     CallResult,
+    ConfigurationError,
     EventBus,
     ExecutionContext,
+    OmniBaseError,
     ResourceLimitExceeded,
     SandboxError,
     SandboxTimeout,
@@ -32,9 +34,11 @@ from omnibase.core.events import (
     SessionCallEnd,
     SessionCallStart,
 )
+from tests.helpers.cli import omnibase
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-EXEC-27")]
 
+UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 PASSWD = "FILE_READ:/etc/passwd"
 LATER = """
 import threading, time
@@ -130,6 +134,9 @@ class TestCalls:
             (1, "ok", 0, 0), (2, "violation", 1, 1), (3, "failed", 1, 0),
         ]  # fmt: skip
         assert len({event.runid for event in one.sink.events}) == 1
+        (end,) = one.payloads(SandboxExit)
+        assert (end.outcome, end.violations) == ("violation", 1)  # of all calls
+        assert end.output_bytes == sum(call.output_bytes for call in ends) > 0
 
     def test_output_comes_while_it_happens(self, record: Callable[..., Recorded]) -> None:
         seen: list[tuple[str, bytes]] = []
@@ -384,7 +391,8 @@ class TestLimits:
 
     def test_a_flood_between_calls(self, record: Callable[..., Recorded]) -> None:
         session = record(context=ExecutionContext(output_bytes=100_000)).session
-        session.run("import threading\ndef flood():\n    while True: print('x' * 1000)\n"
+        session.run("import threading, time\ndef flood():\n    time.sleep(0.5)\n"
+            "    while True: print('x' * 1000)\n"
                     "threading.Thread(target=flood, daemon=True).start()")  # fmt: skip
         deadline = time.monotonic() + 20
         while not session.closed and time.monotonic() < deadline:
@@ -419,6 +427,30 @@ class TestLimits:
 
 
 class TestEnds:
+    def test_what_is_refused_leaves_nothing(self) -> None:
+        fds, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+        for options in (
+            {"lifetime_seconds": 0}, {"capabilities": ["NOTHING:x"]}, {"args": "x"},
+            {"component": "a", "packages": ["numpy"]}, {"component": "no-such-component"},
+            {"capabilities": ["FILE_READ:/no/such/file"]}, {"capabilities": ["SECRET_ACCESS:NO"]},
+        ):  # fmt: skip
+            with pytest.raises(OmniBaseError):
+                Session(**options)  # type: ignore[arg-type]
+        assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (fds, threads)
+
+    def test_an_interrupt(self, session: Session) -> None:
+        threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,)).start()
+        with pytest.raises(KeyboardInterrupt):
+            session.run("import time; time.sleep(600)")
+        with pytest.raises(SessionClosed):
+            session.run("1")
+
+    def test_code_that_is_too_large(self, record: Callable[..., Recorded]) -> None:
+        session = record(capabilities=["MEMORY:200MB"]).session
+        with pytest.raises(ConfigurationError, match="10485761 bytes"):
+            session.run(b"#" * 10_485_761)
+        assert session.run(b"x = 5\n" + b"#" * 10_000_000 + b"\nx").value == "5"
+
     def test_a_sandbox_that_is_killed_in_a_call(self, session: Session) -> None:
         def kill() -> None:
             time.sleep(0.5)
@@ -466,3 +498,40 @@ def _children() -> list[int]:
     for task in os.listdir("/proc/self/task"):
         found += map(int, Path(f"/proc/self/task/{task}/children").read_text().split())
     return found
+
+
+class TestComponents:
+    """A session of a component has what its policy grants, and finds what its script defines."""
+
+    def test_its_script_comes_first(self, tmp_path: Path, area: Path) -> None:
+        (area / "in").write_text("in")
+        (area / "other").write_text("other")
+        script, policy = tmp_path / "tool.py", tmp_path / "tool.cedar"
+        script.write_text(f"def read(name): return open('{area}/' + name).read()\n")
+        policy.write_text(
+            f'@id("in")\npermit (principal == Component::"{UUID}", action == Action::"use",\n'
+            f'resource is FileRead)\nwhen {{ resource.path == "{area}/in" }};\n'
+        )
+        added = omnibase("registry", "add", "--registry", tmp_path / "registry", "--name", "tool",
+                         "--version", "1.0.0", "--owner", "me", "--script", script, "--uuid", UUID,
+                         "--require", f"FILE_READ:{area}/in", "--policy", policy)  # fmt: skip
+        assert added.code == 0, added.err
+        with Session("tool", registry=tmp_path / "registry") as session:
+            assert session.run("read('in')").value == "'in'"
+            error = denied(session, "read('other')")
+            assert [v.capability for v in error.violations] == [f"FILE_READ:{area}/other"]
+            assert 'File "/run/script/tool.py", line 1, in read' in error.result.stderr.decode()
+        assert session.result is not None
+        assert session.result.component is not None
+        assert session.result.component.reference == "tool@1.0.0"
+
+    def test_a_script_that_fails(self, tmp_path: Path) -> None:
+        script = tmp_path / "tool.py"
+        script.write_text("print('out')\n1 / 0\n")
+        added = omnibase("registry", "add", "--registry", tmp_path / "registry", "--name", "tool",
+                         "--version", "1.0.0", "--owner", "me", "--script", script)  # fmt: skip
+        assert added.code == 0, added.err
+        with pytest.raises(SandboxError, match="ZeroDivisionError") as caught:
+            Session("tool", registry=tmp_path / "registry")
+        assert caught.value.result is not None
+        assert caught.value.result.stdout == b"out\n"

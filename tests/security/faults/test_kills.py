@@ -260,7 +260,7 @@ def test_what_waits_in_a_pool(state: Path, log: Path) -> None:
     with omnibase.Pool(2, bus=bus) as pool:
         assert pool.wait_ready(2)
         for _ in range(faults.often(6, 60)):
-            run = moments.choice(os.listdir(state / "runs") or [""])
+            run = moments.choice(sorted(os.listdir(state / "runs")) or ["none"])
             delay = moments.uniform(0, 0.3)
             killer = threading.Timer(delay, faults.kill(moments.choice(["sentry", "gofer"])), [run])
             killer.start()

@@ -277,13 +277,16 @@ class Run:
                 self._scratch.sample()
                 if ended and time.monotonic() >= deadline:
                     self._cause = "time"  # the watchdog was first
-                if ended or trace.agent_status is not None:
-                    # With PID 1 the guest is over: no need to wait for runsc to fold it up.
+                if ended or self._is_over(trace):
                     return
                 if not self._sent and self._may_send(trace):
                     self._sent = True
                     self._send(selector, pipes, scratch)
                 self._check_limits(cgroup, deadline, None if self._sent else start_deadline)
+
+    def _is_over(self, trace: TraceServer) -> bool:
+        """With PID 1 the guest is over: no need to wait for runsc to fold it up."""
+        return trace.agent_status is not None
 
     def _looks_often(self, trace: TraceServer) -> bool:
         """Whether there is something to look at even if nothing comes."""

@@ -75,6 +75,7 @@ class Serving(Run):
                 f"the run could not be set up in `{path}`: {error}", hint=storage_hint(error)
             ) from error
         self._staged = staged.copied
+        trace.drain()  # what is left of the boot
         trace.bind(
             judge_of(self._request, staged),
             self._on_violation,
@@ -153,10 +154,30 @@ class Serving(Run):
             ) from error
 
     def _prelude(self, selector: selectors.BaseSelector, pipes: Pipes) -> None:
+        if self._cancel.is_set():
+            self._cause = "cancelled"
+            return
         self._sent = True
         self._tell_start(selector, pipes)
         self._member.expire_at(self._began + self._spec.wall_seconds)
         self._begin_by = time.monotonic() + _BIND_SECONDS
+
+    def _is_over(self, trace: TraceServer) -> bool:
+        """Likewise with a script that ended well and was alone, if PID 1 has nothing to add.
+
+        Whoever might still write is dead then as well, and PID 1 would only say so: that
+        the scratch is not full can be seen from here, too.
+        """
+        if super()._is_over(trace):
+            return True
+        spec = self._spec
+        more = spec.secrets or self._request.secrets or spec.egress or spec.outlets or spec.commands
+        if more or trace.script_status != 0 or not trace.alone or trace.dropped:
+            return False
+        if 2 * self._scratch.peak_bytes > spec.scratch_bytes:
+            return False
+        trace.agent_status = 0
+        return True
 
     def _looks_often(self, trace: TraceServer) -> bool:
         return not trace.begun or super()._looks_often(trace)

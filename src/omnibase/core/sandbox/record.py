@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from omnibase.core import events
 from omnibase.errors import (
@@ -135,6 +135,7 @@ class Recorder:
         self._start = started
         self._on_output = on_output
         self._note = note
+        self._called = _Called()
         self._started: float | None = None
         self._over = False
 
@@ -230,6 +231,10 @@ class Recorder:
     def on_called(self, result: CallResult) -> None:
         """See `session.running.CallObserver`."""
         self._tell_counts(result)
+        self._called = _Called(
+            self._called.violations + _count(result),
+            self._called.output_bytes + result.usage.output_bytes,
+        )
         outcome = "ok" if result.exit_code == 0 else "failed"
         self._emitter.emit(
             events.SessionCallEnd(
@@ -238,7 +243,7 @@ class Recorder:
                 outcome="violation" if result.violations else outcome,
                 wall_seconds=result.usage.wall_seconds,
                 output_bytes=result.usage.output_bytes,
-                violations=sum(violation.count for violation in result.violations),
+                violations=_count(result),
             )
         )
 
@@ -265,12 +270,12 @@ class Recorder:
             events.SandboxExit(
                 exit_code=result.exit_code,
                 signal=result.signal,
-                outcome=_outcome(ended),
+                outcome=_outcome(ended, tried=self._called.violations > 0),
                 wall_seconds=usage.wall_seconds,
                 cpu_seconds=usage.cpu_seconds,
                 peak_memory_bytes=usage.peak_memory_bytes,
-                output_bytes=usage.output_bytes,
-                violations=sum(violation.count for violation in result.violations),
+                output_bytes=usage.output_bytes + self._called.output_bytes,
+                violations=_count(result) + self._called.violations,
                 script_seconds=None if finished is None else finished - self._started,
                 teardown_seconds=None if finished is None else time.monotonic() - finished,
             )
@@ -443,13 +448,24 @@ def _egress_event(report: Opened | Closed | Failed) -> events.Payload:
     )
 
 
-def _outcome(ended: Ended) -> str:
+class _Called(NamedTuple):
+    """What the calls of a session came to that are over."""
+
+    violations: int = 0
+    output_bytes: int = 0
+
+
+def _count(result: RunResult) -> int:
+    return sum(violation.count for violation in result.violations)
+
+
+def _outcome(ended: Ended, *, tried: bool) -> str:
     result = ended.result
     if ended.fault is not None:
         return "aborted"
     if ended.cause == "cancelled":
         return "cancelled"
-    if result.violations:
+    if result.violations or tried:
         return "violation"
     if ended.cause == "time":
         return "timeout"

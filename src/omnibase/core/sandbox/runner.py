@@ -162,7 +162,9 @@ class Cancel:
 
     def is_set(self) -> bool:
         """Whether it was asked for."""
-        return bool(select.select([self._reader], [], [], 0)[0])
+        poller = select.poll()  # descriptors past 1024 too
+        poller.register(self._reader, select.POLLIN)
+        return bool(poller.poll(0))
 
     def fileno(self) -> int:
         """Readable once `set`."""

@@ -33,6 +33,8 @@ _REMEMBERED, _REMEMBERED_BYTES = 4096, 512
 _DISK_FULL: Final = "/.disk-full"
 _FAILED: Final = "/.agent-failed"
 _WARM: Final = frozenset({"/.ready", "/.alive"})
+_REPORT: Final = "/run/raised"  # where a script tells its exception
+_STARTS: Final = frozenset({56, 57, 58})  # clone, fork and vfork; clone3 is refused
 _BEGINNING: Final = "/run/script/"  # PID 1 makes the script's file once all else is done
 _AGENT, _SCRIPT = 1, 2  # thread groups: PID 1 forks the script before anything else
 _MAX_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its NUL
@@ -67,6 +69,7 @@ class TraceServer:
         sign: The last that the agent of a warm sandbox has told: ``/.ready`` (it waits for
             a job) or ``/.alive`` (it still does); empty before.
         begun: The agent was about to start the script, or has.
+        alone: No process or thread was started, and no exception told, since `bind`.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class TraceServer:
         self._then: Callable[[], None] = lambda: None
         self.sign = ""
         self.begun = False
+        self.alone = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
             self._listener.bind(path)
@@ -176,6 +180,7 @@ class TraceServer:
         self._on_command = on_command
         self._scrub = scrub
         self._remembered.clear()
+        self.alone = True
         self.ledger = Ledger(scrub)
 
     def denied(self, denied: Denied) -> None:
@@ -270,6 +275,8 @@ class TraceServer:
                 self.script_status = message.result
             elif message.group_id == _AGENT and message.thread_id in (0, _AGENT):
                 self.agent_status = message.result
+        if (message.sysno in _STARTS and message.errno == 0) or message.path == _REPORT:
+            self.alone = False
         if message.group_id == _AGENT:
             self.disk_full |= message.path == _DISK_FULL
             self.agent_failed |= message.path == _FAILED

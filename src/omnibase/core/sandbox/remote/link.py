@@ -27,6 +27,7 @@ _MAGIC: Final = b"OBP1"
 _PREFIX: Final = struct.Struct("<4sII")
 _CREDENTIALS: Final = struct.Struct("=iII")  # struct ucred of unix(7)
 _CHUNK: Final = 1 << 20
+_HEAD_WEIGHT: Final = 24  # what a byte of JSON can become, once it is parsed
 _DRAIN_SECONDS: Final = 30.0
 
 
@@ -96,7 +97,7 @@ class Link:
         Args:
             max_head: Longest head.
             max_blob: Longest blob.
-            admit: Told how much is about to be read; what it raises refuses it.
+            admit: Told how much memory it may take; what it raises refuses it.
 
         Raises:
             OSError: The connection broke, or nothing came in time.
@@ -108,7 +109,7 @@ class Link:
         magic, head, blob = _PREFIX.unpack(prefix)
         if magic != _MAGIC or head > max_head or blob > max_blob:
             raise WireError("no frame, or one that is too large")
-        admit(head + blob)
+        admit(head * _HEAD_WEIGHT + blob)
         return Frame(parse(self._read(head)), self._read(blob))
 
     def _read(self, size: int, *, end: bool = False) -> bytes:

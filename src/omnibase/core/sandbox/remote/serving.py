@@ -32,6 +32,7 @@ __all__ = ["Client"]
 _ASK_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 60.0
 _ANSWER_BYTES: Final = 4096
+_MOST_ANSWERS: Final = 4  # to one question at a time
 _RUN_ID: Final = re.compile(r"[0-9a-f]{32}|")
 
 _log = logging.getLogger("omnibase.pool")
@@ -159,7 +160,7 @@ class Client:
         """Takes answers, and ends the run when the client wants it or is no more."""
         try:
             while frame := self._link.receive(max_head=_ANSWER_BYTES, max_blob=0):
-                if frame.head.keys() == {"answer"}:
+                if frame.head.keys() == {"answer"} and self._answers.qsize() < _MOST_ANSWERS:
                     self._answers.put(frame.head["answer"])
                 elif frame.head == {"cancel": True}:
                     self.cancel()
