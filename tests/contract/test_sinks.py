@@ -90,7 +90,8 @@ def audit_log_always(tmp_path: Path) -> Case:
 def jetstream(tmp_path: Path) -> Case:
     (server,) = NATS
     server.purge()
-    return Case(JetStreamSink(server.url, tmp_path / "outbox"), lambda: list(server.events()))
+    sink = JetStreamSink(server.url, tmp_path / "outbox", close_timeout_seconds=30)
+    return Case(sink, lambda: list(server.events()))
 
 
 NATS: list[nats_server.Server] = []

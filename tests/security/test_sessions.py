@@ -391,7 +391,8 @@ class TestLimits:
 
     def test_a_flood_between_calls(self, record: Callable[..., Recorded]) -> None:
         session = record(context=ExecutionContext(output_bytes=100_000)).session
-        session.run("import threading\ndef flood():\n    while True: print('x' * 1000)\n"
+        session.run("import threading, time\ndef flood():\n    time.sleep(0.5)\n"
+            "    while True: print('x' * 1000)\n"
                     "threading.Thread(target=flood, daemon=True).start()")  # fmt: skip
         deadline = time.monotonic() + 20
         while not session.closed and time.monotonic() < deadline:

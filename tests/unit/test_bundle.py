@@ -139,6 +139,7 @@ def test_a_job_is_read_back() -> None:
         "cpus": 2,
         "processes": 63,
         "environment": [],
+        "session": False,
         "argv": ["", "ü", "\udcff", "-x"],
         # Of all artifacts, the script has but those that are there.
         "granted": ["/data/", "/data/x", "/artifacts/out/"],
@@ -175,6 +176,7 @@ def test_a_job_for_a_warm_sandbox_has_what_the_others_have_at_their_start() -> N
     job = PARSE(message[4 : 4 + size])
     assert job["environment"] == [f"{name}={value}" for name, value in spec.environment]
     assert "A=1=2\n" in job["environment"]
+    assert job["session"] is False
     assert (job["processes"], job["filter"]) == (8, b"")
     assert message[4 + size :] == b"x"
 

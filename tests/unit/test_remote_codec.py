@@ -216,7 +216,7 @@ def test_an_end_comes_back(ended: Ended) -> None:
     else:
         assert type(found.fault) is SandboxStartError
         assert found.fault.to_dict() == ended.fault.to_dict()
-        assert found.fault.result == RESULT
+        assert found.fault.result is found.result
 
 
 @pytest.mark.parametrize(
@@ -226,18 +226,21 @@ def test_an_end_comes_back(ended: Ended) -> None:
         ResourceLimitExceeded("too much", kind="memory"),
         PackageError("gone", reason="not_found"),
         SandboxError("no"),
+        SandboxError("no", result=RESULT),
     ],
 )
 def test_an_error_comes_back(error: Any) -> None:
     blob = bytearray()
     found = unpack_error(json.loads(json.dumps(pack_error(error, blob))), bytes(blob))
     assert (type(found), found.to_dict()) == (type(error), error.to_dict())
+    assert getattr(found, "result", None) == getattr(error, "result", None)
 
 
 def test_ends_and_errors_that_are_none() -> None:
     blob = bytearray()
     good = pack_ended(Ended(result=RESULT, cause="exit"), blob)
     wrong = pack_error(CapabilityError("x"), blob)
+    assert unpack_ended({**good, "began": True}, bytes(blob)).fault is None
     for data in ([], {}, {**good, "cause": "luck"}, {**good, "fault": wrong}, {**good, "more": 1}):
         with pytest.raises(WireError):
             unpack_ended(data, bytes(blob))

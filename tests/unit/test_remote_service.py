@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -436,6 +437,57 @@ class TestService:
             for words in ("went away", "does not answer as it should"):
                 with pytest.raises(SandboxError, match=words):
                     RemoteRunner(path=path, version=VERSION).run(request(), Noted(), cancel)  # type: ignore[arg-type]
+            thread.join(SECONDS)
+
+    def test_a_request_that_is_too_large(
+        self, remote: RemoteRunner, cancel: Cancel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("omnibase.core.sandbox.remote.link.MAX_BLOB_BYTES", 10)
+        with pytest.raises(SandboxError, match="too large for the pool's socket"):
+            remote.run(request(stdin=b"x" * 20), Noted(), cancel)  # type: ignore[arg-type]
+
+    def test_questions_that_nobody_answers(self, path: Path, service: Service) -> None:
+        with pytest.raises(SandboxError, match="an unknown question"):
+            ask(path, "luck", VERSION)
+
+    def test_a_daemon_that_stands_still(
+        self, path: Path, cancel: Cancel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("omnibase.core.sandbox.remote.client._PATIENCE_SECONDS", 1.0)
+        monkeypatch.setattr("omnibase.core.sandbox.remote.link._DRAIN_SECONDS", 1.0)
+        path.parent.mkdir()
+        asked = request()
+        asked = replace(asked, spec=replace(asked.spec, wall_seconds=0.1))
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            with pytest.raises(SandboxError, match="says nothing any more"):
+                RemoteRunner(path=path, version=VERSION).run(asked, Noted(), cancel)  # type: ignore[arg-type]
+            cancel.set()
+            with pytest.raises(SandboxError, match="does not answer as it should"):
+                RemoteRunner(path=path, version=VERSION).run(asked, Noted(), cancel)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        "head", [{"tell": "on_luck", "arguments": []}, {"luck": 1}, {"ended": {}}]
+    )
+    def test_answers_that_are_none(self, path: Path, cancel: Cancel, head: Any) -> None:
+        path.parent.mkdir()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+
+            def answer() -> None:
+                connection, _ = listener.accept()
+                connection.recv(1 << 20)
+                connection.sendall(_frame(head))
+                with connection:
+                    while connection.recv(1 << 20):
+                        pass
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            with pytest.raises(SandboxError, match="does not answer as it should"):
+                RemoteRunner(path=path, version=VERSION).run(request(), Noted(), cancel)  # type: ignore[arg-type]
             thread.join(SECONDS)
 
     def test_a_path_that_is_too_long(self, tmp_path: Path, fake: Fake) -> None:

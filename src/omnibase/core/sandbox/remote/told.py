@@ -73,9 +73,11 @@ def _kind(text: str) -> Any:
     return _PLAIN[text] if text in _PLAIN else named(text)
 
 
-def pack_error(error: OmniBaseError, blob: bytearray) -> dict[str, Any]:
+def pack_error(
+    error: OmniBaseError, blob: bytearray, *, with_result: bool = True
+) -> dict[str, Any]:
     """Returns an error as data, with what was collected until then."""
-    result = getattr(error, "result", None)
+    result = getattr(error, "result", None) if with_result else None
     return {
         "class": type(error).__name__,
         "message": error.message,
@@ -111,14 +113,20 @@ def unpack_error(data: Any, blob: bytes) -> OmniBaseError:
 _ERROR_KEYS: Final = frozenset({"class", "message", "details", "hint", "result"})
 
 
-_ENDED_KEYS: Final = frozenset({"result", "cause", "fault", "finished"})
+_ENDED_KEYS: Final = frozenset({"result", "cause", "fault", "began", "finished"})
 
 
 def pack_ended(ended: Ended, blob: bytearray) -> dict[str, Any]:
     """Returns how a run ended as data; the monotonic clock is the machine's."""
-    fault = None if ended.fault is None else pack_error(ended.fault, blob)
-    return {"result": pack(ended.result, blob), "cause": ended.cause, "fault": fault,
-            "finished": ended.finished}  # fmt: skip
+    fault = None if ended.fault is None else pack_error(ended.fault, blob, with_result=False)
+    return {
+        "result": pack(ended.result, blob),
+        "cause": ended.cause,
+        "fault": fault,
+        # A fault that has a result has the run's.
+        "began": ended.fault is not None and ended.fault.result is not None,
+        "finished": ended.finished,
+    }
 
 
 def unpack_ended(data: Any, blob: bytes) -> Ended:
@@ -133,5 +141,7 @@ def unpack_ended(data: Any, blob: bytes) -> Ended:
     if data["cause"] not in _CAUSES or not isinstance(fault, SandboxError | None):
         raise WireError("no end of a run")
     result: RunResult = unpack(RunResult, data["result"], blob)
+    if unpack(bool, data["began"]) and fault is not None:
+        fault.result = result
     finished = unpack(float | None, data["finished"])
     return Ended(result=result, cause=data["cause"], fault=fault, finished=finished)
