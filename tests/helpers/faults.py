@@ -237,7 +237,7 @@ def settled(log: Path, state: Path, *, gaps: bool = False) -> dict[str, list[Eve
     Returns:
         The events of each run.
     """
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 30
     while leaks.processes_of(state) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert leaks.processes_of(state) == []

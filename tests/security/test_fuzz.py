@@ -28,7 +28,7 @@ from hypothesis import (
     settings,
 )
 
-from omnibase import ExecutionContext, Pool, RunResult, call, run
+from omnibase import ExecutionContext, Pool, RunResult, SandboxStartError, call, run
 from omnibase.asked import Authority, Options
 from omnibase.backend import compile_grants
 from omnibase.call import Call
@@ -49,6 +49,7 @@ pytestmark = [
 
 CASES = int(os.environ.get("OMNIBASE_FUZZ_CASES", "300"))
 SEED = int(os.environ.get("OMNIBASE_FUZZ_SEED", str(random.randrange(1 << 32))))
+_STARTS = 3
 _AT_ONCE = 10  # runs of one search: each search has a seed of its own
 
 NOTHING = Grants(*[frozenset()] * 6, masked=False)
@@ -110,7 +111,11 @@ def check(grants: Grants, attempts: list[Attempt], pool: Pool | None = None) -> 
         library = (SCRIPTS / "fuzz.py").read_text()
         source = "\n".join([library, *lines, "finish()", ""])
 
-        outcome = _execute(source, grants.texts(area, ports), area, grants.masked, pool)
+        for _ in range(_STARTS):
+            outcome = _execute(source, grants.texts(area, ports), area, grants.masked, pool)
+            if not isinstance(outcome.error, SandboxStartError):
+                break  # else nothing ran, which says nothing: a busy machine may refuse a start
+            assert "SandboxStart" not in [event.name for event in outcome.events]
 
         assert outcome.error is None, outcome.error
         result = outcome.finished

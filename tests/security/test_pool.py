@@ -7,6 +7,8 @@ import concurrent.futures
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -24,11 +26,14 @@ from omnibase import (
     ExecutionContext,
     Pool,
     SandboxError,
+    SandboxUnavailable,
     SandboxViolationError,
 )
+from omnibase import pools as pools_module
 from omnibase.core.events import CollectingSink, RunRetried, SandboxStart, SandboxViolation
 from omnibase.core.sandbox import pool as pool_module
 from omnibase.core.sandbox import pool_member, pool_serving
+from omnibase.core.sandbox.admission import Admission
 from omnibase.core.sandbox.pool_member import Member
 from omnibase.core.sandbox.pool_serving import NotBegun
 from omnibase.core.sandbox.record import Recorder
@@ -293,6 +298,69 @@ class TestMembers:
         assert ready(pool).run("print(2)").warm
 
 
+class TestClaims:
+    """A member that was taken or looked at is never lost to the pool."""
+
+    def test_one_that_is_being_looked_at_is_used_afterwards(self, pool: Pool) -> None:
+        (member,) = ready(pool)._runner._members
+        member._lock.acquire()  # as its own thread has it while it asks for a sign of life
+        threading.Timer(0.2, member._lock.release).start()
+        assert pool.run("print(1)").warm
+
+    def test_one_is_given_back_if_the_process_drains(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        admission = Admission(runs=4, memory_bytes=1 << 30)
+        monkeypatch.setattr(pools_module, "places", lambda: admission)
+        with Pool(size=1) as pool:
+            ready(pool)
+            admission.drain(0)
+            with pytest.raises(SandboxUnavailable, match="draining"):
+                pool.run("print(1)")
+            assert pool.stats().running == 0
+            closing = threading.Thread(target=pool.close, daemon=True)
+            closing.start()
+            closing.join(20)
+            assert not closing.is_alive()
+        assert not children()
+
+    def test_an_interrupt_as_it_is_taken_lets_it_go(
+        self, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        ready(pool)
+        with monkeypatch.context() as patch:
+            patch.setattr(pool_module, "Serving", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                pool.run("print(1)")
+        assert ready(pool).run("print(2)").warm  # another one
+
+    def test_one_that_dies_before_it_is_given_back_is_replaced(self, pool: Pool) -> None:
+        with contextlib.closing(Cancel()) as cancel:
+            member = ready(pool)._runner._claim(cancel)
+        assert member is not None
+        for pid in children():
+            os.kill(pid, signal.SIGKILL)
+        assert member._gone.wait(READY_SECONDS)
+        pool._runner._give_back(member)
+        deadline = time.monotonic() + READY_SECONDS
+        while member in pool._runner._members and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert ready(pool).run("print(1)").warm
+
+    def test_what_it_used_while_it_waited_is_not_the_runs(self, pool: Pool) -> None:
+        (member,) = ready(pool)._runner._members
+        code = "import time; input()\nwhile time.process_time() < 0.5: pass"
+        with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as user:
+            for path in member.cgroup.paths:
+                (Path(path) / "cgroup.procs").write_text(str(user.pid))
+            user.communicate(b"\n")
+        assert member.cgroup.cpu_seconds() > 0.5
+        result = pool.run("print(1)", context=ExecutionContext(cpu_seconds=0.4))
+        assert (result.stdout, result.warm) == (b"1\n", True)
+        assert result.usage.cpu_seconds < 0.4
+
+
 class TestTheService:
     def test_a_burst_gets_what_there_is_and_the_rest_runs_cold(self) -> None:
         with Pool(size=2, wait_seconds=0) as pool:
@@ -404,7 +472,7 @@ class TestAgain:
                 request = RunRequest(
                     spec=pool._runner._recipe.base, script=b"print(1)", idempotent=idempotent
                 )
-                ended = pool._runner.run(request, observer, cancel)
+                ended = ready(pool)._runner.run(request, observer, cancel)
         assert ended.fault is fault
         assert len(observer.retries) == tries - 1
 

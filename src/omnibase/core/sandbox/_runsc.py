@@ -185,10 +185,13 @@ _START = (
     'ulimit -n "$(ulimit -Hn)"; for f in $1; do echo 0 >"$f" || exit 121; done; shift; '
     "mount -t proc proc /proc && "
     # A limit of one byte keeps the kernel from dumping core into a pipe, too (core(5)):
-    # the Sentry's memory is the guest's. It ends with the thread that started it,
-    # should this process be killed.
-    'exec prlimit --core=1:1 setpriv --pdeathsig KILL "$@"'
+    # the Sentry's memory is the guest's.
+    'exec prlimit --core=1:1 "$@"'
 )
+# It ends with the thread that started it, should this process be killed. Said before
+# anything else: a process that is killed before that leaves a sandbox that has to boot
+# to see that nobody is there.
+_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL")
 _START_FAILED: Final = "could not enter the cgroup"
 
 
@@ -211,7 +214,7 @@ def start_isolated(
     own session, and no descriptor but those named.
     """
     return subprocess.Popen(
-        ["/bin/sh", "-c", _START, "omnibase", " ".join(cgroup_files), *arguments],
+        [*_WITH_US, "/bin/sh", "-c", _START, "omnibase", " ".join(cgroup_files), *arguments],
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,

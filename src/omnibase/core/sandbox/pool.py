@@ -144,14 +144,14 @@ class PoolRunner:
             member = self._claim(cancel)
             if member is None:
                 reason = "no sandbox of the pool was ready"
-            elif not self._admission.convert(self._reserved, request.spec.memory_bytes):
-                self._give_back(member)
+            elif not self._get_place(member, request.spec.memory_bytes):
                 reason = "there was no place for it at once"
             else:
                 again = failed + 1 < _TRIES
                 try:
                     ended = self._serve(member, request, observer, cancel, again=again)
                 finally:
+                    member.leave()  # an interrupt may have come before it was served
                     self._admission.leave(request.spec.memory_bytes)
                     self._news.put(None)  # not before: a start takes time from the run
                 if isinstance(ended, Ended):
@@ -209,18 +209,30 @@ class PoolRunner:
             try:
                 self._waiting += 1
                 while not self._closing:
-                    while self._ready:
+                    for _ in range(len(self._ready)):
                         member = self._ready.popleft()
                         if member.claim():
                             return member
-                    booting = sum(m.state is MemberState.BOOTING for m in self._members)
+                        self._ready.append(member)  # it is being looked at, or is about to go
+                    coming = len(self._ready)
+                    coming += sum(m.state is MemberState.BOOTING for m in self._members)
                     left = deadline - time.monotonic()
-                    if self._waiting > booting or left <= 0 or cancel.is_set():
+                    if self._waiting > coming or left <= 0 or cancel.is_set():
                         return None
                     self._changed.wait(min(left, 0.05))
                 return None
             finally:
                 self._waiting -= 1
+
+    def _get_place(self, member: Member, memory_bytes: int) -> bool:
+        """Makes a place of what is set aside for a member; without one it is given back."""
+        placed = False
+        try:
+            placed = self._admission.convert(self._reserved, memory_bytes)
+        finally:
+            if not placed:
+                self._give_back(member)
+        return placed
 
     def _give_back(self, member: Member) -> None:
         with self._changed:

@@ -101,7 +101,6 @@ class Member:
         self.boot_seconds = self.ready_at = self.ended_at = self.gone_at = 0.0
         self.memory_bytes = 0
         self.used = False
-        self.cpu_seconds = 0.0
         self.pipes = Pipes()
         self.scratch = ScratchMeter()
         self.trace: TraceServer
@@ -150,6 +149,7 @@ class Member:
         """Gives it back untouched; returns whether it can be claimed again."""
         with self._lock:
             self.state, self.used = MemberState.READY, False
+            os.eventfd_write(self._wake, 1)  # it may have died meanwhile
             return not self._leave
 
     def expire_at(self, deadline: float) -> None:
@@ -229,8 +229,7 @@ class Member:
         self._await_ready(began + START_SECONDS)
         self.cgroup.weigh(1.0)
         self.cgroup.forget_peak()
-        stats = self.cgroup.stats()
-        self.cpu_seconds, self.memory_bytes = stats.cpu_seconds, stats.peak_memory_bytes
+        self.memory_bytes = self.cgroup.stats().peak_memory_bytes
         self.scratch.hold(path / "scratch")
         self.ready_at = time.monotonic()
         self.boot_seconds = self.ready_at - began
@@ -397,7 +396,7 @@ class Member:
         """A run has its descriptors still."""
         poller = select.poll()
         poller.register(self._wake, select.POLLIN)
-        while not self._leave:
+        while not self._leave and self.state is MemberState.CLAIMED:
             poller.poll()
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake)

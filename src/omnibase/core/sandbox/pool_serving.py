@@ -49,7 +49,7 @@ class Serving(Run):
         self._sandbox = member.directory.run_id
         self._run_id = request.run_id or self._sandbox
         self._scratch = member.scratch
-        self._cpu_before = member.cpu_seconds
+        self._cpu_before = member.cgroup.cpu_seconds()  # it has used some while it waited
 
     def serve(self) -> Ended:
         """Runs it to its end; the member is to go then, whatever happens.
