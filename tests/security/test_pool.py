@@ -42,6 +42,11 @@ from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest
 pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-EXEC-26")]
 
 READY_SECONDS = 60
+_HEAVY = (
+    "asyncio", "unittest.mock", "xml.dom.minidom", "http.server", "sqlite3", "multiprocessing",
+    "email.message", "ssl", "decimal", "pydoc", "calendar", "tarfile", "zipfile", "doctest",
+    "urllib.request", "logging.config", "pickletools", "optparse",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -347,6 +352,14 @@ class TestClaims:
         while member in pool._runner._members and time.monotonic() < deadline:
             time.sleep(0.01)
         assert ready(pool).run("print(1)").warm
+
+    def test_one_that_uses_more_memory_than_a_run_may_is_kept_for_others(self) -> None:
+        with Pool(size=1, preload=_HEAVY, context=ExecutionContext(memory_bytes=100 << 20)) as pool:
+            assert ready(pool).stats().idle_memory_bytes > 40_000_000
+            small = pool.run("print(1)", context=ExecutionContext(memory_bytes=40_000_000))
+            assert (small.stdout, small.warm) == (b"1\n", False)
+            assert small.cold_reason == "a sandbox of the pool uses more memory than it may have"
+            assert pool.run("print(2)").warm
 
     def test_what_it_used_while_it_waited_is_not_the_runs(self, pool: Pool) -> None:
         (member,) = ready(pool)._runner._members

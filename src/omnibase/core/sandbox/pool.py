@@ -144,6 +144,9 @@ class PoolRunner:
             member = self._claim(cancel)
             if member is None:
                 reason = "no sandbox of the pool was ready"
+            elif member.memory_bytes >= request.spec.memory_bytes:
+                self._give_back(member)
+                reason = "a sandbox of the pool uses more memory than it may have"
             elif not self._get_place(member, request.spec.memory_bytes):
                 reason = "there was no place for it at once"
             else:
