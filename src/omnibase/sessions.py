@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["CallResult", "Session"]
 
 _CLOSE_SECONDS: Final = 2.0
+# A signal that comes just before a wait, or to another thread, does not interrupt it: its
+# Python handler runs at the next wake-up.
+_WAKE_SECONDS: Final = 0.2
 _MOST_CODE_BYTES: Final = 10 << 20
 _NAME: Final = "session"
 
@@ -244,16 +248,18 @@ class Session:
         if cancel is not None:
             poller.register(cancel, select.POLLIN)
         # The first one waits for the start as well, which has limits of its own.
-        timeout = self._context.wall_seconds * 1000 if pending.number else None
+        limit = self._context.wall_seconds if pending.number else float("inf")
+        deadline = time.monotonic() + limit
         while True:
-            ready = {fd for fd, _ in poller.poll(timeout)}
+            left = min(_WAKE_SECONDS, max(0.0, deadline - time.monotonic()))
+            ready = {fd for fd, _ in poller.poll(left * 1000)}
             if pending.fileno() in ready:
                 return
             if ready and cancel is not None:
                 poller.unregister(cancel)
                 self._cancel.set()
-            else:
-                pending.expired, timeout = True, None
+            elif time.monotonic() >= deadline:
+                pending.expired, deadline = True, float("inf")
                 self._calls.nudge()
 
     def _verdict(self, result: RunResult) -> OmniBaseError | None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ _START: Final = "start it: `omnibase pool start`"
 _SEND_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 10.0
 _PATIENCE_SECONDS: Final = 120.0
+# A signal that comes just before a wait, or to another thread, does not interrupt it: its
+# Python handler runs at the next wake-up.
+_WAKE_SECONDS: Final = 0.2
 _MAX_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its NUL
 
 
@@ -126,15 +130,19 @@ class _Conversation:
     def _await_frame(self) -> None:
         poller = select.poll()
         poller.register(self._link, select.POLLIN)
-        while self._cancel is not None:
+        if self._cancel is not None:
             poller.register(self._cancel, select.POLLIN)
-            ready = {fd for fd, _ in poller.poll(self._patience * 1000)}
-            if not ready:
-                raise SandboxError("the pool's daemon says nothing any more", hint=_RESTART)
+        deadline = time.monotonic() + self._patience
+        while True:
+            ready = {fd for fd, _ in poller.poll(_WAKE_SECONDS * 1000)}
             if self._link.fileno() in ready:
                 return
-            self._cancel = None
-            _send(self._link, {"cancel": True}, b"")
+            if ready and self._cancel is not None:
+                poller.unregister(self._cancel)
+                self._cancel = None
+                _send(self._link, {"cancel": True}, b"")
+            elif time.monotonic() >= deadline:
+                raise SandboxError("the pool's daemon says nothing any more", hint=_RESTART)
 
     def _tell(self, frame: Frame) -> None:
         name = frame.head["tell"]

@@ -24,6 +24,7 @@ MOST_CLIENTS: Final = 256
 _BACKLOG: Final = 128
 _SEND_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.1
+_WAKE_SECONDS: Final = 0.5  # a signal that another thread got is handled then
 _MOST_HELD_BYTES: Final = 1 << 30
 
 _log = logging.getLogger("omnibase.pool")
@@ -87,7 +88,7 @@ class Service:
         poller.register(self._wake, select.POLLIN)
         try:
             while not (self._draining and not self._running):
-                ready = {fd for fd, _ in poller.poll()}
+                ready = {fd for fd, _ in poller.poll(_WAKE_SECONDS * 1000)}
                 if self._wake in ready:
                     with contextlib.suppress(BlockingIOError):
                         os.eventfd_read(self._wake)
