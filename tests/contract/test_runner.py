@@ -255,6 +255,15 @@ class TestEnd:
         assert b"on\n" in ended.result.stdout
         assert 3 <= ended.result.usage.wall_seconds < 13
 
+    def test_the_deadline_waits_for_no_observer(self, subject: Subject) -> None:
+        ended = subject.run(
+            "print('on', flush=True)\nwhile True: pass\n",
+            observer=Observer(output=lambda _: time.sleep(6)),
+            wall_seconds=2,
+        )
+        assert (ended.cause, ended.result.limits) == ("time", ("time",))
+        assert ended.result.usage.cpu_seconds < 4.5
+
     def test_what_the_script_leaves_running_ends_with_it(self, subject: Subject) -> None:
         ended = subject.run(
             "import os, time\n"

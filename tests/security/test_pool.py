@@ -475,6 +475,7 @@ class TestAgain:
     ) -> None:
         with Pool(size=3, wait_seconds=READY_SECONDS) as pool:
             result = ready(pool).run("print(1)")
+            ready(pool)
             fault = SandboxError("the sandbox is gone")
             monkeypatch.setattr(
                 _Failing, "outcome", Ended(result=result, cause="exit", fault=fault)

@@ -13,6 +13,7 @@ import contextlib
 import os
 import select
 import selectors
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,7 @@ class Run:
         self._unwatched_since: float | None = None
         self._sent = False
         self._staged: tuple[DatabaseCopied, ...] = ()
+        self._process: _runsc.Process | None = None
         self._network: Session | None = None
         self._left: Collection | None = None
         self._complaint = b""
@@ -94,8 +96,26 @@ class Run:
     def execute(self, runner: GVisorRunner, directory: RunDirectory, cgroup: Cgroup) -> Ended:
         """Runs it; to be called in a thread of its own, whose namespaces end with it."""
         self._run_id = self._sandbox = directory.run_id
-        with self._networked():
-            return self._execute(runner, directory.path, cgroup)
+        # Observers are waited for, and the deadline is not: so not in this thread. And
+        # before it enters its namespaces, in which no thread can be started.
+        watchdog = threading.Timer(self._spec.wall_seconds, self._expire)
+        watchdog.daemon = True
+        try:
+            watchdog.start()
+        except RuntimeError as error:
+            raise SandboxStartError(
+                f"the run got no thread: {error}", hint="lower the number of runs at once"
+            ) from error
+        try:
+            with self._networked():
+                return self._execute(runner, directory.path, cgroup)
+        finally:
+            watchdog.cancel()
+
+    def _expire(self) -> None:
+        process = self._process
+        if process is not None:
+            process.kill()
 
     @contextlib.contextmanager
     def _networked(self, ends: Ends | None = None) -> Iterator[None]:
@@ -152,7 +172,7 @@ class Run:
                 raise SandboxStartError(
                     f"the run has no descriptors: {error.strerror}", hint="`ulimit -n 1024`"
                 ) from error
-            process = self._start(runner, path, cgroup, pipes)
+            process = self._process = self._start(runner, path, cgroup, pipes)
             try:
                 import omnibase.core.sandbox.ending  # noqa: F401  # while the sandbox boots
 
