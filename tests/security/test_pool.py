@@ -351,7 +351,13 @@ class TestClaims:
         deadline = time.monotonic() + READY_SECONDS
         while member in pool._runner._members and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert ready(pool).run("print(1)").warm
+        ready(pool)._runner._news.put(member)  # as if both of its news were read late
+        pool._runner._news.put(None)
+        while not pool._runner._news.empty():
+            time.sleep(0.01)
+        time.sleep(0.05)
+        assert pool.stats().problem is None
+        assert pool.run("print(1)").warm
 
     def test_one_that_uses_more_memory_than_a_run_may_is_kept_for_others(self) -> None:
         with Pool(size=1, preload=_HEAVY, context=ExecutionContext(memory_bytes=100 << 20)) as pool:

@@ -319,8 +319,8 @@ class PoolRunner:
 
     def _note(self, member: Member | None) -> None:
         """Takes what a member has told: that it is ready, or gone."""
-        if member is None:
-            return
+        if member is None or member not in self._members:
+            return  # that it was ready may come to be read once it is gone
         if member.state is not MemberState.GONE:
             with self._changed:
                 if member.state is MemberState.READY:
