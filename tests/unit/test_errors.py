@@ -28,6 +28,7 @@ PARENTS = {
     "SandboxTimeout": "SandboxError",
     "ResourceLimitExceeded": "SandboxError",
     "CircuitOpenError": "SandboxError",
+    "SessionClosed": "SandboxError",
 }
 
 

@@ -19,7 +19,7 @@ from typing import Final
 from omnibase.core.sandbox.admission import Admission
 from omnibase.core.sandbox.cgroup import Cgroup
 from omnibase.core.sandbox.pool_fit import misfit
-from omnibase.core.sandbox.pool_member import Member, MemberState, Recipe
+from omnibase.core.sandbox.pool_member import LINGER_SECONDS, Member, MemberState, Recipe
 from omnibase.core.sandbox.pool_serving import NotBegun, Serving
 from omnibase.core.sandbox.runner import Cancel, Ended, Observer, RunRequest, SandboxRunner
 from omnibase.core.sandbox.state import RunDirectory
@@ -306,7 +306,10 @@ class PoolRunner:
 
     def _turn(self) -> None:
         with contextlib.suppress(queue.Empty):
-            self._note(self._news.get(timeout=_TICK_SECONDS))
+            news = self._news.get(timeout=_TICK_SECONDS)
+            if news is None and not self._closing:
+                time.sleep(LINGER_SECONDS)
+            self._note(news)
             while True:
                 self._note(self._news.get_nowait())
         if not self._closing:

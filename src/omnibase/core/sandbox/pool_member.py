@@ -32,13 +32,15 @@ from omnibase.core.sandbox.state import RunDirectory, storage_hint
 from omnibase.core.sandbox.streams import Pipes
 from omnibase.errors import SandboxError, SandboxStartError
 
-__all__ = ["Member", "MemberState", "Recipe"]
+__all__ = ["LINGER_SECONDS", "Member", "MemberState", "Recipe"]
 
 _PING_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 2.0
 _LATE_SECONDS: Final = 1.0
 _COMPLAINT_BYTES: Final = 600
 _BOOT_SHARE: Final = 0.25
+LINGER_SECONDS: Final = 0.005
+"""Threads share an interpreter: what a run leaves behind waits until its caller has the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +196,8 @@ class Member:
         try:
             self._boot()
             self._wait()
+            if self._leave and self.used:
+                time.sleep(LINGER_SECONDS)
         except Exception as error:
             self.fault = error
         finally:
