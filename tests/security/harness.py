@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,9 @@ from omnibase.core.sandbox.spec import Mask
 SCRIPTS = Path(__file__).parent / "scripts"
 
 DEFAULT_MEMORY = 50_000_000
-# The kernel charges what must not fail past a cgroup's limit: a few pages.
-OVERSHOOT = 64 * 4096
+# The kernel charges what must not fail past a cgroup's limit, and each CPU in batches of
+# 64 pages (MEMCG_CHARGE_BATCH).
+OVERSHOOT = 64 * 4096 * (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)

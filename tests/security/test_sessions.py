@@ -426,6 +426,14 @@ class TestLimits:
         assert session.run("'on'").value == "'on'"
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Ctrl-C counts, though whoever started the tests in the background had it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class TestEnds:
     def test_what_is_refused_leaves_nothing(self) -> None:
         fds, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
@@ -438,7 +446,7 @@ class TestEnds:
                 Session(**options)  # type: ignore[arg-type]
         assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (fds, threads)
 
-    def test_an_interrupt(self, session: Session) -> None:
+    def test_an_interrupt(self, session: Session, heeded: None) -> None:
         threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,)).start()
         with pytest.raises(KeyboardInterrupt):
             session.run("import time; time.sleep(600)")

@@ -22,7 +22,7 @@ import pytest
 
 import omnibase
 from omnibase.core.audit import AuditLog
-from omnibase.core.events import RunRecovered, SandboxExit
+from omnibase.core.events import Event, RunRecovered, SandboxExit
 from omnibase.core.sandbox.egress import session
 from omnibase.core.sandbox.egress.broker import Broker
 from tests.helpers import faults
@@ -236,7 +236,10 @@ def test_the_process_of_a_pool(state: Path, log: Path, tmp_path: Path) -> None:
     script = tmp_path / "job.py"
     script.write_bytes(faults.SCRIPT)
     moments = faults.dice("pool")
-    for _ in range(faults.often(2, 30)):
+    recovered: list[list[Event]] = []
+    for number in range(faults.often(20, 30)):
+        if recovered and number >= faults.often(2, 30):
+            break  # a kill between two runs, which nothing has to be told of, is no kill in one
         with subprocess.Popen(
             [sys.executable, "-c", _POOL, str(script)], stdout=subprocess.PIPE,
             preexec_fn=heed_signals,  # noqa: PLW1509
@@ -248,9 +251,8 @@ def test_the_process_of_a_pool(state: Path, log: Path, tmp_path: Path) -> None:
             process.send_signal(signal.SIGKILL)
             process.wait(30)
         told = faults.settled(log, state)
-    recovered = [run for run in told.values() if isinstance(run[-2].data, RunRecovered)]
-    assert recovered
-    assert len(recovered) <= faults.often(2, 30)
+        recovered = [run for run in told.values() if isinstance(run[-2].data, RunRecovered)]
+    assert 0 < len(recovered) <= number + 1
 
 
 def test_what_waits_in_a_pool(state: Path, log: Path) -> None:

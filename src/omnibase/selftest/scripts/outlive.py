@@ -19,6 +19,6 @@ if os.fork() == 0:
         with open(mark, "a") as file:
             file.write("x")
         time.sleep(0.01)
-while not os.path.exists(mark):
+while not (os.path.exists(mark) and os.path.getsize(mark)):
     time.sleep(0.01)
 print(json.dumps({"got": ["a daemon"], "refused": {}}), flush=True)
