@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 
 if "sparse" in sys.argv:
     fd = os.open("/tmp/sparse", os.O_CREAT | os.O_RDWR)
@@ -16,4 +17,5 @@ try:
             written += file.write(b"x" * 65536)
 except OSError as error:
     print(written, error.errno, flush=True)
+time.sleep(0.5)  # what it has used is measured while it is there
 raise SystemExit(7)

@@ -352,6 +352,8 @@ class Member:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._wake)
             if self.pidfd in found:
+                if not claimed and self.state is MemberState.READY:
+                    raise SandboxError("a warm sandbox died")
                 return
             now = time.monotonic()
             if self.state is MemberState.CLAIMED:
