@@ -30,13 +30,15 @@ def stage(
     mounts: tuple[StagedMount, ...],
     directory: str,
     left_out: Mapping[str, tuple[str, ...]] | None = None,
+    prefix: str = "",
 ) -> list[tuple[str, str, bool, bool]]:
-    """Mounts each under ``directory/<n>`` in the current mount namespace.
+    """Mounts each under ``directory/<prefix><n>`` in the current mount namespace.
 
     Args:
         mounts: What was resolved.
         directory: Where to mount it.
         left_out: Paths below a mount to leave out, by the mount's path.
+        prefix: Keeps what is staged at different times apart.
 
     Returns:
         ``(guest source, guest target, is directory, writable)`` for the agent.
@@ -47,7 +49,7 @@ def stage(
     """
     rows = []
     for number, mount in enumerate(mounts):
-        place = f"{directory}/{number}"
+        place = f"{directory}/{prefix}{number}"
         if mount.is_directory:
             os.mkdir(place, 0o755)
         else:
@@ -64,7 +66,7 @@ def stage(
                 details={"capability": mount.capability},
                 hint="OmniBase needs Linux 5.12 and CAP_SYS_ADMIN; see `omnibase doctor`",
             ) from error
-        rows.append((f"/grants/{number}", mount.path, mount.is_directory, mount.writable))
+        rows.append((f"/grants/{prefix}{number}", mount.path, mount.is_directory, mount.writable))
     return rows
 
 
