@@ -42,6 +42,17 @@ class Extras:
     lock: Lock | None = None
     probes: frozenset[str] = frozenset()
 
+    def over(self, other: Extras) -> Extras:
+        """Returns these, and another's packages unless these have some of their own."""
+        if self.lock is not None or other.lock is None:
+            return self
+        return Extras(
+            attached=other.attached + self.attached,
+            imports=other.imports + self.imports,
+            lock=other.lock,
+            probes=other.probes | self.probes,
+        )
+
     def on(self, spec: SandboxSpec) -> SandboxSpec:
         """Returns a spec with them."""
         if self == Extras():
@@ -96,6 +107,7 @@ class Options:
         on_output: Called with ``(stream, bytes)`` as output comes.
         bus: Where events go.
         runner: Where it runs, if not where each run does.
+        extras: What it comes with there, if it names no packages.
 
     Raises:
         ConfigurationError: Something is not what it should be.
@@ -148,6 +160,7 @@ class Options:
 
             publishing.attach(self.bus)
         self.runner: SandboxRunner | None = None
+        self.extras = Extras()
 
     def with_context(self, context: ExecutionContext) -> Options:
         """Returns the same with another context."""

@@ -84,7 +84,7 @@ class Call:
         self._grants = grants
         self._options = options
         self._authority = authority or Authority()
-        self._extras = extras or Extras()
+        self._extras = (extras or Extras()).over(options.extras)
 
     def plan(self) -> Plan:
         """Returns what `execute` would do."""

@@ -33,9 +33,8 @@ from omnibase.phase_one import SITE, Job, Progress, install
 PackageLayer = Layer
 
 __all__ = [
-    "PackageLayer", "cache", "equipped", "find_site", "install_packages", "planned", "provided",
-    "require_hashed",
-    "wanted_of",
+    "PackageLayer", "cache", "equipped", "extras_of", "find_site", "held", "install_packages",
+    "planned", "provided", "require_hashed", "wanted_of",
 ]  # fmt: skip
 
 
@@ -106,12 +105,7 @@ def provided(
     require_root()
     kept = cache()
     if isinstance(packages, Layer):
-        with kept.hold(packages.digest) as layer:
-            if layer is None:
-                raise PackageError(
-                    f"the layer `{packages.digest}` is not there any more",
-                    reason="not_found", hint="install it again",
-                )  # fmt: skip
+        with held(packages.digest, kept) as layer:
             yield layer
         return
     wanted = wanted_of(packages)
@@ -130,6 +124,26 @@ def provided(
             raise PackageError(
                 "the layer went away while it was built", reason="failed", hint="run it again"
             )
+        yield layer
+
+
+@contextlib.contextmanager
+def held(digest: str, kept: Cache | None = None) -> Iterator[Layer]:
+    """Gives a layer that is there, and keeps it while it is used.
+
+    Args:
+        digest: Of its lock.
+        kept: Where it is; among this host's by default.
+
+    Raises:
+        PackageError: It is not there any more, or not what was built.
+    """
+    with (kept or cache()).hold(digest) as layer:
+        if layer is None:
+            raise PackageError(
+                f"the layer `{digest}` is not there any more",
+                reason="not_found", hint="install it again",
+            )  # fmt: skip
         yield layer
 
 
@@ -192,14 +206,13 @@ def _venv(venv: Venv, grants: CapabilitySet) -> tuple[CapabilitySet, Extras]:
 
 
 def _joined(layer: Layer | None, extras: Extras) -> Extras:
-    if layer is None:
-        return extras
-    return Extras(
-        attached=(Attachment(source=layer.path, target=SITE),),
-        imports=(SITE, *extras.imports),
-        lock=layer.lock,
-        probes=_FONTS,
-    )
+    return extras if layer is None else extras.over(extras_of(layer))
+
+
+def extras_of(layer: Layer) -> Extras:
+    """Returns what a run with a layer comes with."""
+    attached = (Attachment(source=layer.path, target=SITE),)
+    return Extras(attached=attached, imports=(SITE,), lock=layer.lock, probes=_FONTS)
 
 
 def cache() -> Cache:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 
 from omnibase.api import execute
-from omnibase.asked import OnOutput, Options
+from omnibase.asked import Extras, OnOutput, Options
 from omnibase.call import in_thread
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
@@ -60,7 +61,7 @@ class Runs:
             artifacts=artifacts, on_output=on_output, bus=bus,
         )  # fmt: skip
         what = (load_script(script), capability_set(capabilities), options, packages, venv)
-        with contextlib.closing(Cancel()) as cancel:
+        with contextlib.closing(Cancel()) as cancel, self._equipment() as options.extras:
             return execute(*what, cancel)
 
     async def arun(
@@ -85,7 +86,12 @@ class Runs:
             artifacts=artifacts, on_output=on_output, bus=bus,
         )  # fmt: skip
         what = (load_script(script), capability_set(capabilities), options, packages, venv)
-        return await in_thread(lambda cancel: execute(*what, cancel))
+
+        def work(cancel: Cancel) -> RunResult:
+            with self._equipment() as options.extras:
+                return execute(*what, cancel)
+
+        return await in_thread(work)
 
     def run_component(
         self,
@@ -114,8 +120,12 @@ class Runs:
         wanted = Wanted(
             component, registry, capability_set(capabilities), environment, degrade, False
         )
-        with contextlib.closing(Cancel()) as cancel:
+        with contextlib.closing(Cancel()) as cancel, self._equipment() as options.extras:
             return wanted.execute(options, cancel)
+
+    def _equipment(self) -> AbstractContextManager[Extras]:
+        """What a run comes with that names no packages, as long as it lasts."""
+        return contextlib.nullcontext(Extras())
 
     def _asked(
         self,

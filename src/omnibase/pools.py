@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import weakref
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from omnibase.asked import Options
+from omnibase.asked import Extras, Options
 from omnibase.backend import backend, compile_grants, places
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox.pool import PoolRunner, PoolStats
 from omnibase.core.sandbox.pool_member import Recipe
+from omnibase.core.sandbox.runner import Cancel
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import ConfigurationError
+from omnibase.inputs import Packages
 from omnibase.pooling import Runs
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from omnibase.core.packages.lock import Layer
 
 __all__ = ["Pool", "PoolStats"]
 
@@ -44,8 +51,10 @@ class Pool(Runs):
         size: How many are to be ready.
         context: Quotas of runs that name none. Its ``scratch_bytes`` is fixed at the
             start of a sandbox.
-        preload: Modules of the standard library to import before there is a script;
-            what they use counts against its memory.
+        preload: Modules to import before there is a script, of the standard library or of
+            ``packages``; what they use counts against its memory.
+        packages: See `omnibase.run`. They are the pool's: they are there before a run is,
+            and each run comes with them that names no others.
         idle_seconds: After so long without a run all are ended, until the next one.
             ``None`` keeps them.
         boots_at_once: Most that are started at one time; one for two CPUs by default.
@@ -54,6 +63,7 @@ class Pool(Runs):
 
     Raises:
         ConfigurationError: An argument is unusable.
+        PackageError: Packages cannot be had, or are not what was locked.
         SandboxUnavailable: This machine cannot run sandboxes; the hint helps.
     """
 
@@ -63,6 +73,7 @@ class Pool(Runs):
         *,
         context: ExecutionContext | None = None,
         preload: Iterable[str] = (),
+        packages: Packages = None,
         idle_seconds: float | None = None,
         boots_at_once: int | None = None,
         wait_seconds: float = 1.0,
@@ -72,21 +83,54 @@ class Pool(Runs):
         if boots_at_once is not None:
             _check_number("boots_at_once", boots_at_once, 1)
         self._options = Options(context=context, bus=bus)
+        names = modules(preload)
         found = backend()
-        base = compile_grants(CapabilitySet(), self._options.context, found.image, None)
-        self._runner = PoolRunner(
-            Recipe(runner=found.gvisor, base=base, preload=modules(preload)),
-            found.runner,
-            size,
-            places(),
-            idle_seconds=idle_seconds,
-            boots_at_once=boots_at_once,
-            wait_seconds=wait_seconds,
-        )
-        self._pid = os.getpid()
-        self._close = weakref.finalize(self, self._runner.close)
+        with contextlib.ExitStack() as kept:
+            recipe = Recipe(
+                runner=found.gvisor,
+                base=compile_grants(CapabilitySet(), self._options.context, found.image, None),
+                preload=names,
+            )
+            if packages is not None:
+                recipe = self._with_packages(recipe, packages, kept)
+            self._runner = PoolRunner(
+                recipe,
+                found.runner,
+                size,
+                places(),
+                idle_seconds=idle_seconds,
+                boots_at_once=boots_at_once,
+                wait_seconds=wait_seconds,
+            )
+            self._pid = os.getpid()
+            self._close = weakref.finalize(self, _close, self._runner, kept.pop_all())
 
     _runner: PoolRunner
+    _layer: Layer | None = None
+    _extras = Extras()
+
+    def _with_packages(
+        self, recipe: Recipe, packages: Packages, kept: contextlib.ExitStack
+    ) -> Recipe:
+        """Has the sandboxes start with packages, which are kept until the stack is closed."""
+        from omnibase.packages import cache, extras_of, held, provided
+
+        with contextlib.closing(Cancel()) as cancel:
+            layer = kept.enter_context(provided(packages, bus=self._options.bus, cancel=cancel))
+        if layer is None:
+            raise ConfigurationError("no packages are named", hint="name a requirements file")
+        self._layer, self._extras = layer, extras_of(layer)
+        return replace(
+            recipe, base=self._extras.on(recipe.base), held=partial(held, layer.digest, cache())
+        )
+
+    def _equipment(self) -> contextlib.AbstractContextManager[Extras]:
+        return contextlib.nullcontext(self._extras)
+
+    @property
+    def layer(self) -> Layer | None:
+        """Its packages, if it has some."""
+        return self._layer
 
     @property
     def runner(self) -> PoolRunner:
@@ -130,6 +174,12 @@ class Pool(Runs):
         import asyncio
 
         await asyncio.to_thread(self.close)
+
+
+def _close(runner: PoolRunner, kept: contextlib.ExitStack) -> None:
+    """Ends a pool, and lets go of its packages once nothing uses them."""
+    with kept:
+        runner.close()
 
 
 def _check_number(name: str, value: Any, least: int) -> None:

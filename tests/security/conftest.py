@@ -14,6 +14,7 @@ import pytest
 
 from omnibase import call
 from omnibase.backend import Backend
+from omnibase.core.packages.layer import prune
 from omnibase.core.sandbox.egress import resolver
 from tests.helpers.egress import Names
 from tests.helpers.processes import Brood
@@ -140,3 +141,16 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 
     monkeypatch.setattr(resolver, "look_up", look_up)
     return table.update
+
+
+@pytest.fixture
+def index(area: Path, monkeypatch: pytest.MonkeyPatch, state_dir: Path) -> Iterator[Path]:
+    """Pip is configured to use an index on the disk, and nothing else."""
+    for name in os.environ:
+        if name.startswith("PIP_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", f"file://{area}/simple")
+    (area / "simple").mkdir()
+    yield area
+    prune(state_dir)

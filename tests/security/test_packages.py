@@ -32,19 +32,6 @@ from tests.helpers.wheels import digest, make_index, make_wheel
 pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-EXEC-22")]
 
 
-@pytest.fixture
-def index(area: Path, monkeypatch: pytest.MonkeyPatch, state_dir: Path) -> Iterator[Path]:
-    """Pip is configured to use an index on the disk, and nothing else."""
-    for name in os.environ:
-        if name.startswith("PIP_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_INDEX_URL", f"file://{area}/simple")
-    (area / "simple").mkdir()
-    yield area
-    prune(state_dir)
-
-
 class Watched:
     """A bus, and what was on it."""
 

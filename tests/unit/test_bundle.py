@@ -182,11 +182,18 @@ def test_a_job_for_a_warm_sandbox_has_what_the_others_have_at_their_start() -> N
 
 
 def test_a_warm_sandbox_is_told_its_filter_and_its_imports() -> None:
-    message = boot_message(compiled(), ("json", "email.mime"))
+    message = boot_message(compiled(), ("json", "email.mime"), [])
     assert int.from_bytes(message[:4], "little") == len(message) - 4
     program, *rest = message[4:].decode().split("\0")
     assert bytes.fromhex(program) == compile_filter(SECCOMP)
-    assert rest == ["1", "json", "email.mime"]
+    assert rest == ["1", "0", "0", "json", "email.mime"]
+
+
+def test_and_the_packages_that_are_there_before_a_job() -> None:
+    spec = replace(compiled(), imports=("/site",))
+    message = boot_message(spec, ("numpy",), [("/grants/early-0", "/site", True, False)])
+    _, *rest = message[4:].decode().split("\0")
+    assert rest == ["1", "2", "/grants/early-0", "/site", "1", "/site", "numpy"]
 
 
 def test_a_warm_sandbox_is_started_with_what_any_job_may_need() -> None:

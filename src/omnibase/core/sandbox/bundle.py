@@ -243,10 +243,21 @@ def job_message(
     return _framed(head) + script + values
 
 
-def boot_message(spec: SandboxSpec, preload: tuple[str, ...]) -> bytes:
-    """Returns what the agent of a warm sandbox reads first: its filter, CPUs, and imports."""
-    program = compile_filter(spec.seccomp).hex()
-    return _framed(os.fsencode("\0".join((program, str(_shown_cpus(spec)), *preload))))
+def boot_message(
+    spec: SandboxSpec, preload: tuple[str, ...], mounts: list[tuple[str, str, bool, bool]]
+) -> bytes:
+    """Returns what the agent of a warm sandbox reads first.
+
+    Args:
+        spec: What it is started for.
+        preload: Modules to import.
+        mounts: What is there before a job is: trees to read, as for `job_message`.
+    """
+    fields = [compile_filter(spec.seccomp).hex(), str(_shown_cpus(spec))]
+    places = [text for source, target, _, _ in mounts for text in (source, target)]
+    for group in (places, spec.imports):
+        fields += [str(len(group)), *group]
+    return _framed(os.fsencode("\0".join((*fields, *preload))))
 
 
 def _shown_cpus(spec: SandboxSpec) -> int:

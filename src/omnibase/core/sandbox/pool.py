@@ -53,6 +53,7 @@ class PoolStats:
         teardown_seconds: From the result to the end of everything that ran in it; median
             of the last 512.
         problem: Why the last start failed, if it did.
+        hint: What may help then.
     """
 
     size: int
@@ -69,6 +70,7 @@ class PoolStats:
     boot_seconds: float = 0.0
     teardown_seconds: float = 0.0
     problem: str | None = None
+    hint: str | None = None
 
     def by_state(self) -> dict[str, int]:
         """Returns how many sandboxes there are in each state, as metrics have it."""
@@ -126,7 +128,7 @@ class PoolRunner:
         self._reasons: dict[str, int] = {}
         self._teardowns: deque[float] = deque(maxlen=_REMEMBERED)
         self._boot_seconds = 0.0
-        self._problem: str | None = None
+        self._problem: tuple[str | None, str | None] = (None, None)
         self._keeper = threading.Thread(target=self._keep, name="omnibase-pool", daemon=True)
         self._keeper.start()
 
@@ -138,7 +140,7 @@ class PoolRunner:
         Raises:
             SandboxUnavailable: The process is draining.
         """
-        reason = misfit(self._recipe.base, request.spec)
+        reason = misfit(self._recipe.base, request.spec, self._recipe.preload)
         failed = 0
         while reason is None:
             member = self._claim(cancel)
@@ -197,7 +199,9 @@ class PoolRunner:
         with self._changed:
             self._cold_runs += 1
             self._reasons[reason] = self._reasons.get(reason, 0) + 1
-        ended = self._cold.run(request, observer, cancel)
+        shared = request.spec.layer is not None and request.spec.layer == self._recipe.base.layer
+        with self._recipe.held() if shared else contextlib.nullcontext():
+            ended = self._cold.run(request, observer, cancel)
         result = dataclasses.replace(ended.result, cold_reason=reason)
         if ended.fault is not None and ended.fault.result is not None:
             ended.fault.result = result
@@ -267,7 +271,8 @@ class PoolRunner:
                 idle_memory_bytes=sum(member.memory_bytes for member in ready),
                 boot_seconds=self._boot_seconds,
                 teardown_seconds=ended[len(ended) // 2] if ended else 0.0,
-                problem=self._problem,
+                problem=self._problem[0],
+                hint=self._problem[1],
             )
 
     def wait_ready(self, count: int, timeout_seconds: float) -> bool:
@@ -302,7 +307,7 @@ class PoolRunner:
             try:
                 self._turn()
             except Exception as error:  # whatever it is, the pool goes on
-                self._problem = f"{type(error).__name__}: {error}"
+                self._problem = f"{type(error).__name__}: {error}", None
 
     def _turn(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -328,7 +333,7 @@ class PoolRunner:
             with self._changed:
                 if member.state is MemberState.READY:
                     self._boot_seconds, self._pause = member.boot_seconds, 0.0
-                    self._problem = None
+                    self._problem = None, None
                     self._ready.append(member)
                     self._changed.notify_all()
             return
@@ -345,7 +350,7 @@ class PoolRunner:
                 with contextlib.suppress(ValueError):
                     self._ready.remove(member)
             if member.fault is not None and not self._closing:
-                self._problem = str(member.fault)
+                self._problem = str(member.fault), getattr(member.fault, "hint", None)
                 if member.ready_at:
                     self._lost += 1
                 else:
@@ -389,7 +394,7 @@ class PoolRunner:
             except (OmniBaseError, OSError, RuntimeError) as error:
                 self._admission.unreserve(self._reserved)
                 with self._changed:
-                    self._problem = str(error)
+                    self._problem = str(error), getattr(error, "hint", None)
                     self._hold_off()
 
     def _start_one(self) -> None:

@@ -14,17 +14,25 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Final
 
 from omnibase.core.sandbox import _runsc, _sys, bundle
 from omnibase.core.sandbox.cgroup import Cgroup
-from omnibase.core.sandbox.covers import Covers
 from omnibase.core.sandbox.egress.channel import make_ends
 from omnibase.core.sandbox.lifecycle import START_SECONDS, host_pids
 from omnibase.core.sandbox.monitor.server import TraceServer
-from omnibase.core.sandbox.preparing import Staged, judge_of, make_places, start, write_bundle
+from omnibase.core.sandbox.preparing import (
+    Staged,
+    judge_of,
+    make_places,
+    stage_early,
+    start,
+    write_bundle,
+)
 from omnibase.core.sandbox.runner import GVisorRunner, RunRequest
 from omnibase.core.sandbox.scratch import ScratchMeter
 from omnibase.core.sandbox.spec import SandboxSpec
@@ -49,13 +57,15 @@ class Recipe:
 
     Attributes:
         runner: Starts them.
-        base: The spec that they are started for: no grants, the pool's quotas.
+        base: The spec that they are started for: no grants, the pool's quotas and packages.
         preload: Modules that the script's process imports while there is time.
+        held: Checks the packages, and keeps them meanwhile.
     """
 
     runner: GVisorRunner
     base: SandboxSpec
     preload: tuple[str, ...] = ()
+    held: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
 
 
 class MemberState(Enum):
@@ -106,6 +116,7 @@ class Member:
         self.pipes = Pipes()
         self.scratch = ScratchMeter()
         self.trace: TraceServer
+        self.early: Staged
         self.pidfd = self.namespace = self.collected = -1
         self._changed = changed
         self._lock = threading.Lock()
@@ -215,10 +226,11 @@ class Member:
         self.cgroup.weigh(_BOOT_SHARE)
         try:
             make_places(path)
-            self._enter_namespaces(str(path / "grants"))
+            with self.recipe.held():
+                self._enter_namespaces(path)
             endpoint = write_bundle(base, path, grants=True, warm=True)
             self.trace = TraceServer(
-                endpoint, judge_of(RunRequest(spec=base, script=b""), Staged([], Covers(), ())),
+                endpoint, judge_of(RunRequest(spec=base, script=b""), self.early),
                 lambda _violation: None,
             )  # fmt: skip
             self._stack.callback(self.trace.close)
@@ -241,14 +253,16 @@ class Member:
             self.state = MemberState.READY
         self._changed(self)
 
-    def _enter_namespaces(self, grants: str) -> None:
+    def _enter_namespaces(self, path: Path) -> None:
         """What is mounted below ``grants`` from now on, by whomever, reaches the guest."""
         _runsc.enter_mount_namespace()
+        grants = str(path / "grants")
         _sys.mount(grants, grants, None, _sys.MS_BIND)
         _sys.mount(None, grants, None, _sys.MS_SHARED)
         self.namespace = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         self._stack.callback(os.close, self.namespace)
-        _runsc.enter_pid_namespace()
+        self.early = stage_early(self.recipe.base, path)
+        _runsc.enter_pid_namespace()  # after staging: the first child becomes PID 1
 
     def _start_process(self) -> None:
         self.pipes.open()
@@ -282,13 +296,14 @@ class Member:
             if self.trace.started and not told:
                 told = True
                 recipe = self.recipe
-                os.write(self.pipes.control, bundle.boot_message(recipe.base, recipe.preload))
+                message = bundle.boot_message(recipe.base, recipe.preload, self.early.rows)
+                os.write(self.pipes.control, message)
             if ended or self.trace.closed or self.trace.agent_status is not None:
                 self._drain_output()
                 reason = self._complaint.decode("utf-8", "replace").strip().splitlines()[-1:]
                 raise SandboxStartError(
                     f"a warm sandbox did not start: {reason[0] if reason else 'it died'}",
-                    hint="run `omnibase doctor`",
+                    hint=self._hint(reason),
                 )
             if self._leave:
                 raise SandboxStartError("a warm sandbox was not wanted any more")
@@ -299,6 +314,17 @@ class Member:
                 )
         self._drain_output()
         self._check_untouched()
+
+    def _hint(self, reason: list[str]) -> str:
+        """Says what may help one that did not start."""
+        if self.cgroup.stats().oom_kills:
+            return "give it more memory: `default_memory_bytes` of the pool's context"
+        if reason and "No module named" in reason[0] and not self.recipe.base.attached:
+            return (
+                "name its packages: `packages=…`, or `pool start --packages FILE`; nothing of a "
+                "virtual environment can be preloaded"
+            )
+        return "run `omnibase doctor`" if not reason else "leave the module out of `preload`"
 
     def _look(self, deadline: float) -> bool:
         """Waits for something, and takes what the trace has told; says whether it has ended."""

@@ -11,6 +11,7 @@ import contextlib
 import os
 import selectors
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from omnibase.core.sandbox.cgroup import Cgroup
 from omnibase.core.sandbox.covers import Covers
 from omnibase.core.sandbox.lifecycle import Run
 from omnibase.core.sandbox.monitor.server import TraceServer
+from omnibase.core.sandbox.pool_fit import late
 from omnibase.core.sandbox.pool_member import Member
 from omnibase.core.sandbox.preparing import Staged, check_commands, judge_of, stage
 from omnibase.core.sandbox.runner import Cancel, Ended, Observer, RunRequest
@@ -78,7 +80,7 @@ class Serving(Run):
         self._staged = staged.copied
         trace.drain()  # what is left of the boot
         trace.bind(
-            judge_of(self._request, staged),
+            judge_of(self._request, staged._replace(rows=member.early.rows + staged.rows)),
             self._on_violation,
             on_secret_read=self._observer.on_secret_read,
             on_command=self._observer.on_command,
@@ -105,8 +107,10 @@ class Serving(Run):
 
     def _stage(self, member: Member) -> Staged:
         """Brings what is granted into the sandbox."""
-        request, spec, path = self._request, self._spec, member.directory.path
+        request, path = self._request, member.directory.path
         check_commands(request)
+        spec = late(member.recipe.base, self._spec)
+        request = replace(request, spec=spec)
         files = spec.files or spec.attached or spec.databases or request.registry or spec.artifacts
         if not files and request.commands is None:
             return Staged([], Covers(), ())

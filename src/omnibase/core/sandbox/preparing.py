@@ -34,6 +34,7 @@ __all__ = [
     "make_places",
     "prepare",
     "stage",
+    "stage_early",
     "start",
     "write_bundle",
 ]
@@ -153,6 +154,15 @@ def stage(request: RunRequest, path: Path, fill: Callable[[Path], None], cancel:
             mounts + copied + shown + inputs, str(path / "grants"), masked.left_out
         )
         return Staged(rows, masked, tuple(told for _, told in copies))
+
+
+def stage_early(spec: SandboxSpec, path: Path) -> Staged:
+    """Mounts what a sandbox comes with before it has a job, as `stage`, out of its way."""
+    if not spec.attached:
+        return Staged([], covers.Covers(), ())
+    with resolving.resolve_grants(spec) as mounts:
+        rows = staging.stage(mounts, str(path / "grants"), prefix="early-")
+    return Staged(rows, covers.Covers(), ())
 
 
 def _copies(

@@ -31,13 +31,15 @@ def stage(
     mounts: tuple[StagedMount, ...],
     directory: str,
     left_out: Mapping[str, tuple[str, ...]] | None = None,
+    prefix: str = "",
 ) -> list[tuple[str, str, bool, bool]]:
-    """Mounts each under ``directory/<n>`` in the current mount namespace.
+    """Mounts each under ``directory/<prefix><n>`` in the current mount namespace.
 
     Args:
         mounts: What was resolved.
         directory: Where to mount it.
         left_out: Paths below a mount to leave out, by the mount's path.
+        prefix: Keeps what is staged at different times apart.
 
     Returns:
         ``(guest source, guest target, is directory, writable)`` for the agent.
@@ -48,7 +50,7 @@ def stage(
     """
     rows = []
     for number, mount in enumerate(mounts):
-        place = f"{directory}/{number}"
+        place = f"{directory}/{prefix}{number}"
         if mount.is_directory:
             os.mkdir(place, 0o755)
         else:
@@ -61,7 +63,7 @@ def stage(
                 _mount_one(mount, place)
         except OSError as error:
             raise not_mounted(mount.path, error, mount.capability) from error
-        rows.append((f"/grants/{number}", mount.path, mount.is_directory, mount.writable))
+        rows.append((f"/grants/{prefix}{number}", mount.path, mount.is_directory, mount.writable))
     return rows
 
 

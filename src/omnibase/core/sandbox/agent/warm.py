@@ -27,13 +27,17 @@ def main(agent) -> None:  # type: ignore[no-untyped-def]
     """
     import _thread
 
-    program, cpus, *preload = os.fsdecode(agent._read_head()).split("\0")
+    fields = iter(os.fsdecode(agent._read_head()).split("\0"))
+    program, cpus = next(fields), next(fields)
+    places, imports = ([next(fields) for _ in range(int(next(fields)))] for _ in range(2))
+    early = [(*pair, True, False) for pair in zip(places[::2], places[1::2], strict=True)]
     agent._furnish()
     agent._show_cpus(int(cpus))
     agent._prune_devices()
     agent._syscall("mount", b"/\0", b"/guest\0", None, agent._MS_BIND | agent._MS_REC, None)
     # The host's files come to `/grants`, which is PID 1's alone.
     agent._syscall("umount2", b"/guest/grants\0", agent._MNT_DETACH)
+    agent._bind_grants({"mounts": early, "pinned": [], "masks": []}, _ROOT)
     script = agent._sibling("script")
     raised = agent._open_raised()
     jobs, hand_over = os.pipe()
@@ -43,7 +47,8 @@ def main(agent) -> None:  # type: ignore[no-untyped-def]
         for fd in (raised, hand_over, waiting, *_CHANNELS):
             os.close(fd)
         script.confine(bytes.fromhex(program), True)
-        _wait_for_job(agent, script, preload, jobs, ready)
+        _preload(list(fields), imports, int(cpus))
+        _wait_for_job(agent, script, jobs, ready)
         return
     os.close(jobs)
     os.close(ready)
@@ -51,6 +56,7 @@ def main(agent) -> None:  # type: ignore[no-untyped-def]
         os._exit(125)  # its reason is on stderr
     os.close(waiting)
     bound = _Bound()
+    bound.early = bool(early)
     # This thread waits for the script's end, which may come at any time; the other one
     # binds the job, and is the lifeline then.
     _thread.start_new_thread(_serve, (agent, int(cpus), hand_over, bound))
@@ -64,6 +70,7 @@ class _Bound:
     secrets: object = None
     outlets: object = None
     alone = True
+    early = False  # something was brought in before there was a job
 
 
 def _serve(agent, cpus: int, hand_over: int, bound: _Bound) -> None:  # type: ignore[no-untyped-def]
@@ -99,7 +106,7 @@ def _bind(agent, job: dict, cpus: int, bound: _Bound) -> None:  # type: ignore[n
         flags = agent._MS_NOSUID | agent._MS_NODEV | agent._MS_RDONLY  # and to be executed
         agent._bind(f"/grants{_COMMANDS}", _ROOT + _COMMANDS, flags)
         agent._sibling("commands").link(job["commands"], _ROOT)
-    if job["mounts"] or job["commands"]:
+    if job["mounts"] or job["commands"] or bound.early:
         agent._syscall("umount2", b"/grants\0", agent._MNT_DETACH)
     if outlets is not None:
         outlets.open()
@@ -115,13 +122,30 @@ def _write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _wait_for_job(agent, script, preload: list[str], jobs: int, ready: int) -> None:  # type: ignore[no-untyped-def]
+def _preload(names: list[str], imports: list[str], cpus: int) -> None:
+    """Imports modules; afterwards the path is as it was: the directory of a script comes first."""
+    try:
+        os.sched_setaffinity(0, range(cpus))  # a module may start a thread for each
+    except OSError:
+        pass
+    sys.path += imports
+    for name in names:
+        try:
+            __import__(name)
+        except BaseException as error:
+            told = " ".join(f"{type(error).__name__}: {error}".split())
+            os.write(2, f"\n`{name}` cannot be imported: {told[:300]}\n".encode("utf-8", "replace"))
+            os._exit(125)
+    for directory in imports:
+        if directory in sys.path:
+            sys.path.remove(directory)
+
+
+def _wait_for_job(agent, script, jobs: int, ready: int) -> None:  # type: ignore[no-untyped-def]
     """Becomes the script, once there is one."""
     import gc
     import resource
 
-    for name in preload:
-        __import__(name)
     script.rehearse()
     _touch()
     gc.collect()
