@@ -557,7 +557,6 @@ class TestMounting:
         assert caught.value.details == {"capability": f"FILE_READ:{top}/x"}
         assert caught.value.hint
 
-
     def test_a_file_that_is_replaced_meanwhile_is_told(self, top: Path) -> None:
         gone = OSError(errno.ENOENT, "move_mount: No such file or directory")
         error = staging.not_mounted(f"{top}/x", gone, f"FILE_READ:{top}/x")
