@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnibase.core.sandbox.cgroup import Cgroup, Hierarchy
+from tests.helpers.processes import children
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def host(state: Path, hierarchy: Hierarchy) -> Host:
         runs=tuple(sorted(os.listdir(state / "runs"))) if (state / "runs").is_dir() else (),
         cgroups=tuple(sorted(_cgroups(hierarchy))),
         mounts=tuple(Path("/proc/self/mountinfo").read_text().splitlines()),
-        children=_children(),
+        children=tuple(sorted(children())),
         descriptors=_descriptors(),
         threads=len(os.listdir("/proc/self/task")),
     )
@@ -75,16 +76,6 @@ def _cgroups(hierarchy: Hierarchy) -> set[str]:
         for entry in os.scandir(parent)
         if entry.is_dir()
     }
-
-
-def _children() -> tuple[int, ...]:
-    found = []
-    for task in os.listdir("/proc/self/task"):
-        try:
-            found += Path(f"/proc/self/task/{task}/children").read_text().split()
-        except OSError:
-            continue
-    return tuple(sorted(map(int, found)))
 
 
 def _descriptors() -> tuple[str, ...]:

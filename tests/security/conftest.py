@@ -17,6 +17,7 @@ from omnibase.backend import Backend
 from omnibase.core.packages.layer import prune
 from omnibase.core.sandbox.egress import resolver
 from tests.helpers.egress import Names
+from tests.helpers.processes import Brood
 from tests.helpers.warm import AlwaysWarm
 from tests.security import leaks
 from tests.security.harness import SandboxFixture
@@ -57,6 +58,15 @@ def warm(monkeypatch: pytest.MonkeyPatch) -> None:
             return cold._replace(runner=AlwaysWarm(cold.gvisor))
 
         monkeypatch.setattr(call, "backend", warm_backend)
+
+
+@pytest.fixture
+def brood() -> Brood:
+    """Knows what a test has started: others' servers are children of this process, too.
+
+    To be asked for before what starts anything.
+    """
+    return Brood()
 
 
 @pytest.fixture

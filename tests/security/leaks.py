@@ -15,6 +15,7 @@ import pytest
 from omnibase.core.audit.open_runs import SPARE
 from omnibase.core.sandbox.cgroup import PREFIX
 from omnibase.core.sandbox.state import RunDirectory
+from tests.helpers.processes import children
 
 _run_ids: set[str] = set()
 
@@ -110,12 +111,7 @@ def cgroups_of(run_ids: set[str]) -> list[str]:
 
 def _processes(state: Path) -> Iterator[str]:
     yield from map(str, processes_of(state))
-    for task in os.listdir("/proc/self/task"):
-        try:
-            children = Path(f"/proc/self/task/{task}/children").read_text()
-        except OSError:
-            continue
-        yield from (f"child {child}" for child in children.split())
+    yield from (f"child {child}" for child in children())
 
 
 def _cgroups() -> list[str]:

@@ -35,6 +35,7 @@ from omnibase.core.events import (
     SessionCallStart,
 )
 from tests.helpers.cli import omnibase
+from tests.helpers.processes import Brood
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-EXEC-27")]
 
@@ -459,14 +460,12 @@ class TestEnds:
             session.run(b"#" * 10_485_761)
         assert session.run(b"x = 5\n" + b"#" * 10_000_000 + b"\nx").value == "5"
 
-    def test_a_sandbox_that_is_killed_in_a_call(self, session: Session) -> None:
+    def test_a_sandbox_that_is_killed_in_a_call(self, brood: Brood, session: Session) -> None:
         def kill() -> None:
             time.sleep(0.5)
-            for pid in _children():
-                os.kill(pid, signal.SIGKILL)
+            brood.signal(signal.SIGKILL)
 
-        before = set(_children())
-        assert before
+        assert brood.children()
         thread = threading.Thread(target=kill)
         thread.start()
         with pytest.raises(SandboxError, match="died"):
@@ -499,13 +498,6 @@ class TestEnds:
             time.sleep(0.8)
             raise ZeroDivisionError
         assert session.closed
-
-
-def _children() -> list[int]:
-    found: list[int] = []
-    for task in os.listdir("/proc/self/task"):
-        found += map(int, Path(f"/proc/self/task/{task}/children").read_text().split())
-    return found
 
 
 class TestComponents:

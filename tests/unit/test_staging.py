@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -555,6 +556,13 @@ class TestMounting:
             os.close(mount.fd)
         assert caught.value.details == {"capability": f"FILE_READ:{top}/x"}
         assert caught.value.hint
+
+    def test_a_file_that_is_replaced_meanwhile_is_told(self, top: Path) -> None:
+        gone = OSError(errno.ENOENT, "move_mount: No such file or directory")
+        error = staging.not_mounted(f"{top}/x", gone, f"FILE_READ:{top}/x")
+        assert error.message == f"`{top}/x` was replaced or removed while it was being mounted"
+        assert error.details == {"capability": f"FILE_READ:{top}/x"}
+        assert error.hint == "run it again once nobody else changes it"
 
 
 class TestWithoutOwners:

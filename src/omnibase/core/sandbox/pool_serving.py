@@ -24,6 +24,7 @@ from omnibase.core.sandbox.pool_fit import late
 from omnibase.core.sandbox.pool_member import Member
 from omnibase.core.sandbox.preparing import Staged, check_commands, judge_of, stage
 from omnibase.core.sandbox.runner import Cancel, Ended, Observer, RunRequest
+from omnibase.core.sandbox.staging import not_mounted
 from omnibase.core.sandbox.state import storage_hint
 from omnibase.core.sandbox.streams import Pipes
 from omnibase.errors import SandboxStartError
@@ -136,17 +137,21 @@ class Serving(Run):
             # not what they meant when the sandbox was started.
             _runsc.enter_mount_namespace()
             staged = stage(request, path, fill, self._cancel)
-            places = [f"{path}{row[0]}" for row in staged.rows]
             with contextlib.ExitStack() as stack:
-                trees = [(_clone(place, stack), place) for place in places]
+                trees = [_clone(f"{path}{row[0]}", stack) for row in staged.rows]
                 if request.commands is not None:
                     place = f"{path}/grants/{_COMMANDS}"
                     os.mkdir(place, 0o755)
-                    trees.append((_clone(request.commands.path, stack), place))
-                    _sys.mount_setattr(trees[-1][0], _LAYER)
+                    layer = _clone(request.commands.path, stack)
+                    _sys.mount_setattr(layer, _LAYER)
                 _sys.setns(namespace, _sys.CLONE_NEWNS)
-                for tree, place in trees:
-                    _sys.move_mount(tree, place)
+                for tree, row in zip(trees, staged.rows, strict=True):
+                    try:
+                        _sys.move_mount(tree, f"{path}{row[0]}")
+                    except OSError as error:
+                        raise not_mounted(row[1], error, _capability(*row[1:])) from error
+                if request.commands is not None:
+                    _sys.move_mount(layer, place)
             return staged
 
         try:
@@ -193,6 +198,12 @@ class Serving(Run):
 
 
 _LAYER: Final = _sys.MOUNT_ATTR_NOSUID | _sys.MOUNT_ATTR_NODEV | _sys.MOUNT_ATTR_RDONLY
+
+
+def _capability(path: str, is_directory: bool, writable: bool) -> str:
+    """Returns the token for what is mounted somewhere."""
+    kind = "FILE_WRITE" if writable else "FILE_READ"
+    return f"{kind}:{path}{'/**' if is_directory else ''}"
 
 
 def _clone(place: str, stack: contextlib.ExitStack) -> int:

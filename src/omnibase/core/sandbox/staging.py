@@ -7,6 +7,7 @@ to be unmounted afterwards, and a crash leaves no mount behind.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from omnibase.core.sandbox.resolving import StagedMount
 from omnibase.core.sandbox.views import make_view
 from omnibase.errors import CapabilityError
 
-__all__ = ["stage"]
+__all__ = ["not_mounted", "stage"]
 
 _NOBODY: Final = 65534
 # Not noexec: the host's kernel would then refuse to map the code of a native module.
@@ -61,13 +62,27 @@ def stage(
             else:
                 _mount_one(mount, place)
         except OSError as error:
-            raise CapabilityError(
-                f"`{mount.path}` cannot be mounted: {error}",
-                details={"capability": mount.capability},
-                hint="OmniBase needs Linux 5.12 and CAP_SYS_ADMIN; see `omnibase doctor`",
-            ) from error
+            raise not_mounted(mount.path, error, mount.capability) from error
         rows.append((f"/grants/{prefix}{number}", mount.path, mount.is_directory, mount.writable))
     return rows
+
+
+def not_mounted(path: str, error: OSError, capability: str) -> CapabilityError:
+    """Returns what to raise if the kernel did not mount what is granted.
+
+    It attaches nothing that has no name any more: whoever replaces a file between its
+    check and its mount has it refused.
+    """
+    replaced = error.errno == errno.ENOENT
+    return CapabilityError(
+        f"`{path}` was replaced or removed while it was being mounted"
+        if replaced
+        else f"`{path}` cannot be mounted: {error}",
+        details={"capability": capability},
+        hint="run it again once nobody else changes it"
+        if replaced
+        else "OmniBase needs Linux 5.12 and CAP_SYS_ADMIN; see `omnibase doctor`",
+    )
 
 
 def _mount_view(mount: StagedMount, place: str, left_out: list[str]) -> None:
