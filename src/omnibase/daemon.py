@@ -16,13 +16,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.core import events
+from omnibase.core.context import ExecutionContext
 from omnibase.core.sandbox import _runsc, state
-from omnibase.core.sandbox.remote.client import ask, socket_path
+from omnibase.core.sandbox.remote.client import OFFER, ask, socket_path
 from omnibase.core.sandbox.remote.link import Peer
 from omnibase.errors import ConfigurationError, SandboxError, SandboxUnavailable
+
+if TYPE_CHECKING:
+    from omnibase.core.packages.lock import Layer
 
 __all__ = ["Settings", "end", "serve", "start", "status"]
 
@@ -43,17 +47,21 @@ class Settings:
     Attributes:
         size: Sandboxes that are to be ready.
         preload: Modules that each imports before there is a script.
+        layer: Digest of the packages that each has; ``None`` for none.
         idle_seconds: See `omnibase.Pool`; ``None`` keeps them.
         memory_bytes: Most memory of all its sandboxes together; ``None`` for
             ``OMNIBASE_MAX_MEMORY``, else 80 % of the machine's.
         scratch_bytes: Size of ``/tmp`` in them; ``None`` for what runs have by default.
+        idle_memory_bytes: Most memory of one that waits; likewise.
     """
 
     size: int = 2
     preload: tuple[str, ...] = ()
+    layer: str | None = None
     idle_seconds: float | None = None
     memory_bytes: int | None = None
     scratch_bytes: int | None = None
+    idle_memory_bytes: int | None = None
 
 
 def serve(settings: Settings, bus: events.EventBus, ready: Callable[[], None]) -> None:
@@ -67,18 +75,15 @@ def serve(settings: Settings, bus: events.EventBus, ready: Callable[[], None]) -
         ready: Called once it listens.
 
     Raises:
+        PackageError: Its packages are not there any more.
         SandboxUnavailable: There is one already, or this machine cannot run sandboxes.
     """
     from omnibase import __version__
-    from omnibase.core.context import ExecutionContext
     from omnibase.core.sandbox.remote.service import Service
     from omnibase.pools import Pool
 
     directory = state.state_dir()
     path = socket_path(directory)
-    context = ExecutionContext()
-    if settings.scratch_bytes is not None:
-        context = replace(context, scratch_bytes=settings.scratch_bytes)
     emitter = events.Emitter(bus, subject="pool")
 
     def refused(peer: Peer, reason: str) -> None:
@@ -90,21 +95,57 @@ def serve(settings: Settings, bus: events.EventBus, ready: Callable[[], None]) -
         state.recover(directory)  # what a daemon that was killed has left
         if settings.memory_bytes is not None:
             os.environ["OMNIBASE_MAX_MEMORY"] = str(settings.memory_bytes)
-        with Pool(
-            settings.size, preload=settings.preload, idle_seconds=settings.idle_seconds,
-            context=context, bus=bus,
-        ) as pool:  # fmt: skip
+        with (
+            _layer(settings.layer) as layer,
+            Pool(
+                settings.size, preload=settings.preload, packages=layer,
+                idle_seconds=settings.idle_seconds, context=_context(settings), bus=bus,
+            ) as pool,
+        ):  # fmt: skip
+            _offer(path.parent / OFFER, settings.layer)
             service = Service(
                 path,
                 pool.runner,
                 version=__version__,
-                status=lambda: {"settings": _plain(settings), "pool": asdict(pool.stats())},
+                status=lambda: {
+                    "settings": _plain(settings),
+                    "pool": asdict(pool.stats()),
+                    "packages": [] if layer is None else layer.to_dict()["packages"],
+                },
                 on_refused=refused,
             )
             with _signals(service.drain, service.stop):
                 ready()
                 _tell_systemd("READY=1")
                 service.serve()
+
+
+def _context(settings: Settings) -> ExecutionContext:
+    context = ExecutionContext()
+    if settings.scratch_bytes is not None:
+        context = replace(context, scratch_bytes=settings.scratch_bytes)
+    if (size := settings.idle_memory_bytes) is not None:
+        most = max(size, context.memory_bytes)
+        context = replace(context, default_memory_bytes=size, memory_bytes=most)
+    return context
+
+
+def _layer(digest: str | None) -> contextlib.AbstractContextManager[Layer | None]:
+    if digest is None:
+        return contextlib.nullcontext()
+    from omnibase.packages import held
+
+    return held(digest)
+
+
+def _offer(file: Path, digest: str | None) -> None:
+    """Lets clients know what runs come with; it is there before a socket is."""
+    if digest is None:
+        file.unlink(missing_ok=True)
+        return
+    draft = file.with_suffix(".new")
+    draft.write_text(digest)
+    draft.replace(file)
 
 
 @contextlib.contextmanager

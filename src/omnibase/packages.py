@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -34,7 +35,7 @@ PackageLayer = Layer
 
 __all__ = [
     "PackageLayer", "cache", "equipped", "extras_of", "find_site", "held", "install_packages",
-    "planned", "provided", "require_hashed", "wanted_of",
+    "offered", "planned", "provided", "require_hashed", "wanted_of",
 ]  # fmt: skip
 
 
@@ -145,6 +146,29 @@ def held(digest: str, kept: Cache | None = None) -> Iterator[Layer]:
                 reason="not_found", hint="install it again",
             )  # fmt: skip
         yield layer
+
+
+@contextlib.contextmanager
+def offered(file: Path) -> Iterator[Extras]:
+    """Gives what runs of the pool's daemon come with, and keeps it while it is used.
+
+    Args:
+        file: Where the daemon says so. One that was killed leaves it behind: what is not
+            there any more is offered by nobody.
+
+    Raises:
+        PackageError: It is not what was built.
+    """
+    try:
+        with open(file, encoding="ascii") as text:
+            digest = text.read(65)
+    except (OSError, ValueError):
+        digest = ""
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        yield Extras()
+        return
+    with cache().hold(digest) as layer:
+        yield Extras() if layer is None else extras_of(layer)
 
 
 def _known(

@@ -61,7 +61,10 @@ class Runs:
             artifacts=artifacts, on_output=on_output, bus=bus,
         )  # fmt: skip
         what = (load_script(script), capability_set(capabilities), options, packages, venv)
-        with contextlib.closing(Cancel()) as cancel, self._equipment() as options.extras:
+        with (
+            contextlib.closing(Cancel()) as cancel,
+            self._equipment(packages) as options.extras,
+        ):
             return execute(*what, cancel)
 
     async def arun(
@@ -88,7 +91,7 @@ class Runs:
         what = (load_script(script), capability_set(capabilities), options, packages, venv)
 
         def work(cancel: Cancel) -> RunResult:
-            with self._equipment() as options.extras:
+            with self._equipment(packages) as options.extras:
                 return execute(*what, cancel)
 
         return await in_thread(work)
@@ -123,8 +126,8 @@ class Runs:
         with contextlib.closing(Cancel()) as cancel, self._equipment() as options.extras:
             return wanted.execute(options, cancel)
 
-    def _equipment(self) -> AbstractContextManager[Extras]:
-        """What a run comes with that names no packages, as long as it lasts."""
+    def _equipment(self, packages: Packages = None) -> AbstractContextManager[Extras]:
+        """What a run comes with, unless it names packages, as long as it lasts."""
         return contextlib.nullcontext(Extras())
 
     def _asked(
@@ -155,7 +158,16 @@ class RemotePool(Runs):
     def __init__(self) -> None:
         from omnibase import __version__
         from omnibase.core.sandbox import state
-        from omnibase.core.sandbox.remote.client import RemoteRunner, socket_path
+        from omnibase.core.sandbox.remote.client import OFFER, RemoteRunner, socket_path
 
+        path = socket_path(state.state_dir())
         self._options = Options()
-        self._runner = RemoteRunner(path=socket_path(state.state_dir()), version=__version__)
+        self._runner = RemoteRunner(path=path, version=__version__)
+        self._offer = path.parent / OFFER
+
+    def _equipment(self, packages: Packages = None) -> AbstractContextManager[Extras]:
+        if packages is not None or not self._offer.exists():
+            return contextlib.nullcontext(Extras())
+        from omnibase.packages import offered
+
+        return offered(self._offer)

@@ -124,7 +124,7 @@ class Pool(Runs):
             recipe, base=self._extras.on(recipe.base), held=partial(held, layer.digest, cache())
         )
 
-    def _equipment(self) -> contextlib.AbstractContextManager[Extras]:
+    def _equipment(self, packages: Packages = None) -> contextlib.AbstractContextManager[Extras]:
         return contextlib.nullcontext(self._extras)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from omnibase.core.sandbox.image import ensure_image
 from omnibase.core.sandbox.state import state_dir
 from tests.helpers.audit import events
 from tests.helpers.cli import NO_RUNTIME, Said, eventually, omnibase, run_ids, started
+from tests.helpers.wheels import make_index, make_wheel
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -161,6 +163,68 @@ def test_what_does_not_fit_runs_cold_and_says_why(daemon: Daemon, script: Script
     assert list(daemon.status()["pool"]["cold_reasons"]) == [found["cold_reason"]]
 
 
+def test_packages_of_the_pool(daemon: Daemon, script: Script, tmp_path: Path) -> None:
+    wheels = [
+        make_wheel(tmp_path / "files", name, files={f"{name}.py": source})
+        for name, source in (("alpha", b"V = 1"), ("beta", b"V = 2"), ("broken", b"1 / 0"))
+    ]
+    index = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": "",
+             "PIP_INDEX_URL": make_index(tmp_path, *wheels)}  # fmt: skip
+    for name in ("alpha", "beta", "broken"):
+        (tmp_path / f"{name}.txt").write_text(f"{name}\n")
+    words = ("pool", "start", "--size", 1, "--preload", "json,alpha", "--idle-memory", "60MB")
+    with contextlib.chdir(tmp_path):
+        said = daemon.say(*words, "--packages", "alpha.txt", **index)
+    assert (said.code, said.err) == (0, ""), said.err
+    again = daemon.say(*words, "--packages", tmp_path / "alpha.txt", **index)
+    assert (again.code, again.text[:8]) == (0, "a pool w"), again.err
+    other = daemon.say(*words, "--packages", tmp_path / "beta.txt", **index)
+    assert other.code == 2
+    assert "is set otherwise: `layer` is" in other.err
+    status = daemon.status()
+    layer = status["settings"]["layer"]
+    assert status["packages"] == ["alpha==1.0"]
+    assert f"packages   alpha==1.0 (layer {layer[:12]})\n" in daemon.say("pool", "status").text
+    # Whoever runs something there has them, without a word: no index is needed.
+    uses = "import sys\nprint('alpha' in sys.modules)\nimport alpha; print(alpha.V)"
+    path = script(uses)
+    found = json.loads(daemon.run(path, "--json").out)
+    assert (found["stdout"], found["warm"], found["layer"]) == ("True\n1\n", True, layer), found
+    names = [event.name for event in events(daemon.audit)]
+    assert names[-3:] == ["LayerAttached", "SandboxStart", "SandboxExit"]
+    assert {"PackagesResolved", "LayerBuilt"} < set(names)
+    daemon.ready()
+    words = ("--packages", tmp_path / "alpha.txt", "--json")
+    found = json.loads(daemon.run(path, *words, **index).out)
+    assert (found["stdout"], found["warm"], found["layer"]) == ("True\n1\n", True, layer)
+    words = ("--packages", tmp_path / "beta.txt", "--json")
+    found = json.loads(daemon.run(script("import beta; print(beta.V)"), *words, **index).out)
+    assert (found["stdout"], found["warm"]) == ("2\n", False)
+    assert found["cold_reason"] == "it comes with other packages than the pool"
+    daemon.ready()
+    path = script(uses)
+    said = omnibase("registry", "add", "--registry", tmp_path / "registry", "--name", "job",
+                    "--version", "1.0.0", "--owner", "me", "--script", path)  # fmt: skip
+    assert said.code == 0, said.err
+    said = daemon.say("run", "job", "--registry", tmp_path / "registry", "--pool", "--json")
+    found = json.loads(said.out)
+    assert (found["stdout"], found["warm"], found["layer"]) == ("True\n1\n", True, layer)
+    # A daemon that was killed offers nothing, and the next one what it has.
+    os.kill(daemon.status()["pid"], signal.SIGKILL)
+    assert eventually(lambda: daemon.run(path).code == 125)
+    assert "no pool is running" in daemon.run(path).err
+    broken = daemon.say("pool", "start", "--size", 1, "--packages", tmp_path / "broken.txt",
+                        "--preload", "broken", **index)  # fmt: skip
+    assert broken.code == 125
+    assert "`broken` cannot be imported: ZeroDivisionError" in broken.err
+    assert "hint: leave the module out of `preload`" in broken.err
+    assert "hint: leave the module" in daemon.say("pool", "status").text
+    assert daemon.say("pool", "stop").code == 0
+    daemon.start()
+    assert daemon.run(path).code == 1  # no module named alpha
+    assert "packages   none\n" in daemon.say("pool", "status").text
+
+
 def test_a_component(daemon: Daemon, script: Script, tmp_path: Path) -> None:
     daemon.start()
     registry = tmp_path / "registry"
@@ -256,7 +320,8 @@ def test_stopping_ends_runs_and_draining_waits(daemon: Daemon, script: Script) -
     [
         ("--size", "0"), ("--size", "many"), ("--size", "1025"), ("--preload", "a b"),
         ("--idle-seconds", "-1"), ("--idle-seconds", "x"), ("--memory", "lots"),
-        ("--scratch", "1"), ("--size", "1", "--size", "2"),
+        ("--scratch", "1"), ("--idle-memory", "1MB"), ("--packages", "/no/such/file"),
+        ("--size", "1", "--size", "2"),
     ],
 )  # fmt: skip
 def test_flags_that_are_wrong(words: tuple[str, ...]) -> None:

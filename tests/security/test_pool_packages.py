@@ -174,7 +174,8 @@ def test_what_a_run_names_decides(index: Path, area: Path) -> None:
      ("raise SystemExit('no\\nmore')", "`alpha` cannot be imported: SystemExit: no more",
       "leave the module out of `preload`"),
      ("x = b'x' * 10**9", "a warm sandbox did not start: it died",
-      "give it more memory: `default_memory_bytes` of the pool's context"),
+      "give it more memory: `default_memory_bytes` of the pool's context, "
+      "or `pool start --idle-memory SIZE`"),
      ("import os; os._exit(0)", "a warm sandbox did not start: it died", "run `omnibase doctor`")],
 )  # fmt: skip
 def test_what_cannot_be_imported_is_told(index: Path, source: str, why: str, hint: str) -> None:

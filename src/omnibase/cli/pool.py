@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from omnibase.cli import console, exits
@@ -9,6 +11,7 @@ from omnibase.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from omnibase.cli.commands import Invocation, Parser
+    from omnibase.core.events import EventBus
     from omnibase.daemon import Settings
 
 __all__ = ["add_arguments", "execute"]
@@ -23,6 +26,7 @@ the state directory. If one is running already, nothing is done.
 examples:
   omnibase pool start
   omnibase pool start --size 8 --preload json,re --idle-seconds 600
+  omnibase pool start --packages requirements.txt --preload numpy --idle-memory 80MB
   omnibase pool start --size 4 --memory 2GiB --foreground
   omnibase sandbox run script.py --pool\
 """,
@@ -43,10 +47,15 @@ def add_arguments(parser: Parser, name: str) -> None:
             ("--size", "N", "sandboxes that are to be ready (default: 2)"),
             ("--preload", "NAME,NAME", "modules that each imports before there is a script; what "
              "they use counts against the memory of runs (default: none)"),
+            ("--packages", "FILE", "packages by a requirements file or a lock, fetched and "
+             "unpacked first: runs come with them that name no others, and --preload can name "
+             "their modules"),
             ("--idle-seconds", "SECONDS", "after so long without a run keep none ready, until the "
              "next run (default: keep them)"),
             ("--memory", "SIZE", "most memory of all its sandboxes together "
              "(default: $OMNIBASE_MAX_MEMORY, else 80 %% of the machine's)"),
+            ("--idle-memory", "SIZE", "most memory of one that waits, with what it has imported "
+             "(default: 50MB)"),
             ("--scratch", "SIZE", "size of /tmp in them; runs that want another get a sandbox of "
              "their own (default: 64MiB)"),
             ("--audit", "DIR|off", "the audit log for clients that are refused; runs are on "
@@ -54,6 +63,7 @@ def add_arguments(parser: Parser, name: str) -> None:
              "state directory)"),
         ):  # fmt: skip
             parser.add_argument(flag, action=Once, metavar=metavar, help=text)
+        parser.add_argument("--layer", help=argparse.SUPPRESS)  # of who starts the daemon
         parser.add_argument(
             "--foreground", action="store_true", help="stay, e.g. for systemd; SIGTERM drains"
         )
@@ -88,19 +98,22 @@ def execute(invocation: Invocation) -> int:
 def _start(options: Any) -> int:
     from omnibase import daemon
     from omnibase.backend import require_root
-    from omnibase.cli.engine import await_image
+    from omnibase.cli.engine import await_image, events_to
 
     require_root()
-    settings = _settings(options)
+    settings, options.events = _settings(options), None
     if options.foreground:
-        from omnibase.cli.engine import events_to
-
-        options.events = None
         with events_to(options) as bus:
+            settings = _with_packages(settings, options.packages, bus)
             daemon.serve(settings, bus, lambda: console.note("omnibase: the pool is there"))
         return exits.OK
     await_image()
+    if options.packages is not None:
+        with events_to(options) as bus:
+            settings = _with_packages(settings, options.packages, bus)
     words = ["-m", "omnibase", "pool", "start", "--foreground", *_flags(options)]
+    if settings.layer is not None:  # the daemon has neither our directory nor pip's settings
+        words.append(f"--layer={settings.layer}")
     found, new = daemon.start(settings, words)
     if options.json:
         _show(found, json=True)
@@ -109,15 +122,25 @@ def _start(options: Any) -> int:
         what = "the pool" if new else "a pool was running already, and"
         console.out(f"{what} {state}: process {found['pid']}, {_members(found)}\n")
     if found["pool"]["problem"]:
-        console.error(str(found["pool"]["problem"]), "run `omnibase doctor`")
+        hint = found["pool"].get("hint") or "run `omnibase doctor`"
+        console.error(console.printable(str(found["pool"]["problem"]), 400), str(hint))
         return exits.FAILED
     return exits.OK
+
+
+def _with_packages(settings: Settings, packages: str | None, bus: EventBus) -> Settings:
+    """Fetches and unpacks the packages, unless that was done before."""
+    if packages is None:
+        return settings
+    from omnibase.cli.engine import install
+
+    return replace(settings, layer=install(packages, bus=bus).digest)
 
 
 def _flags(options: Any) -> list[str]:
     return [
         word
-        for name in ("size", "preload", "idle_seconds", "memory", "scratch", "audit")
+        for name in ("size", "preload", "idle_seconds", "memory", "idle_memory", "scratch", "audit")
         if getattr(options, name) is not None
         for word in (f"--{name.replace('_', '-')}={getattr(options, name)}",)
     ]
@@ -139,23 +162,23 @@ def _settings(options: Any) -> Settings:
     return Settings(
         size=size,
         preload=modules(preload),
+        layer=options.layer,
         idle_seconds=None if options.idle_seconds is None else _seconds("--idle-seconds", options),
         memory_bytes=_size("--memory", options.memory),
-        scratch_bytes=_scratch(options.scratch),
+        scratch_bytes=_quota("--scratch", options.scratch, "scratch_bytes"),
+        idle_memory_bytes=_quota("--idle-memory", options.idle_memory, "default_memory_bytes"),
     )
 
 
-def _scratch(text: str | None) -> int | None:
+def _quota(flag: str, text: str | None, name: str) -> int | None:
     from omnibase.core.context import ExecutionContext
 
-    size = _size("--scratch", text)
+    size = _size(flag, text)
     if size is not None:
         try:
-            ExecutionContext(scratch_bytes=size)
+            ExecutionContext(**{name: size})  # type: ignore[arg-type]
         except ConfigurationError as error:
-            raise ConfigurationError(
-                f"`--scratch {text}` is out of range", hint=error.hint
-            ) from None
+            raise ConfigurationError(f"`{flag} {text}` is out of range", hint=error.hint) from None
     return size
 
 
@@ -205,6 +228,7 @@ def _show(found: dict[str, Any], *, json: bool) -> None:
         ("sandboxes", _members(found) + f", {pool['ending']} ending"),
         ("memory", f"{console.size(pool['idle_memory_bytes'])} of those that are ready"),
         ("preload", ", ".join(settings["preload"]) or "none"),
+        ("packages", _packages(found)),
         ("runs", f"{pool['warm_runs']} warm, {pool['cold_runs']} cold"),
         *(("", f"{count} cold: {console.printable(reason, 200)}")
           for reason, count in sorted(pool["cold_reasons"].items())),
@@ -215,7 +239,14 @@ def _show(found: dict[str, Any], *, json: bool) -> None:
         rows.append(("failures", f"{pool['failed_boots']} did not start, {pool['lost']} died"))
     if pool["problem"]:
         rows.append(("problem", console.printable(str(pool["problem"]), 400)))
+        if pool.get("hint"):
+            rows.append(("", f"hint: {console.printable(str(pool['hint']), 400)}"))
     console.out("".join(f"{name:<10} {text}\n" for name, text in rows))
+
+
+def _packages(found: dict[str, Any]) -> str:
+    names = console.printable(", ".join(found.get("packages", ())), 400)
+    return f"{names} (layer {str(found['settings']['layer'])[:12]})" if names else "none"
 
 
 def _duration(seconds: float) -> str:

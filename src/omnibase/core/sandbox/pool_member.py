@@ -318,7 +318,10 @@ class Member:
     def _hint(self, reason: list[str]) -> str:
         """Says what may help one that did not start."""
         if self.cgroup.stats().oom_kills:
-            return "give it more memory: `default_memory_bytes` of the pool's context"
+            return (
+                "give it more memory: `default_memory_bytes` of the pool's context, "
+                "or `pool start --idle-memory SIZE`"
+            )
         if reason and "No module named" in reason[0] and not self.recipe.base.attached:
             return (
                 "name its packages: `packages=…`, or `pool start --packages FILE`; nothing of a "

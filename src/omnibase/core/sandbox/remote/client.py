@@ -18,7 +18,10 @@ from omnibase.core.sandbox.remote.told import ANSWERED, arguments_of, unpack_end
 from omnibase.core.sandbox.runner import Cancel, Ended, Observer, RunRequest
 from omnibase.errors import SandboxError, SandboxUnavailable
 
-__all__ = ["RemoteRunner", "ask", "socket_path"]
+__all__ = ["OFFER", "RemoteRunner", "ask", "socket_path"]
+
+OFFER: Final = "layer"
+"""File beside the socket: the digest of the packages that runs of that daemon come with."""
 
 _START: Final = "start it: `omnibase pool start`"
 _SEND_SECONDS: Final = 60.0
