@@ -263,7 +263,7 @@ class TestEnd:
             wall_seconds=2,
         )
         assert (ended.cause, ended.result.limits) == ("time", ("time",))
-        assert ended.result.usage.cpu_seconds < 4.5
+        assert ended.result.usage.cpu_seconds < 5.5  # and not 6
 
     def test_what_the_script_leaves_running_ends_with_it(self, subject: Subject) -> None:
         ended = subject.run(
