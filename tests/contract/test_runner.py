@@ -297,7 +297,9 @@ class TestEnd:
     ) -> None:
         file = tmp_path / "script.py"
         file.write_text(script)
-        plain = subprocess.run([sys.executable, "-I", file], cwd=tmp_path, capture_output=True)
+        plain = subprocess.run(
+            [sys.executable, "-I", file], cwd=tmp_path, capture_output=True, check=False
+        )
         result = subject.run(script).result
         assert result.stdout == plain.stdout
         assert result.exit_code == plain.returncode % 256

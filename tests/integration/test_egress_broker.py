@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import queue
 import os
+import queue
 import select
 import socket
 import threading
