@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +35,60 @@ PLATFORMS = ("systrap", "ptrace")
 WARM = "systrap, warm"
 REMOTE = "systrap, over a socket"
 SHELL_VIOLATION = b"try: open('/etc/passwd')\nexcept OSError as e: print(type(e).__name__)\n"
+
+
+ENDINGS = {
+    "a finalizer": "class A:\n    def __del__(self): print('gone')\na = A()",
+    "a finalizer in a cycle, using its module": (
+        "import json\nclass A:\n    def __del__(self): print(json.dumps(1), b)\n"
+        "a, b = A(), 2\na.a = a"
+    ),
+    "a finalizer in another module": (
+        "import json\nclass A:\n    def __del__(self): print('gone')\njson.kept = A()"
+    ),
+    "an error in a finalizer": "class A:\n    def __del__(self): 1 / 0\na = A()",
+    "a file that is not closed": (
+        "import json\njson.kept = open(1, 'w', closefd=False)\njson.kept.write('late')"
+    ),
+    "output of libc": "import ctypes\nctypes.CDLL(None).printf(b'late')",
+    "handlers in order": (
+        "import atexit\natexit.register(print, 1)\natexit.register(print, 2)\nprint(3)"
+    ),
+    "an error in a handler": "import atexit\natexit.register(divmod, 1, 0)\nprint(3)",
+    "a thread": (
+        "import threading, time\n"
+        "def late():\n    time.sleep(0.1)\n    print('late')\n"
+        "threading.Thread(target=late).start()\nprint('soon')"
+    ),
+    "a daemon's thread": (
+        "import threading, time\n"
+        "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\nprint('soon')"
+    ),
+    "a child that ends likewise": (
+        "import atexit, os\natexit.register(lambda: print('end', flush=True))\n"
+        "if os.fork(): os.wait()"
+    ),
+    "no output": "import sys\nsys.stdout = None",
+    "output that is closed": "import sys\nprint(1)\nsys.stdout.close()",
+    "output that is another": (
+        "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer)\nprint('kept')"
+    ),
+    "output that cannot be written": (
+        "import os, sys\nsys.stdout.reconfigure(line_buffering=False)\nprint('x', end='')\n"
+        "os.close(1)"
+    ),
+    "an exit in a function": "import sys\ndef f(): sys.exit(-1)\nf()",
+    "an exit with a large number": "raise SystemExit(2**80)",
+    "an exit with 256": "raise SystemExit(256)",
+    "an exit with a truth": "raise SystemExit(True)",
+    "an exit with text": "raise SystemExit('bye')",
+    "a generator that is not over": (
+        "def g():\n    try: yield\n    finally: print('over')\nh = g()\nnext(h)"
+    ),
+    "a weak reference": (
+        "import weakref\nclass A: pass\na = A()\nf = weakref.finalize(a, print, 'gone')"
+    ),
+}
 
 
 class Observer:
@@ -234,6 +290,20 @@ class TestEnd:
         assert ended.cause == "exit"
         assert ended.fault is None
         assert (ended.result.exit_code, ended.result.signal) == (code, signal_number)
+
+    @pytest.mark.parametrize("script", ENDINGS.values(), ids=ENDINGS.keys())
+    def test_what_comes_at_the_end_is_that_of_python(
+        self, subject: Subject, script: str, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "script.py"
+        file.write_text(script)
+        plain = subprocess.run([sys.executable, "-I", file], cwd=tmp_path, capture_output=True)
+        result = subject.run(script).result
+        assert result.stdout == plain.stdout
+        assert result.exit_code == plain.returncode % 256
+        unraisable = b"Exception ignored" in plain.stderr
+        assert (b"Exception ignored" in result.stderr) == unraisable
+        assert unraisable or result.stderr == plain.stderr
 
     def test_a_traceback_names_the_script(self, subject: Subject) -> None:
         result = subject.run("def f():\n    raise ValueError('x')\nf()", name="job.py").result

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +21,15 @@ from typing import Any
 
 import yaml
 
+from omnibase import __version__
 from omnibase.core.events import Event
 from omnibase.core.registry.component_file import parse_component
+from omnibase.core.sandbox.remote.client import ask, socket_path
+from omnibase.core.sandbox.state import state_dir
 from omnibase.core.security.capability_file import parse_capabilities
 from omnibase.core.security.policy import Policy
 from omnibase.core.security.policy_table import run_table
+from omnibase.errors import SandboxError
 from scripts.check_blocks import Block
 from tests.helpers.policies import COMPONENT
 
@@ -153,12 +158,26 @@ class Reader:
 
     def leave(self) -> None:
         """Ends what the page has left running, and waits for it."""
+        self._end_pool()
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):
                     here = (entry / "cwd").readlink().is_relative_to(self.directory)
                     if here and int(entry.name) != os.getpid():
                         os.kill(int(entry.name), signal.SIGKILL)
+
+    def _end_pool(self) -> None:
+        """Ends its daemon, which is in no directory of the page's, whatever block failed."""
+        path = socket_path(state_dir())
+        if not path.exists():
+            return
+        with contextlib.suppress(SandboxError):
+            pid = ask(path, "stop", __version__)["pid"]
+            deadline = time.monotonic() + 30
+            while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def commands(text: str) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
+import omnibase
 from omnibase.core.events import EventBus, bus
+from omnibase.core.sandbox.remote.client import ask, socket_path
+from omnibase.core.sandbox.state import state_dir
 from scripts import check_blocks
 from tests.helpers.documentation import Reader, commands, matches
 
@@ -98,3 +101,18 @@ def test_a_page_that_is_wrong_is_found(reader: Reader) -> None:
     ):
         with pytest.raises(AssertionError):
             reader.meet(check_blocks.Block(line=1, info=fence, text=text), "page.md")
+
+
+def test_a_page_that_fails_leaves_no_daemon(reader: Reader) -> None:
+    block = check_blocks.Block(
+        line=1,
+        info="console",
+        text="$ omnibase pool start --size 1\n$ false\n$ omnibase pool stop\n",
+    )
+    with pytest.raises(AssertionError, match=r"\$ false"):
+        reader.meet(block, "page.md")
+    path = socket_path(state_dir())
+    pid = ask(path, "status", omnibase.__version__)["pid"]
+    reader.leave()
+    assert not Path(f"/proc/{pid}").exists()
+    assert not path.exists()

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from omnibase.core.sandbox.remote import service as service_module
+from omnibase.core.sandbox.remote import serving as serving_module
 from omnibase.core.sandbox.remote.client import RemoteRunner, ask, socket_path
 from omnibase.core.sandbox.remote.codec import pack
 from omnibase.core.sandbox.remote.link import Link, Peer
@@ -121,6 +122,19 @@ def raw(path: Path) -> socket.socket:
     connection.connect(str(path))
     connection.settimeout(SECONDS)
     return connection
+
+
+def drip(connection: socket.socket) -> bytes:
+    """Sends a byte now and then until somebody has had enough; returns what they say."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(TimeoutError):
+            try:
+                connection.sendall(b" ")
+                return connection.recv(65536)
+            except (BrokenPipeError, ConnectionResetError):
+                return b""
+    pytest.fail("nobody minds")
 
 
 def settle(service: Service, clients: int = 0) -> None:
@@ -324,6 +338,67 @@ class TestHostileClients:
         with raw(path) as connection:
             while connection.recv(65536):
                 pass
+        settle(service)
+
+    @pytest.mark.parametrize(
+        "begun",
+        [
+            b"OB",
+            b"OBP1" + struct.pack("<II", 9999, 0),
+            b"OBP1" + struct.pack("<II", 2, 9999) + b"{}",
+        ],
+    )
+    def test_one_that_drips_its_question_is_let_go(
+        self, path: Path, service: Service, monkeypatch: pytest.MonkeyPatch, begun: bytes
+    ) -> None:
+        monkeypatch.setattr(serving_module, "_MESSAGE_SECONDS", 0.5)
+        with raw(path) as connection:
+            connection.sendall(begun)
+            connection.settimeout(0.1)
+            answer = drip(connection)
+            connection.settimeout(SECONDS)
+            with contextlib.suppress(ConnectionResetError):
+                while part := connection.recv(65536):
+                    answer += part
+        settle(service)
+        assert b"the pool cannot read what it was asked: it took too long to come" in answer
+        assert ask(path, "status", VERSION)["clients"] == 1  # who asks
+
+    def test_one_that_drips_an_answer_loses_its_run(
+        self, path: Path, fake: Fake, service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(serving_module, "_MESSAGE_SECONDS", 0.5)
+        fake.work = _until_cancelled
+        with raw(path) as connection:
+            _ask(connection)
+            while not fake.requests:
+                time.sleep(0.01)
+            time.sleep(0.6)  # it may be silent for as long as its run takes
+            assert fake.ends == []
+            connection.sendall(b"OBP1" + struct.pack("<II", 100, 0))
+            connection.settimeout(0.1)
+            drip(connection)
+            fake.await_ends(1)
+        settle(service)
+
+    def test_one_that_drips_what_it_takes_loses_its_run(
+        self, path: Path, fake: Fake, service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(service_module, "_SEND_SECONDS", 0.5)
+
+        def work(_asked: RunRequest, observer: Observer, _cancel: Cancel) -> Ended:
+            observer.on_output("stdout", b"x" * (8 << 20))
+            return ended()
+
+        fake.work = work
+        with raw(path) as connection:
+            _ask(connection)
+            deadline = time.monotonic() + SECONDS
+            while not fake.ends and time.monotonic() < deadline:
+                connection.recv(1)
+                time.sleep(0.01)
+            fake.await_ends(1)
+            assert fake.ends[0] is not None
         settle(service)
 
     def test_another_user(

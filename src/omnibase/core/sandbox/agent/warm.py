@@ -86,9 +86,9 @@ def _serve(agent, cpus: int, hand_over: int, bound: _Bound) -> None:  # type: ig
         # The host takes this for the beginning of the script.
         file = os.open(job["path"], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         _write(file, source)
-        os.close(file)
         _write(hand_over, len(head).to_bytes(4, "little") + head + source)
         os.close(hand_over)
+        os.close(file)
     except BaseException:
         agent._tell("/.agent-failed")
         sys.excepthook(*sys.exc_info())
@@ -170,7 +170,47 @@ def _wait_for_job(agent, script, jobs: int, ready: int) -> None:  # type: ignore
     if job["outlets"]:
         os.chdir("/tmp")  # another directory is mounted there now
     del sys.argv[1:], sys.orig_argv[-1:]
-    script.run(job, source)
+    status = 0
+    try:
+        script.run(job, source)
+    except SystemExit as end:
+        if end.code is not None:
+            if type(end.code) is not int or not -256 < end.code < 256:
+                raise
+            status = end.code
+    _leave(agent, status)
+    raise SystemExit(status)
+
+
+def _leave(agent, status: int) -> None:  # type: ignore[no-untyped-def]
+    """Ends the process, unless the interpreter's own end would do more than take longer.
+
+    What the interpreter takes apart at its end is memory that is shared with PID 1 until
+    then, page by page. All that a script can tell of is done here: its threads are waited
+    for, its ``atexit`` functions called, its module dropped, what is unreachable then
+    finalized, its output flushed. If something is left that has a finalizer, or output
+    that cannot be flushed, this returns, and the interpreter ends as it does.
+    """
+    import _thread
+    import atexit
+    import gc
+
+    threads = sys.modules.get("threading")
+    if threads is not None:
+        threads._shutdown()
+    atexit._run_exitfuncs()
+    sys.modules.pop("__main__", None)
+    gc.collect()
+    # Without those of before: they are frozen.
+    kinds = {type(one) for one in gc.get_objects()}
+    if _thread._count() or any(hasattr(kind, "__del__") for kind in kinds):
+        return
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (AttributeError, ValueError, OSError):
+        return
+    agent._call("exit", status & 0xFF)  # and not `_exit`: C libraries have buffers, too
 
 
 def _touch() -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -57,14 +60,13 @@ class Link:
 
     Args:
         connection: Connected, and blocking; closed by `close`.
-        seconds: How long the other end may take nothing before it counts as gone.
+        seconds: How long the other end may take to take one frame before it counts as gone.
     """
 
     def __init__(self, connection: socket.socket, seconds: float) -> None:
         self._connection = connection
+        self._seconds = seconds
         self._lock = threading.Lock()
-        limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def fileno(self) -> int:
         """Readable once there is something to receive."""
@@ -74,16 +76,17 @@ class Link:
         """Sends one frame.
 
         Raises:
-            OSError: The other end is gone, or takes nothing.
+            BlockingIOError: The other end did not take it in time.
+            OSError: The other end is gone.
             WireError: It would be larger than the other end takes.
         """
         text = json.dumps(head, separators=(",", ":"), allow_nan=False).encode("ascii")
         if len(text) > MAX_HEAD_BYTES or len(blob) > MAX_BLOB_BYTES:
             raise WireError("it is too large")
         with self._lock:
-            self._connection.sendall(_PREFIX.pack(_MAGIC, len(text), len(blob)) + text)
-            if blob:
-                self._connection.sendall(blob)
+            deadline = time.monotonic() + self._seconds
+            self._write(_PREFIX.pack(_MAGIC, len(text), len(blob)) + text, deadline)
+            self._write(blob, deadline)
 
     def receive(
         self,
@@ -91,6 +94,8 @@ class Link:
         max_head: int = MAX_HEAD_BYTES,
         max_blob: int = MAX_BLOB_BYTES,
         admit: Callable[[int], None] = lambda _size: None,
+        within: float | None = None,
+        by: float = math.inf,
     ) -> Frame | None:
         """Waits for one frame; ``None`` at the end of the stream.
 
@@ -98,30 +103,52 @@ class Link:
             max_head: Longest head.
             max_blob: Longest blob.
             admit: Told how much memory it may take; what it raises refuses it.
+            within: How many seconds all of it may take, from its first byte on.
+            by: When all of it is to be here, on the monotonic clock, once it has begun.
 
         Raises:
             OSError: The connection broke, or nothing came in time.
-            WireError: It is no frame, or one that is too large.
+            WireError: It is no frame, one that is too large, or one that took too long.
         """
-        prefix = self._read(_PREFIX.size, end=True)
+        prefix = self._connection.recv(_PREFIX.size)
         if not prefix:
             return None
+        deadline = by if within is None else min(by, time.monotonic() + within)
+        prefix += self._read(_PREFIX.size - len(prefix), deadline)
         magic, head, blob = _PREFIX.unpack(prefix)
         if magic != _MAGIC or head > max_head or blob > max_blob:
             raise WireError("no frame, or one that is too large")
         admit(head * _HEAD_WEIGHT + blob)
-        return Frame(parse(self._read(head)), self._read(blob))
+        return Frame(parse(self._read(head, deadline)), self._read(blob, deadline))
 
-    def _read(self, size: int, *, end: bool = False) -> bytes:
+    def _read(self, size: int, deadline: float) -> bytes:
         parts = bytearray()
         while len(parts) < size:
+            if not self._await(select.POLLIN, deadline):
+                raise WireError("it took too long to come")
             part = self._connection.recv(min(size - len(parts), _CHUNK))
             if not part:
-                if end and not parts:
-                    return b""
                 raise WireError("it ended in the middle of a frame")
             parts += part
         return bytes(parts)
+
+    def _write(self, data: bytes | bytearray, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._connection.send(view, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                if not self._await(select.POLLOUT, deadline):
+                    raise
+
+    def _await(self, event: int, deadline: float) -> bool:
+        """Waits until there is something to be read, or room; without a deadline not at all."""
+        if deadline == math.inf:
+            return True
+        left = deadline - time.monotonic()
+        poller = select.poll()
+        poller.register(self._connection, event)
+        return left > 0 and bool(poller.poll(left * 1000))
 
     def limit_receiving(self, seconds: float | None) -> None:
         """Sets how long a `receive` waits for anything at all."""

@@ -7,6 +7,7 @@ import logging
 import queue
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Client"]
 
 _ASK_SECONDS: Final = 10.0
+_MESSAGE_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 60.0
 _ANSWER_BYTES: Final = 4096
 _MOST_ANSWERS: Final = 4  # to one question at a time
@@ -52,6 +54,7 @@ class Client:
     def __init__(self, service: Service, link: Link) -> None:
         self._service = service
         self._link = link
+        self._came = time.monotonic()
         self._cancel: Cancel | None = None
         self._lock = threading.Lock()
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -88,8 +91,9 @@ class Client:
 
     def _serve(self) -> None:
         self._link.limit_receiving(_ASK_SECONDS)
+        by = self._came + _MESSAGE_SECONDS  # one that sends a byte now and then is let go, too
         try:
-            frame = self._link.receive(admit=lambda size: self._service.hold(self, size))
+            frame = self._link.receive(admit=lambda size: self._service.hold(self, size), by=by)
             if frame is None:
                 return
             self._answer(frame)
@@ -159,7 +163,9 @@ class Client:
     def _listen(self) -> None:
         """Takes answers, and ends the run when the client wants it or is no more."""
         try:
-            while frame := self._link.receive(max_head=_ANSWER_BYTES, max_blob=0):
+            while frame := self._link.receive(
+                max_head=_ANSWER_BYTES, max_blob=0, within=_MESSAGE_SECONDS
+            ):
                 if frame.head.keys() == {"answer"} and self._answers.qsize() < _MOST_ANSWERS:
                     self._answers.put(frame.head["answer"])
                 elif frame.head == {"cancel": True}:
