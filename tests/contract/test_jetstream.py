@@ -284,12 +284,12 @@ class TestAnOutage:
                 before = time.monotonic()
                 assert not made.flush(10)
                 made.close()
-                assert 0.4 < time.monotonic() - before < 2.5
+                assert 0.4 < time.monotonic() - before < 8  # and not 10
         before = time.monotonic()
         with sink(f"nats://127.0.0.1:{port}", place, patience_seconds=60) as made:
             made.emit(event(2))
             assert not made.flush(60)
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 30  # and not 60
 
     def test_of_one_server_of_two_costs_nothing(
         self, server: nats_server.Server, place: Path

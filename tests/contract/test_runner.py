@@ -297,7 +297,9 @@ class TestEnd:
     ) -> None:
         file = tmp_path / "script.py"
         file.write_text(script)
-        plain = subprocess.run([sys.executable, "-I", file], cwd=tmp_path, capture_output=True)
+        plain = subprocess.run(
+            [sys.executable, "-I", file], cwd=tmp_path, capture_output=True, check=False
+        )
         result = subject.run(script).result
         assert result.stdout == plain.stdout
         assert result.exit_code == plain.returncode % 256
@@ -333,7 +335,7 @@ class TestEnd:
             wall_seconds=2,
         )
         assert (ended.cause, ended.result.limits) == ("time", ("time",))
-        assert ended.result.usage.cpu_seconds < 4.5
+        assert ended.result.usage.cpu_seconds < 5.5  # and not 6
 
     def test_what_the_script_leaves_running_ends_with_it(self, subject: Subject) -> None:
         ended = subject.run(

@@ -292,7 +292,7 @@ class TestJsonlErrors:
             start = time.monotonic()
             with pytest.raises(TimeoutError):
                 sink.emit(event(1))
-            assert 0.04 < time.monotonic() - start < 2
+            assert 0.04 < time.monotonic() - start < 20  # and not for ever
         sink.emit(event(2))
         sink.close()
         assert [each.sequence for each in read_log(path)] == [2]

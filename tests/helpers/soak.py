@@ -6,6 +6,7 @@ Prints one JSON object. It is a process of its own, so that its memory is that o
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import gc
 import json
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,27 @@ _SOURCES: dict[str, bytes] = {
 _OUTPUT: dict[str, bytes] = {"fine": b"[1, 2]\n", "fails": b"", "writes": b"written\n"}
 
 
+_how: list[Callable[..., omnibase.RunResult]] = [omnibase.run]
+_READY_SECONDS = 120.0
+
+
+@contextlib.contextmanager
+def _pool(size: int, told: dict[str, Any]) -> Iterator[None]:
+    """Has what runs meanwhile run in a pool, if it has a size."""
+    if not size:
+        yield
+        return
+    with omnibase.Pool(size, wait_seconds=_READY_SECONDS) as pool:
+        pool.wait_ready(size, _READY_SECONDS)
+        _how[0] = pool.run
+        try:
+            yield
+        finally:
+            _how[0] = omnibase.run
+            stats = pool.stats()
+            told |= {"warm": stats.warm_runs, "lost": stats.lost, "cold": stats.cold_reasons}
+
+
 def _once(kind: str, file: str) -> str:
     """Does one run; returns what is wrong with its end, or nothing."""
     options: dict[str, Any] = {"context": omnibase.ExecutionContext(wall_seconds=60)}
@@ -65,7 +88,7 @@ def _once(kind: str, file: str) -> str:
         options["on_output"] = lambda _stream, _chunk: _kill_mine()
     wanted = _ERRORS[kind]
     try:
-        result = omnibase.run(_SOURCES[kind], **options)
+        result = _how[0](_SOURCES[kind], **options)
     except omnibase.OmniBaseError as error:
         if wanted is not None and isinstance(error, wanted):
             return ""
@@ -106,6 +129,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100, help="how many, at most")
     parser.add_argument("--seconds", type=float, default=1e9, help="how long, at most")
     parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--pool", type=int, default=0, help="in one of this size (default: none)")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--file", required=True, help="a small file to read")
     parser.add_argument("--kinds", default=",".join(_SOURCES), help="what runs (default: all)")
@@ -123,6 +147,7 @@ def main() -> None:
     until = float("inf")
     took: list[float] = []
     samples: list[int] = []
+    told: dict[str, Any] = {}
 
     def work() -> None:
         while time.monotonic() < until:
@@ -145,11 +170,12 @@ def main() -> None:
                     samples.append(_rss())
 
     def spell() -> None:
-        threads = [threading.Thread(target=work) for _ in range(options.at_once)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with _pool(options.pool, told):
+            threads = [threading.Thread(target=work) for _ in range(options.at_once)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
 
     # The memory that so many threads take for themselves is taken before it is counted.
     keep, left[0] = left[0], min(options.runs, 5 * options.at_once)
@@ -170,6 +196,7 @@ def main() -> None:
         "median_seconds": took[len(took) // 2],
         "most_seconds": took[-1],
         "kinds": done,
+        **told,
         "wrong": wrong[:20],
         "rss_before": rss,
         "rss_after": _rss(),

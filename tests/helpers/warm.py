@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,9 +13,14 @@ from omnibase.core.sandbox.pool_member import Recipe
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest
 from omnibase.core.sandbox.spec import SandboxSpec
 
-__all__ = ["AlwaysWarm", "bare"]
+__all__ = ["AlwaysWarm", "always_warm", "bare"]
 
 _READY_SECONDS: Final = 60.0
+
+
+def always_warm() -> bool:
+    """Whether the security tests run in warm sandboxes, one for each."""
+    return os.environ.get("OMNIBASE_TEST_POOL") == "1"
 
 
 def bare(spec: SandboxSpec) -> SandboxSpec:

@@ -18,7 +18,7 @@ from omnibase.core.packages.layer import prune
 from omnibase.core.sandbox.egress import resolver
 from tests.helpers.egress import Names
 from tests.helpers.processes import Brood
-from tests.helpers.warm import AlwaysWarm
+from tests.helpers.warm import AlwaysWarm, always_warm
 from tests.security import leaks
 from tests.security.harness import SandboxFixture
 
@@ -50,7 +50,7 @@ def nothing_left(state_dir: Path, nothing_left_by_module: None) -> Iterator[None
 @pytest.fixture(autouse=True)
 def warm(monkeypatch: pytest.MonkeyPatch) -> None:
     """With ``OMNIBASE_TEST_POOL=1``, each run of this process is in a warm sandbox."""
-    if os.environ.get("OMNIBASE_TEST_POOL") == "1":
+    if always_warm():
         found = call.backend
 
         def warm_backend() -> Backend:

@@ -133,7 +133,7 @@ def test_kill_ends_the_run_at_the_first(sandbox: SandboxFixture) -> None:
     outcome.assert_raised()
     assert outcome.stdout.count("still running") < 200
     assert outcome.finished.signal == 9
-    assert outcome.finished.usage.wall_seconds < 8
+    assert outcome.finished.usage.wall_seconds < 9  # 200 lines take 10 s
 
 
 @pytest.mark.threat("T-EXEC-17")

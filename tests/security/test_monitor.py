@@ -215,6 +215,6 @@ def test_a_flood_leaves_the_deadline_in_force(sandbox: SandboxFixture) -> None:
     began = time.monotonic()
     outcome = sandbox("flood", args=["100000000", "missing"], wall_seconds=3.0)
 
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 20
     assert "time" in outcome.finished.limits
     outcome.assert_raised()

@@ -227,7 +227,7 @@ def test_a_deadline_passes_in_the_queue(switch: Switch) -> None:
     up = threading.Event()
     first = threading.Thread(
         target=lambda: omnibase.run(
-            b"import time; print('up', flush=True); time.sleep(2.5)",
+            b"import time; print('up', flush=True); time.sleep(5)",
             on_output=lambda *_: up.set(),
         )
     )
@@ -236,7 +236,7 @@ def test_a_deadline_passes_in_the_queue(switch: Switch) -> None:
     began = time.monotonic()
     with pytest.raises(omnibase.SandboxTimeout, match="no place for the run within 1 s") as caught:
         run("print()", context=BRIEF)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4.5
     assert caught.value.details["queued"] is True
     assert run.names == ["RunRefused"]  # type: ignore[attr-defined]
     first.join(30)

@@ -110,7 +110,7 @@ def test_the_end_is_that_of_the_run(tmp_path: Path, start: Payload) -> None:
     assert mark.data.pid == os.getpid()
     assert isinstance(end.data, SandboxExit)
     assert (end.data.outcome, end.data.violations, end.data.exit_code) == ("aborted", 1, None)
-    assert 0 <= end.data.wall_seconds < 5
+    assert 0 <= end.data.wall_seconds < 60
     assert [each.sequence for each in run.recorded()] == [1, 2, 3, 4, 5]
     for each in (mark, end):
         same = ("source", "runid", "subject", "componentid", "policydigest", "traceparent",

@@ -199,7 +199,7 @@ def test_the_place_of_a_fault(data: bytes, message: str, line: int, column: int)
     assert (error.details["line"], error.details["column"]) == (line, column)
     assert f"line {line}, column {column}" in error.message
     assert len(error.message) < 300
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
 
 
 @pytest.mark.parametrize("data", [b'["\\u12"]', b'["FILE_READ:/x",\n]', b'{"version": 1,}'])
@@ -236,7 +236,7 @@ def load_refusal(path: Path | str) -> ConfigurationError:
     start = time.monotonic()
     with pytest.raises(ConfigurationError) as caught:
         load_capabilities(path)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 20  # and not for ever
     assert caught.value.hint
     assert caught.value.message.isprintable()
     return caught.value

@@ -259,7 +259,7 @@ def test_matching_is_not_exponential() -> None:
     pattern = PathPattern.parse("/" + "*a" * 60 + "b")
     start = time.monotonic()
     assert not pattern.matches("/" + "a" * 255)
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 10  # and not for ever
 
 
 def test_the_letter_for_all_others_is_none_of_the_globs() -> None:

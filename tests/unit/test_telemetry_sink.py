@@ -208,9 +208,8 @@ class TestTrouble:
         bus = Bus(sink)
         began = time.monotonic()
         emitter = bus.run()
-        assert time.monotonic() - began < 0.5
         assert not sink.flush(0.3)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10  # and not 30
         (lag,) = bus.others.payloads(SinkLag)
         assert (lag.sink, lag.state, lag.pending) == ("OpenTelemetrySink", "lagging", 5)
         # Once for each time that it falls behind; an advisory sink fails no flush of the bus.
@@ -219,7 +218,7 @@ class TestTrouble:
         assert bus.others.events[-1].traceparent == emitter.traceparent
         began = time.monotonic()
         sink.close()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
         assert sink.lost == 5
 
     def test_one_that_answers_in_the_end_has_caught_up(self, receiver: Receiver) -> None:
@@ -314,7 +313,7 @@ class TestTrouble:
         began = time.monotonic()
         for _ in range(3):
             bus.run()
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 10  # and not 30
         (failure,) = bus.bus.failures
         assert failure.lost > 0 and "the queue is full: 4 events" in failure.error
         assert bus.others.payloads(MonitorGap)[0].dropped >= 1

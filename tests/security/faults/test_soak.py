@@ -55,3 +55,12 @@ def test_four_at_a_time_for_long(state: Path, log: Path, tmp_path: Path) -> None
     found = _soak(log, tmp_path, "--runs", "1000000", "--seconds", str(seconds), "--at-once", "4")
     assert found["runs"] >= seconds / 4
     assert len(faults.settled(log, state)) >= found["runs"]
+
+
+@pytest.mark.timeout(7200)
+def test_many_in_a_pool(state: Path, log: Path, tmp_path: Path) -> None:
+    runs = faults.often(20, 500)
+    kinds = "fine,fails,reads,writes,violates"
+    found = _soak(log, tmp_path, "--runs", str(runs), "--kinds", kinds, "--pool", "2")
+    assert (found["runs"], found["warm"], found["lost"], found["cold"]) == (runs, runs, 0, {})
+    assert len(faults.settled(log, state)) >= runs

@@ -26,13 +26,18 @@ def read(path):
         return file.read()
 
 
+def write_large():
+    with open("large", "wb") as file:
+        return sum(file.write(bytes(1 << 20)) for _ in range(8))
+
+
 attempt("read existing", lambda: read("existing"))
 attempt("overwrite existing", lambda: write("existing", "changed"))
 attempt("create", lambda: write("created", "new"))
 attempt("make directory", lambda: os.mkdir("directory"))
 attempt("create below", lambda: write("directory/inner", "new"))
 attempt("rename", lambda: os.rename("created", "renamed"))
-attempt("large file", lambda: write("large", "x" * (8 << 20)))
+attempt("large file", write_large)
 attempt("remove", lambda: os.unlink("doomed"))
 attempt("plant a link", lambda: os.symlink("/etc/shadow", "link"))
 attempt("read the planted link", lambda: read("link"))

@@ -105,8 +105,11 @@ class Serving(Run):
             status = 0 if whole else member.end()
             if not whole:
                 trace.drain()
-                if not trace.begun and not trace.dropped and self._cause == "exit":
-                    raise NotBegun
+            # Before the script there is nobody in the guest who could kill its PID 1: that is
+            # how the Sentry ends when its gofer is gone.
+            broke = not whole or (trace.agent_status or 0) & 0x7F
+            if broke and not trace.begun and not trace.dropped and self._cause == "exit":
+                raise NotBegun
             return self._account(trace, pipes, member.cgroup, status)
 
     def _stage(self, member: Member) -> Staged:
