@@ -15,6 +15,7 @@ from typing import Any
 import omnibase
 from benchmarks.measure import Sample, Scale, in_turns, pick
 from benchmarks.pool_section import compare
+from benchmarks.preload_section import preload
 from benchmarks.rawrun import RawRunsc
 from omnibase.core.sandbox import bundle, state
 
@@ -303,6 +304,7 @@ def table(title: str, samples: dict[str, Sample], base: str) -> str:
 SECTIONS: dict[str, Callable[[Scale], str]] = {
     "start": _start_up,
     "pool": compare,
+    "preload": preload,
     "monitor": _monitor,
     "throughput": _throughput,
     "capabilities": _capabilities,

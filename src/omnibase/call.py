@@ -254,7 +254,7 @@ def perform(
     Raises:
         SandboxViolationError, SandboxError: As `omnibase.run`.
     """
-    note = places.open_run(state.state_dir() / state.OPEN_RUNS, options.bus, emitter)
+    note = places.open_run(lambda: state.state_dir() / state.OPEN_RUNS, options.bus, emitter)
     recorder = record.Recorder(
         emitter, request, started, on_output=options.on_output, check=check,
         exchanges=tuple(one for one in (exchange, proposals) if one is not None), note=note,

@@ -213,6 +213,56 @@ def test_what_tries_something_as_it_is_imported_is_not_used(
         assert (result.stdout, result.warm) == (b"65534\n", True)
 
 
+def test_what_starts_a_process_as_it_is_imported_is_not_used(index: Path) -> None:
+    """And what starts a thread is: that ends with the script, and is bound to its limits."""
+    forks = "import os, time\nif not os.fork():\n    time.sleep(600)\n"
+    threads = (
+        "import threading, time\n"
+        "T = threading.Thread(target=time.sleep, args=(600,), daemon=True)\nT.start()\n"
+    )
+    layer = install(index, alpha=forks, beta=threads)
+    with Pool(size=1, preload=("alpha",), packages=layer) as pool:
+        assert "has started a process" in problem(pool)
+        assert not pool.run("print(1)").warm
+    with Pool(size=1, preload=("beta",), packages=layer) as pool:
+        script = "import os, beta; print(beta.T.is_alive(), len(os.listdir('/proc/self/task')))"
+        result = ready(pool).run(script)
+        assert (result.stdout, result.warm, result.exit_code) == (b"True 2\n", True, 0)
+
+
+_LATE = """
+import threading, time
+START = time.monotonic()
+def act():
+    while True:
+        time.sleep(0.05)
+        if {when}:
+            try:
+                {what}
+            except OSError:
+                pass
+threading.Thread(target=act, daemon=True).start()
+"""
+
+
+def test_what_a_module_does_while_it_waits_is_not_the_runs(index: Path) -> None:
+    tries = _LATE.format(when="time.monotonic() > START + 1", what="open('/srv/not-granted')")
+    says = _LATE.format(when="True", what="print('SAID', flush=True)")
+    layer = install(index, alpha=tries, beta=says)
+    with Pool(size=1, preload=("alpha",), packages=layer, wait_seconds=0) as pool:
+        ready(pool)
+        time.sleep(1.5)
+        result = pool.run("print(1)")
+        assert (result.stdout, result.warm, result.violations) == (b"1\n", False, ())
+        assert pool.stats().lost == 1
+    with Pool(size=1, preload=("beta",), packages=layer) as pool:
+        ready(pool)
+        time.sleep(0.5)
+        result = pool.run("print(1)")
+        assert result.warm
+        assert result.stdout.count(b"SAID") < 5
+
+
 def test_a_module_that_nobody_has_brought(index: Path) -> None:
     with Pool(size=1, preload=("alpha",)) as pool:
         assert "ModuleNotFoundError: No module named 'alpha'" in problem(pool)

@@ -312,8 +312,7 @@ class Member:
                     f"a warm sandbox was not ready within {START_SECONDS:g} s",
                     hint="run `omnibase doctor`",
                 )
-        self._drain_output()
-        self._check_untouched()
+        self.check_untouched()
 
     def _hint(self, reason: list[str]) -> str:
         """Says what may help one that did not start."""
@@ -351,9 +350,14 @@ class Member:
                 while chunk := os.read(fd, 65536):
                     self._complaint = (self._complaint + chunk)[-_COMPLAINT_BYTES:]
 
-    def _check_untouched(self) -> None:
-        """Refuses a sandbox in which something was tried before there was a script."""
+    def check_untouched(self) -> None:
+        """Refuses a sandbox in which something was tried before there was a script.
+
+        Raises:
+            SandboxError: What that was.
+        """
         trace = self.trace
+        self._drain_output()
         if trace.error is not None or trace.closed or trace.dropped or trace.agent_failed:
             raise SandboxError(
                 f"the trace of a warm sandbox is not whole: {trace.error or 'it ended'}",
@@ -365,6 +369,10 @@ class Member:
                 "a module that was to be preloaded tried what no script is granted: "
                 f"`{tried.capability or tried.operation}`",
                 hint="preload others",
+            )
+        if trace.forked:  # it would outlive the script, and is not bound to its limits
+            raise SandboxError(
+                "a module that was to be preloaded has started a process", hint="preload others"
             )
 
     def _wait(self) -> None:
@@ -409,7 +417,7 @@ class Member:
                 if self._look(deadline) or self._leave or time.monotonic() >= deadline:
                     self._leave = True
                     raise SandboxError("a warm sandbox gives no sign of life")
-            self._check_untouched()
+            self.check_untouched()
 
     def _fold_up(self) -> None:
         process = self._process

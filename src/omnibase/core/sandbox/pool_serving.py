@@ -27,7 +27,7 @@ from omnibase.core.sandbox.runner import Cancel, Ended, Observer, RunRequest
 from omnibase.core.sandbox.staging import not_mounted
 from omnibase.core.sandbox.state import storage_hint
 from omnibase.core.sandbox.streams import Pipes
-from omnibase.errors import SandboxStartError
+from omnibase.errors import SandboxError, SandboxStartError
 
 __all__ = ["NotBegun", "Serving"]
 
@@ -79,6 +79,10 @@ class Serving(Run):
             ) from error
         self._staged = staged.copied
         trace.drain()  # what is left of the boot
+        try:
+            member.check_untouched()
+        except SandboxError:
+            raise NotBegun from None
         trace.bind(
             judge_of(self._request, staged._replace(rows=member.early.rows + staged.rows)),
             self._on_violation,

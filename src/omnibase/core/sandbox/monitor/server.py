@@ -35,6 +35,7 @@ _FAILED: Final = "/.agent-failed"
 _WARM: Final = frozenset({"/.ready", "/.alive"})
 _REPORT: Final = "/run/raised"  # where a script tells its exception
 _STARTS: Final = frozenset({56, 57, 58})  # clone, fork and vfork; clone3 is refused
+_CLONE_THREAD: Final = 0x10000  # sched.h
 _BEGINNING: Final = "/run/script/"  # PID 1 makes the script's file once all else is done
 _AGENT, _SCRIPT = 1, 2  # thread groups: PID 1 forks the script before anything else
 _MAX_SOCKET_PATH: Final = 107  # sun_path of unix(7), less its NUL
@@ -69,7 +70,9 @@ class TraceServer:
         sign: The last that the agent of a warm sandbox has told: ``/.ready`` (it waits for
             a job) or ``/.alive`` (it still does); empty before.
         begun: The agent was about to start the script, or has.
-        alone: No process or thread was started, and no exception told, since `bind`.
+        threaded: A thread was started, not by the agent.
+        alone: No process or thread was started, and no exception told, since `bind`; nor had
+            one been started before.
     """
 
     def __init__(
@@ -109,6 +112,8 @@ class TraceServer:
         self._then: Callable[[], None] = lambda: None
         self.sign = ""
         self.begun = False
+        self.threaded = False
+        self._unexplained = 0
         self.alone = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
@@ -180,7 +185,7 @@ class TraceServer:
         self._on_command = on_command
         self._scrub = scrub
         self._remembered.clear()
-        self.alone = True
+        self.alone = not (self.threaded or self.forked)
         self.ledger = Ledger(scrub)
 
     def denied(self, denied: Denied) -> None:
@@ -212,6 +217,11 @@ class TraceServer:
         self._judge.executions.finish()
         self._report_commands()
         self.close()
+
+    @property
+    def forked(self) -> bool:
+        """Whether a process was started, not by the agent."""
+        return self._unexplained > 0
 
     @property
     def pids_refused(self) -> bool:
@@ -277,6 +287,7 @@ class TraceServer:
                 self.agent_status = message.result
         if (message.sysno in _STARTS and message.errno == 0) or message.path == _REPORT:
             self.alone = False
+            self._count_start(message)
         if message.group_id == _AGENT:
             self.disk_full |= message.path == _DISK_FULL
             self.agent_failed |= message.path == _FAILED
@@ -304,6 +315,15 @@ class TraceServer:
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()
             self._remembered[key] = (message, None if attempt is None else attempt.key)
+
+    def _count_start(self, message: wire.Message) -> None:
+        """Each start is told without its circumstances, too, which a name can hide."""
+        if message.type == wire.MessageType.SYSCALL_RAW:
+            self._unexplained += 1
+        elif message.type == wire.MessageType.CLONE:
+            thread = bool(message.flags & _CLONE_THREAD)
+            self.threaded |= thread and message.group_id != _AGENT
+            self._unexplained -= thread or message.group_id == _AGENT
 
     def _report_reads(self) -> None:
         for reading in self._judge.reads.take():
