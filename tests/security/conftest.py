@@ -48,9 +48,12 @@ def nothing_left(state_dir: Path, nothing_left_by_module: None) -> Iterator[None
 
 
 @pytest.fixture(autouse=True)
-def warm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ``OMNIBASE_TEST_POOL=1``, each run of this process is in a warm sandbox."""
-    if always_warm():
+def warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``OMNIBASE_TEST_POOL=1``, each run of this process is in a warm sandbox.
+
+    Not that of a test marked ``cold``, which is about how a sandbox starts.
+    """
+    if always_warm() and request.node.get_closest_marker("cold") is None:
         found = call.backend
 
         def warm_backend() -> Backend:

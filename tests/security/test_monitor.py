@@ -65,6 +65,7 @@ def _spoil_start(session: dict[str, Any]) -> None:
     del session["points"][0]
 
 
+@pytest.mark.cold
 @pytest.mark.threat("T-ORCH-07")
 @pytest.mark.parametrize("spoil", [_spoil_context, _spoil_point, _spoil_sink, _spoil_start])
 def test_without_a_trace_nothing_runs(

@@ -26,12 +26,13 @@ from omnibase import (
     ExecutionContext,
     Pool,
     SandboxError,
+    SandboxStartError,
     SandboxUnavailable,
     SandboxViolationError,
 )
 from omnibase import pools as pools_module
 from omnibase.core.events import CollectingSink, RunRetried, SandboxStart, SandboxViolation
-from omnibase.core.sandbox import _sys, pool_member, pool_serving
+from omnibase.core.sandbox import _sys, bundle, lifecycle, pool_member, pool_serving
 from omnibase.core.sandbox import pool as pool_module
 from omnibase.core.sandbox.admission import Admission
 from omnibase.core.sandbox.pool_member import Member
@@ -202,6 +203,28 @@ class TestMembers:
             assert "this_is_no_module" in str(pool.stats().problem)
             result = pool.run("print(1)")
         assert (result.stdout, result.warm) == (b"1\n", False)
+
+    @pytest.mark.threat("T-ORCH-07")
+    def test_none_is_ready_without_a_trace(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        genuine = bundle.trace_config
+
+        def spoilt(endpoint: str) -> dict[str, Any]:
+            config = genuine(endpoint)
+            config["trace_session"]["points"][1]["context_fields"] = ["thread_group_id"]
+            return config
+
+        monkeypatch.setattr(bundle, "trace_config", spoilt)
+        monkeypatch.setattr(pool_member, "START_SECONDS", 2)
+        monkeypatch.setattr(lifecycle, "START_SECONDS", 2)
+        with Pool(size=1) as pool:
+            deadline = time.monotonic() + READY_SECONDS
+            while not pool.stats().failed_boots and time.monotonic() < deadline:
+                assert not pool.stats().ready
+                time.sleep(0.01)
+            assert "a warm sandbox was not ready within 2 s" in str(pool.stats().problem)
+            with pytest.raises(SandboxStartError):
+                pool.run("print(1)")
+            assert pool.stats().warm_runs == 0
 
     def test_swapping_a_granted_file_for_a_link_never_wins(self, area: Path) -> None:
         (area / "secret").write_text("secret")
