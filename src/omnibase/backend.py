@@ -55,13 +55,18 @@ def compile_grants(
         registry: Directory of the registry that decided, besides the implied one.
         hidden: Directories of secrets.
     """
+    refused: tuple[str, ...] = ()
+    read_only: tuple[str, ...] = ()
+    if grants:  # else nothing could reach there
+        refused = (os.path.realpath(state.state_dir()), *audit.reserved(), *hidden)
+        read_only = (*_registries(registry), *_own_files())
     return compile.compile_spec(
         grants,
         context,
         root,
         environment=env,
-        refused_areas=(os.path.realpath(state.state_dir()), *audit.reserved(), *hidden),
-        read_only_areas=(*_registries(registry), *_own_files()),
+        refused_areas=refused,
+        read_only_areas=read_only,
         masks=masks,
     )
 

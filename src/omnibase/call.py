@@ -16,6 +16,7 @@ from omnibase.core import events
 from omnibase.core.audit import places
 from omnibase.core.sandbox import compile, record, state
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
+from omnibase.core.sandbox.verdict import spec_limits, verdict
 from omnibase.core.secrets import fetch
 from omnibase.errors import (
     ArtifactError,
@@ -254,7 +255,7 @@ def perform(
     Raises:
         SandboxViolationError, SandboxError: As `omnibase.run`.
     """
-    note = places.open_run(state.state_dir() / state.OPEN_RUNS, options.bus, emitter)
+    note = places.open_run(lambda: state.state_dir() / state.OPEN_RUNS, options.bus, emitter)
     recorder = record.Recorder(
         emitter, request, started, on_output=options.on_output, check=check,
         exchanges=tuple(one for one in (exchange, proposals) if one is not None), note=note,
@@ -275,7 +276,7 @@ def perform(
     finally:
         if note is not None:
             note.release()
-    error = record.verdict(ended, options.context, record.spec_limits(request))
+    error = verdict(ended, options.context, spec_limits(request))
     if isinstance(error, SandboxViolationError):
         _tell_commands(error, request.spec.grants)
     if error is None and exchange is not None and exchange.error is not None:

@@ -38,7 +38,7 @@ SRC = str(Path(__file__).parents[2] / "src")
 # For a process that is killed: coverage's own file would be torn.
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 # What `emit` may take at most, on a machine that does other things besides.
-EMIT_SECONDS = 0.5
+EMIT_SECONDS = 2.0
 
 
 def event(number: int, run: str = "r1", resource: str = "/etc/passwd") -> Event:
@@ -811,7 +811,7 @@ class TestOpening:
             time.sleep(dice.uniform(0, 0.02))
             begin = time.monotonic()
             made.close()
-            assert time.monotonic() - begin < 2
+            assert time.monotonic() - begin < 10
         assert threading.active_count() == before
 
 

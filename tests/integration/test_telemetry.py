@@ -166,7 +166,7 @@ class TestCommandLine:
             url = "http://127.0.0.1:9"
         began = time.monotonic()
         said = command("sandbox", "run", script, "--events", log, OTEL_EXPORTER_OTLP_ENDPOINT=url)
-        assert time.monotonic() - began < 15  # of which telemetry is at most 6
+        assert time.monotonic() - began < 40  # of which telemetry is at most 6, and not 60
         assert (said.code, said.text) == (0, "done\n")
         assert "omnibase: warning: 4 spans were not delivered" in said.err
         assert len(said.err.splitlines()) == 1

@@ -46,7 +46,7 @@ for thread in threads:
     thread.join()
 print(json.dumps(told))
 """
-_SLOW = "import time\nprint('line', flush=True)\ntime.sleep(1)\nprint('done')\n"
+_SLOW = "import time\nprint('line', flush=True)\ntime.sleep(3)\nprint('done')\n"
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_service_that_drains(state: Path, log: Path, slow: Path) -> None:
         assert process.stdout.readline() == "up\n"
         process.stdin.write("next\n")
         process.stdin.flush()
-        time.sleep(0.3)  # the second one is in the queue
+        time.sleep(0.8)  # the second one is in the queue
         process.send_signal(signal.SIGTERM)
         lines = process.stdout.read().splitlines()
         assert process.wait(60) == 0
@@ -120,7 +120,7 @@ def test_the_grace_ends(state: Path, log: Path, tmp_path: Path, signals: int) ->
             process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 143
         assert signals == 2 or time.monotonic() - began >= 1
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 40  # and not 50, or 60
     assert _end(log, state).outcome == "cancelled"
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,8 @@ def test_the_sandbox_that_it_is_mounted_for(
             left[0] -= 1
             if left[0] == 0:
                 (member,) = [m for m in pool._runner._members if m.state is MemberState.CLAIMED]
-                faults.kill(part)(member.directory.run_id)
+                # This thread may be in the sandbox's namespaces, whose /proc is another.
+                assert host.submit(faults.kill(part), member.directory.run_id).result()
                 assert member._gone.wait(_READY_SECONDS)
                 struck += 1
             return call(*arguments)
@@ -125,7 +127,12 @@ def test_the_sandbox_that_it_is_mounted_for(
 
     for name in _STEPS:
         monkeypatch.setattr(_sys, name, striking(getattr(_sys, name)))
-    with contextlib.closing(omnibase.EventBus()) as bus, omnibase.Pool(1, bus=bus) as pool:
+    with (
+        ThreadPoolExecutor(1) as host,
+        contextlib.closing(omnibase.EventBus()) as bus,
+        omnibase.Pool(1, bus=bus) as pool,
+    ):
+        host.submit(int).result()  # its thread is here
         bus.subscribe(AuditLog(log, fsync="never"))
         for step in _some(f"staging {part}"):
             assert pool.wait_ready(1, _READY_SECONDS), pool.stats()

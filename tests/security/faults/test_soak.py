@@ -62,5 +62,7 @@ def test_many_in_a_pool(state: Path, log: Path, tmp_path: Path) -> None:
     runs = faults.often(20, 500)
     kinds = "fine,fails,reads,writes,violates"
     found = _soak(log, tmp_path, "--runs", str(runs), "--kinds", kinds, "--pool", "2")
-    assert (found["runs"], found["warm"], found["lost"], found["cold"]) == (runs, runs, 0, {})
+    assert (found["runs"], found["lost"]) == (runs, 0)
+    assert found["warm"] + sum(found["cold"].values()) == runs
+    assert found["warm"] >= 0.9 * runs  # none may be on its way yet as the next one comes
     assert len(faults.settled(log, state)) >= runs

@@ -85,7 +85,7 @@ def test_a_host_process_that_is_stopped_past_the_deadline(
     script.write_text("import time\nprint('line', flush=True)\ntime.sleep(60)\n")
     began = time.monotonic()
     assert _stopped(script, log, 2, 3) == ["SandboxTimeout 0 0"]
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 40  # and not 60
     (run,) = faults.settled(log, state).values()
     assert isinstance(run[-1].data, SandboxExit)
     assert run[-1].data.outcome == "timeout"

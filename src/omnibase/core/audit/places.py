@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
@@ -78,11 +79,11 @@ def attach(bus: EventBus, directory: Path | None = None) -> None:
         _attached.setdefault(bus, set()).add(place)
 
 
-def open_run(directory: Path, bus: EventBus, emitter: Emitter) -> OpenRun | None:
+def open_run(directory: Callable[[], Path], bus: EventBus, emitter: Emitter) -> OpenRun | None:
     """Returns what notes that a run has no end yet; ``None`` without a log that has its start.
 
     Args:
-        directory: Where notes are.
+        directory: Says where notes are.
         bus: Where the run's events go.
         emitter: Of the run.
     """
@@ -90,5 +91,5 @@ def open_run(directory: Path, bus: EventBus, emitter: Emitter) -> OpenRun | None
         return None
     from omnibase.core.audit.open_runs import OpenRun
 
-    note = OpenRun(directory, bus, emitter)
+    note = OpenRun(directory(), bus, emitter)
     return note if note.logs else None
