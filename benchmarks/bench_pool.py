@@ -37,7 +37,8 @@ SESSION = "`omnibase.Session`, next call"
 COMMAND, SERVED = "`omnibase sandbox run`", "`omnibase sandbox run --pool`"
 FLOOR = "plain `python`, no sandbox"
 LEVELS = (1, 2, 4, 8)
-_PAUSE = 0.25
+_PAUSE = 0.5
+_STEADY_SECONDS = 15.0
 
 
 def main() -> int:
@@ -162,19 +163,15 @@ def density(scale: Scale) -> dict[str, dict[str, float]]:
     counts = pick(scale, (10, 50, 100), (10,), (1,))
     found: dict[str, dict[str, float]] = {}
     for count in counts:
-        before = _available()
+        before = _used()
         with _pool(count):
-            time.sleep(_PAUSE)
-            found.setdefault(WARM, {})[str(count)] = before - _available()
-        time.sleep(_PAUSE)
+            found.setdefault(WARM, {})[str(count)] = _used() - before
         for name in peers.available() if count <= 10 else ():  # they take a minute for fifty
-            before = _available()
+            before = _used()
             with contextlib.ExitStack() as boxes:
                 for _ in range(count):
                     boxes.callback(peers.PEERS[name]().close)
-                time.sleep(_PAUSE)
-                found.setdefault(f"PyPI `{name}`", {})[str(count)] = before - _available()
-            time.sleep(_PAUSE)
+                found.setdefault(f"PyPI `{name}`", {})[str(count)] = _used() - before
     return found
 
 
@@ -269,10 +266,25 @@ def _warm(pool: omnibase.Pool) -> omnibase.RunResult:
     return result
 
 
-def _available() -> int:
+def _used() -> int:
+    """Returns the bytes that processes and their kernel objects use, once that is steady.
+
+    Not the fall of what is available: that moves by tens of megabytes when files that
+    were read before are let go.
+    """
     gc.collect()
+    used, before = _counted(), 0
+    until = time.monotonic() + _STEADY_SECONDS
+    while abs(used - before) > 1 << 20 and time.monotonic() < until:
+        time.sleep(_PAUSE)
+        used, before = _counted(), used
+    return used
+
+
+def _counted() -> int:
+    kinds = ("AnonPages", "Shmem", "Slab", "KernelStack", "PageTables")
     with open("/proc/meminfo") as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable"))
+        return sum(int(line.split()[1]) << 10 for line in file if line.startswith(kinds))
 
 
 if __name__ == "__main__":

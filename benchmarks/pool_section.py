@@ -107,8 +107,9 @@ def _burst(burst: dict[str, Any]) -> str:
 def _density(density: dict[str, dict[str, float]]) -> str:
     lines = [
         "### Idle sandboxes\n",
-        "What the machine's available memory falls by. Ours have Python in them, with the process "
-        "of the script already forked; the peers' run `sleep`.\n",
+        "What the machine uses more of: memory of processes, shared memory, and what the kernel "
+        "needs for both. Ours have Python in them, with the process of the script already forked; "
+        "the peers' run `sleep`.\n",
         "| what | sandboxes | MiB in all | MiB each |",
         "| --- | --- | --- | --- |",
     ]

@@ -16,6 +16,7 @@ from omnibase.core import events
 from omnibase.core.audit import places
 from omnibase.core.sandbox import compile, record, state
 from omnibase.core.sandbox.runner import Cancel, Ended, RunRequest, SandboxRunner
+from omnibase.core.sandbox.verdict import spec_limits, verdict
 from omnibase.core.secrets import fetch
 from omnibase.errors import (
     ArtifactError,
@@ -275,7 +276,7 @@ def perform(
     finally:
         if note is not None:
             note.release()
-    error = record.verdict(ended, options.context, record.spec_limits(request))
+    error = verdict(ended, options.context, spec_limits(request))
     if isinstance(error, SandboxViolationError):
         _tell_commands(error, request.spec.grants)
     if error is None and exchange is not None and exchange.error is not None:

@@ -19,11 +19,11 @@ from omnibase.call import in_thread
 from omnibase.components import Wanted
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
-from omnibase.core.sandbox import record
 from omnibase.core.sandbox.result import LimitKind, RunResult
 from omnibase.core.sandbox.runner import Cancel, Ended
 from omnibase.core.sandbox.session.calls import CallResult, Calls, Pending
 from omnibase.core.sandbox.session.running import SessionRunner
+from omnibase.core.sandbox.verdict import verdict
 from omnibase.errors import (
     ConfigurationError,
     OmniBaseError,
@@ -202,9 +202,9 @@ class Session:
             if error is not None and not isinstance(error, OmniBaseError):
                 raise error
             if result is not None and error is not None and result.violations:
-                verdict = self._verdict(result)  # of one that had to be ended
-                if verdict is not None:
-                    raise verdict
+                found = self._verdict(result)  # of one that had to be ended
+                if found is not None:
+                    raise found
 
     def _run(self, code: str | bytes, cancel: Cancel) -> CallResult:
         data = code.encode("utf-8", "surrogatepass") if isinstance(code, str) else bytes(code)
@@ -270,7 +270,7 @@ class Session:
             "output": context.output_bytes,
             "pids": context.pids,
         }
-        return record.verdict(Ended(result=result, cause="exit"), context, limits)
+        return verdict(Ended(result=result, cause="exit"), context, limits)
 
     def _last(self, pending: Pending) -> CallResult:
         """The call's end is the session's."""

@@ -167,49 +167,52 @@ def test_what_a_run_names_decides(index: Path, area: Path) -> None:
         assert ready(pool).run("print(1)", env={"MODE": "x"}).warm
 
 
-@pytest.mark.parametrize(
-    ("source", "why", "hint"),
-    [("1 / 0", "`alpha` cannot be imported: ZeroDivisionError: division by zero",
-      "leave the module out of `preload`"),
-     ("raise SystemExit('no\\nmore')", "`alpha` cannot be imported: SystemExit: no more",
-      "leave the module out of `preload`"),
-     ("x = b'x' * 10**9", "a warm sandbox did not start: it died",
-      "give it more memory: `default_memory_bytes` of the pool's context, "
-      "or `pool start --idle-memory SIZE`"),
-     ("import os; os._exit(0)", "a warm sandbox did not start: it died", "run `omnibase doctor`")],
-)  # fmt: skip
-def test_what_cannot_be_imported_is_told(index: Path, source: str, why: str, hint: str) -> None:
-    layer = install(index, alpha=source)
-    with Pool(size=1, preload=("json", "alpha"), packages=layer) as pool:
-        assert why in problem(pool)
-        assert pool.stats().hint == hint
-        result = pool.run("print(1)")
-    assert (result.stdout, result.warm, result.layer) == (b"1\n", False, layer.digest)
-    assert result.cold_reason == "no sandbox of the pool was ready"
+def test_what_cannot_be_imported_is_told(index: Path) -> None:
+    leave = "leave the module out of `preload`"
+    cases = {
+        "alpha": ("1 / 0", "`alpha` cannot be imported: ZeroDivisionError: division by zero",
+                  leave),
+        "beta": ("raise SystemExit('no\\nmore')", "`beta` cannot be imported: SystemExit: no more",
+                 leave),
+        "gamma": ("x = b'x' * 10**9", "a warm sandbox did not start: it died",
+                  "give it more memory: `default_memory_bytes` of the pool's context, or "
+                  "`pool start --idle-memory SIZE`"),
+        "delta": ("import os; os._exit(0)", "a warm sandbox did not start: it died",
+                  "run `omnibase doctor`"),
+    }  # fmt: skip
+    layer = install(index, **{name: source for name, (source, _, _) in cases.items()})
+    for name, (_, why, hint) in cases.items():
+        with Pool(size=1, preload=("json", name), packages=layer) as pool:
+            assert why in problem(pool)
+            assert pool.stats().hint == hint
+            if name == "alpha":
+                result = pool.run("import beta")
+                assert (result.exit_code, result.warm, result.layer) == (1, False, layer.digest)
+                assert result.cold_reason == "no sandbox of the pool was ready"
 
 
-@pytest.mark.parametrize(
-    ("source", "capability"),
-    [("open('/srv/not-granted')", "FILE_READ:/srv/not-granted"),
-     ("open(__file__, 'w')", "FILE_WRITE:/opt/omnibase/lib/python"),
-     ("import socket; socket.create_connection(('192.0.2.1', 80), 1)",
-      "NETWORK_CONNECT:192.0.2.1:80")],
-)  # fmt: skip
-def test_what_tries_something_as_it_is_imported_is_not_used(
-    index: Path, source: str, capability: str
-) -> None:
+def test_what_tries_something_as_it_is_imported_is_not_used(index: Path) -> None:
     """And its twin, which does what it may, is."""
-    tries = f"try:\n    {source}\nexcept OSError:\n    pass\n"
+    cases = {
+        "alpha": ("open('/srv/not-granted')", "FILE_READ:/srv/not-granted"),
+        "beta": ("open(__file__, 'w')", "FILE_WRITE:/opt/omnibase/lib/python"),
+        "gamma": ("import socket; socket.create_connection(('192.0.2.1', 80), 1)",
+                  "NETWORK_CONNECT:192.0.2.1:80"),
+    }  # fmt: skip
+    tries = "try:\n    {}\nexcept OSError:\n    pass\n"
+    sources = {name: tries.format(source) for name, (source, _) in cases.items()}
     may = "open(__file__).read(); open('/tmp/x', 'w').close()\nimport os; U = os.getuid()\n"
-    layer = install(index, alpha=tries, beta=may)
-    with Pool(size=1, preload=("alpha",), packages=layer) as pool:
-        told = problem(pool)
-        assert "tried what no script is granted" in told
-        assert capability in told
-        result = pool.run("print(1)")
-        assert (result.stdout, result.warm, result.violations) == (b"1\n", False, ())
-    with Pool(size=1, preload=("beta",), packages=layer) as pool:
-        result = ready(pool).run("import beta; print(beta.U)")
+    layer = install(index, delta=may, **sources)
+    for name, (_, capability) in cases.items():
+        with Pool(size=1, preload=(name,), packages=layer) as pool:
+            told = problem(pool)
+            assert "tried what no script is granted" in told
+            assert capability in told
+            if name == "alpha":
+                result = pool.run("print(1)")
+                assert (result.stdout, result.warm, result.violations) == (b"1\n", False, ())
+    with Pool(size=1, preload=("delta",), packages=layer) as pool:
+        result = ready(pool).run("import delta; print(delta.U)")
         assert (result.stdout, result.warm) == (b"65534\n", True)
 
 

@@ -18,7 +18,8 @@ _IMAGE = Image(path="/", digest="", python="", probes=())
 
 
 def areas(registry: str | None = None) -> tuple[str, ...]:
-    spec = compile_grants(CapabilitySet(), ExecutionContext(), _IMAGE, None, registry=registry)
+    grants = CapabilitySet.parse(["FILE_READ:/data/x"])  # without one, nothing is in reach
+    spec = compile_grants(grants, ExecutionContext(), _IMAGE, None, registry=registry)
     return spec.read_only_areas
 
 

@@ -15,9 +15,10 @@ from omnibase.core.events import CollectingSink, Emitter, EventBus
 from omnibase.core.sandbox.databases.copying import DatabaseCopied
 from omnibase.core.sandbox.monitor.reads import SecretReading
 from omnibase.core.sandbox.monitor.violations import Violation
-from omnibase.core.sandbox.record import Recorder, sandbox_start, spec_limits, verdict
+from omnibase.core.sandbox.record import Recorder, sandbox_start
 from omnibase.core.sandbox.result import RunResult, Usage
 from omnibase.core.sandbox.runner import Ended, RunRequest
+from omnibase.core.sandbox.verdict import spec_limits, verdict
 from omnibase.errors import (
     OmniBaseError,
     ResourceLimitExceeded,

@@ -333,3 +333,34 @@ class TestSecrets:
             server.finish()
             expected = [] if how == "never started" else [("TOKEN", "withheld")]
             assert [(r.secret, r.operation) for r in told] == expected
+
+
+def starts(group: int, flags: int, child: int) -> tuple[bytes, bytes]:
+    """What comes of one clone: without its circumstances, and with them."""
+    done = pb.message((1, child))
+    raw = pb.message((2, done), (4, 56))
+    told = pb.message((1, pb.context(group)), (2, done), (3, 56), (4, flags))
+    return pb.datagram(MessageType.SYSCALL_RAW, raw), pb.datagram(MessageType.CLONE, told)
+
+
+def test_a_process_that_is_not_the_agents_is_noticed(sentry: Sentry) -> None:
+    thread, process = 0x3D0F00, 0x1200011  # CLONE_THREAD and what goes with it; SIGCHLD
+    server = sentry.server
+    sentry.send(*starts(1, process, 2), *starts(1, thread, 3))
+    assert (server.forked, server.threaded) == (False, False)
+    raw, told = starts(2, thread, 4)
+    sentry.send(raw)
+    assert server.forked  # until the rest comes
+    sentry.send(told)
+    assert (server.forked, server.threaded) == (False, True)
+    sentry.send(*starts(2, process, 5))
+    assert server.forked
+
+
+@pytest.mark.parametrize("sysno", [56, 57, 58])
+def test_a_start_whose_circumstances_are_hidden_is_one_of_a_process(
+    sentry: Sentry, sysno: int
+) -> None:
+    body = pb.message((2, pb.message((1, 7))), (4, sysno))
+    sentry.send(pb.datagram(MessageType.SYSCALL_RAW, body))
+    assert sentry.server.forked

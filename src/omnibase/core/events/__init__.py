@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from omnibase.core.events._fields import FrozenMap, utc
-from omnibase.core.events.bus import Emitter, EventBus, SinkFailure, Subscription, default_bus
+from omnibase.core.events.bus import EventBus, SinkFailure, Subscription, default_bus
+from omnibase.core.events.emitter import Emitter
 from omnibase.core.events.model import (
     CapabilityDenied,
     CapabilityGranted,

@@ -45,6 +45,7 @@ __all__ = ["LINGER_SECONDS", "Member", "MemberState", "Recipe"]
 _PING_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 2.0
 _LATE_SECONDS: Final = 1.0
+_TWIN_SECONDS: Final = 0.5
 _COMPLAINT_BYTES: Final = 600
 _BOOT_SHARE: Final = 0.25
 LINGER_SECONDS: Final = 0.005
@@ -326,7 +327,8 @@ class Member:
                 "name its packages: `packages=…`, or `pool start --packages FILE`; nothing of a "
                 "virtual environment can be preloaded"
             )
-        return "run `omnibase doctor`" if not reason else "leave the module out of `preload`"
+        told = bool(reason) and "cannot be imported" in reason[0]
+        return "leave the module out of `preload`" if told else "run `omnibase doctor`"
 
     def _look(self, deadline: float) -> bool:
         """Waits for something, and takes what the trace has told; says whether it has ended."""
@@ -370,10 +372,21 @@ class Member:
                 f"`{tried.capability or tried.operation}`",
                 hint="preload others",
             )
-        if trace.forked:  # it would outlive the script, and is not bound to its limits
+        if self._has_forked():  # it would outlive the script, and is not bound to its limits
             raise SandboxError(
                 "a module that was to be preloaded has started a process", hint="preload others"
             )
+
+    def _has_forked(self) -> bool:
+        """Whether a process was started; a start is told twice, and may be half told."""
+        trace, deadline = self.trace, time.monotonic() + _TWIN_SECONDS
+        while trace.forked and not trace.closed and trace.error is None:
+            poller = select.poll()
+            poller.register(trace.fileno(), select.POLLIN)
+            if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                break
+            trace.on_readable()
+        return trace.forked
 
     def _wait(self) -> None:
         """Looks after it until it is to go, and ends it if a run does not in time."""
