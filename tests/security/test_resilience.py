@@ -27,7 +27,8 @@ from omnibase.core.security.capabilities import CapabilitySet
 from tests.helpers import faults
 from tests.helpers.audit import check
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.threat("T-ORCH-10")]
+# Cold: what breaks is a sandbox that is started for a run. For those of a pool: test_pool.py.
+pytestmark = [pytest.mark.sandbox, pytest.mark.cold, pytest.mark.threat("T-ORCH-10")]
 
 FAST = RetryPolicy(first_seconds=0.01, most_seconds=0.01, failures=4, recovery_seconds=1)
 BRIEF = omnibase.ExecutionContext(wall_seconds=1)

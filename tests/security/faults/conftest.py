@@ -17,6 +17,11 @@ def image_is_there(state_dir: Path) -> None:
     backend.backend()
 
 
+@pytest.fixture(autouse=True)
+def warm() -> None:
+    """Faults are of sandboxes that a run starts, and of those of pools that tests make."""
+
+
 @pytest.fixture
 def state() -> Iterator[Path]:
     """A state directory of its own."""
