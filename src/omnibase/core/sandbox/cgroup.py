@@ -223,6 +223,11 @@ class Cgroup:
             return _table(self._get("", "cpu.stat")).get("usage_usec", 0) / 1e6
         return _number(self._get("cpuacct", "cpuacct.usage")) / 1e9
 
+    def processes(self) -> tuple[int, ...]:
+        """Returns the processes in it, by their numbers here; none if it cannot be read."""
+        name = "" if self._hierarchy.version == 2 else "memory"
+        return tuple(map(int, self._get(name, "cgroup.procs").split()))
+
     def remove(self, timeout_seconds: float = 2.0) -> bool:
         """Ends whatever is left in it and removes it; returns whether it is gone."""
         return remove_paths(self.paths, timeout_seconds)

@@ -30,6 +30,7 @@ __all__ = ["PoolRunner", "PoolStats"]
 _TICK_SECONDS: Final = 0.1
 _MOST_PAUSE_SECONDS: Final = 30.0
 _REMEMBERED: Final = 512
+_AWAKE: Final = 2
 _TRIES: Final = 3  # as for a sandbox of its own: `resilience.RetryPolicy`
 
 
@@ -320,6 +321,7 @@ class PoolRunner:
         if not self._closing:
             self._expire()
             self._refill()
+            self._rest()
             return
         for member in list(self._members):
             if member.state in (MemberState.BOOTING, MemberState.READY):
@@ -376,6 +378,13 @@ class PoolRunner:
                 unwanted.append(self._ready.pop())
         for member in unwanted:
             member.leave()
+
+    def _rest(self) -> None:
+        """Has all rest but those that are next."""
+        with self._changed:
+            ready = tuple(self._ready)
+        for place, member in enumerate(ready):
+            member.rest(place >= _AWAKE)
 
     def _refill(self) -> None:
         while True:

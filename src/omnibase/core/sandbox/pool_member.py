@@ -25,6 +25,7 @@ from omnibase.core.sandbox.cgroup import Cgroup
 from omnibase.core.sandbox.egress.channel import make_ends
 from omnibase.core.sandbox.lifecycle import START_SECONDS, host_pids
 from omnibase.core.sandbox.monitor.server import TraceServer
+from omnibase.core.sandbox.pool_rest import Rest
 from omnibase.core.sandbox.preparing import (
     Staged,
     judge_of,
@@ -129,6 +130,8 @@ class Member:
         self._complaint = b""
         self._limits = recipe.base.memory_bytes, recipe.base.cpus, recipe.base.pids
         self._stack = contextlib.ExitStack()
+        self._rest = Rest(cgroup)
+        self._stack.callback(self._rest.close)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stack.callback(os.close, self._wake)
 
@@ -153,6 +156,7 @@ class Member:
         try:
             if self.state is not MemberState.READY or self._leave or _readable(self.pidfd):
                 return False
+            self._rest.wake()
             self.state = MemberState.CLAIMED
             self.used = True
             return True
@@ -165,6 +169,19 @@ class Member:
             self.state, self.used = MemberState.READY, False
             os.eventfd_write(self._wake, 1)  # it may have died meanwhile
             return not self._leave
+
+    def rest(self, wanted: bool) -> None:
+        """Stops it while nobody wants it, or has it go on, so that a run need not wait for that.
+
+        To be called in the host's namespaces.
+        """
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self.state is MemberState.READY:
+                self._rest.consider(wanted)
+        finally:
+            self._lock.release()
 
     def expire_at(self, deadline: float) -> None:
         """Has it ended a moment after a run's deadline, whatever the run's thread does."""
@@ -423,6 +440,7 @@ class Member:
         with self._lock:
             if self.state is not MemberState.READY:
                 return
+            self._rest.wake()
             self.trace.sign = ""
             os.write(self.pipes.control, bytes(4))
             deadline = time.monotonic() + _ANSWER_SECONDS
@@ -431,6 +449,7 @@ class Member:
                     self._leave = True
                     raise SandboxError("a warm sandbox gives no sign of life")
             self.check_untouched()
+            self._rest.wake()  # it was not quiet until now
 
     def _fold_up(self) -> None:
         process = self._process
