@@ -45,7 +45,7 @@ place = Path(sys.argv[1])
 began = time.process_time()
 places.attach(bus, place)
 opened = time.process_time()
-note = places.open_run(place.with_name("open"), bus, emitter)
+note = places.open_run(lambda: place.with_name("open"), bus, emitter)
 note.begin("sandbox")
 for _ in range(3):
     event = emitter.emit(payload)

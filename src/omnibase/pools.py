@@ -15,8 +15,9 @@ from omnibase.asked import Extras, Options
 from omnibase.backend import backend, compile_grants, places
 from omnibase.core import events
 from omnibase.core.context import ExecutionContext
-from omnibase.core.sandbox.pool import PoolRunner, PoolStats
-from omnibase.core.sandbox.pool_member import Recipe
+from omnibase.core.sandbox.pool import PoolRunner
+from omnibase.core.sandbox.pool_sandbox import Recipe
+from omnibase.core.sandbox.pool_stats import PoolStats
 from omnibase.core.sandbox.runner import Cancel
 from omnibase.core.security.capabilities import CapabilitySet
 from omnibase.errors import ConfigurationError

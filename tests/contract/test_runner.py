@@ -298,7 +298,7 @@ class TestEnd:
         file = tmp_path / "script.py"
         file.write_text(script)
         plain = subprocess.run(
-            [sys.executable, "-I", file], cwd=tmp_path, capture_output=True, check=False
+            [sys.executable, "-I", file], cwd=tmp_path, capture_output=True, check=False, env={}
         )
         result = subject.run(script).result
         assert result.stdout == plain.stdout

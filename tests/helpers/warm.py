@@ -9,7 +9,7 @@ from typing import Final
 from omnibase.core.sandbox.admission import Admission
 from omnibase.core.sandbox.pool import PoolRunner
 from omnibase.core.sandbox.pool_fit import at_start
-from omnibase.core.sandbox.pool_member import Recipe
+from omnibase.core.sandbox.pool_sandbox import Recipe
 from omnibase.core.sandbox.runner import Cancel, Ended, GVisorRunner, Observer, RunRequest
 from omnibase.core.sandbox.spec import SandboxSpec
 

@@ -32,7 +32,14 @@ from omnibase import (
 )
 from omnibase import pools as pools_module
 from omnibase.core.events import CollectingSink, RunRetried, SandboxStart, SandboxViolation
-from omnibase.core.sandbox import _sys, bundle, lifecycle, pool_member, pool_serving
+from omnibase.core.sandbox import (
+    _sys,
+    bundle,
+    lifecycle,
+    pool_member,
+    pool_sandbox,
+    pool_serving,
+)
 from omnibase.core.sandbox import pool as pool_module
 from omnibase.core.sandbox.admission import Admission
 from omnibase.core.sandbox.pool_member import Member
@@ -214,7 +221,7 @@ class TestMembers:
             return config
 
         monkeypatch.setattr(bundle, "trace_config", spoilt)
-        monkeypatch.setattr(pool_member, "START_SECONDS", 2)
+        monkeypatch.setattr(pool_sandbox, "START_SECONDS", 2)
         monkeypatch.setattr(lifecycle, "START_SECONDS", 2)
         with Pool(size=1) as pool:
             deadline = time.monotonic() + READY_SECONDS
@@ -298,7 +305,7 @@ class TestMembers:
         self, brood: Brood, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(pool_member, "_PING_SECONDS", 0.2)
-        monkeypatch.setattr(pool_member, "_ANSWER_SECONDS", 3.0)
+        monkeypatch.setattr(pool_sandbox, "_ANSWER_SECONDS", 3.0)
         with Pool(size=1, wait_seconds=READY_SECONDS) as pool:
             ready(pool)
             brood.signal(signal.SIGSTOP, all_below=True)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from omnibase.core.registry import Component, FindingCode, RegistryStore, Version, open_store
+from omnibase.core.registry.sql_schema import make_engine
 from omnibase.errors import ConfigurationError, OmniBaseError, PolicyError, RegistryError
 
 C = FindingCode
@@ -255,3 +260,31 @@ def test_a_server_that_stays_silent_is_not_waited_for(monkeypatch: pytest.Monkey
         with pytest.raises(RegistryError) as caught:
             open_store(f"postgresql://u@127.0.0.1:{port}/x")
     assert caught.value.details["reason"] == "unavailable"
+
+
+def test_several_go_over_to_wal_at_once(tmp_path: Path) -> None:
+    """SQLite tells some of them at once that the database is locked, whatever its time-out."""
+
+    def first(url: str, together: threading.Barrier) -> None:
+        engine = make_engine(url, 10)
+        together.wait(10)
+        with engine.connect():
+            pass
+        engine.dispose()
+
+    with ThreadPoolExecutor(6) as threads:
+        for number in range(40):
+            together = threading.Barrier(6)
+            url = f"sqlite:///{tmp_path}/{number}.db"
+            for done in [threads.submit(first, url, together) for _ in range(6)]:
+                done.result()
+
+
+def test_going_over_to_wal_waits_no_longer_than_for_a_lock(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "r.db", isolation_level=None)) as holder:
+        holder.execute("CREATE TABLE t (x)")
+        holder.execute("BEGIN EXCLUSIVE")
+        engine = make_engine(f"sqlite:///{tmp_path}/r.db", 0.2)
+        with pytest.raises(OperationalError, match="locked"), engine.connect():
+            pass
+        engine.dispose()

@@ -29,7 +29,7 @@ from omnibase.core.events import (
     ResourceLimitExceeded,
     SinkLag,
 )
-from omnibase.core.sandbox.pool import PoolStats
+from omnibase.core.sandbox.pool_stats import PoolStats
 from omnibase.core.telemetry import OpenTelemetrySink, queued
 from omnibase.errors import ConfigurationError
 from tests.helpers.cli import eventually

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from omnibase.core.security.patterns import quoted
@@ -80,19 +82,34 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
             hint="install `omnibase[sql]`, and use `sqlite` or `postgresql+psycopg`",
         ) from error
     if dialect == "sqlite":
-        sqlalchemy.event.listen(engine, "connect", _set_up_sqlite)
+        sqlalchemy.event.listen(engine, "connect", partial(_set_up_sqlite, lock_seconds))
         sqlalchemy.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _set_up_sqlite(connection: Any, record: object) -> None:
+def _set_up_sqlite(lock_seconds: float, connection: Any, record: object) -> None:
     # The driver must not begin transactions by itself: `_begin_sqlite` does.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _use_wal(cursor, time.monotonic() + lock_seconds)
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA trusted_schema=OFF")
     cursor.close()
+
+
+def _use_wal(cursor: Any, deadline: float) -> None:
+    """Waits for others itself: SQLite does not, where two go over to WAL at once."""
+    import sqlite3
+
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.005)
 
 
 def _begin_sqlite(connection: Connection) -> None:
