@@ -213,18 +213,30 @@ class ChainedStore(ABC):
 
     def verify(self, *, since: Head | None = None) -> builtins.list[Finding]:
         """See `RegistryStore.verify`."""
-        findings = verification.verify(
+        findings, end = self._verify(since)
+        # Without the lock a write under way looks like tampering: that does not last. While
+        # others write all the time, what is wrong has to be so each time for longer.
+        rounds, moving, deadline = 0, True, time.monotonic() + _PATIENCE_SECONDS
+        while findings and not self._may_lock():
+            if rounds >= _ROUNDS and not (moving and time.monotonic() < deadline):
+                break
+            time.sleep(_AGAIN_SECONDS)
+            before = end
+            again, end = self._verify(since)
+            findings = sorted(set(findings) & set(again))
+            rounds, moving = rounds + 1, end != before
+        return findings
+
+    def _verify(self, since: Head | None) -> tuple[builtins.list[Finding], object]:
+        """Returns what is wrong, and the end of the log after that."""
+        found = verification.verify(
             self._reading, self._settled, since=since, validate=self._validate
         )
-        # Without the lock a write under way looks like tampering: that does not last.
-        for _ in range(0 if self._may_lock() else _ROUNDS):
-            if findings:
-                time.sleep(_AGAIN_SECONDS)
-                again = verification.verify(
-                    self._reading, self._settled, since=since, validate=self._validate
-                )
-                findings = sorted(set(findings) & set(again))
-        return findings
+        try:
+            with self._reading() as view:
+                return found, verification.end(view)
+        except Tampered:
+            return found, None
 
     def _may_lock(self) -> bool:
         """Says whether the caller can keep others from writing while it looks."""

@@ -26,7 +26,7 @@ from omnibase.core.registry.view import (
 )
 from omnibase.errors import OmniBaseError
 
-__all__ = ["verify"]
+__all__ = ["end", "verify"]
 
 MAX_LOG_FINDINGS = 1000
 
@@ -67,7 +67,7 @@ def verify(
     # What was wrong may have been a write under way; now there is none.
     try:
         with settled() as view:
-            if _end(view) != log.end:
+            if end(view) != log.end:
                 before, log = log.lines, _read_log(view, since)
                 now = set(view.uuids()) | log.lines.keys()
                 suspects |= {u for u in now if before.get(u) != log.lines.get(u)}
@@ -79,13 +79,14 @@ def verify(
     return sorted({*findings, *log.findings})
 
 
-def _end(view: View) -> tuple[int, bytes | None]:
+def end(view: View) -> tuple[int, bytes | None]:
+    """Returns the length of the log, and its last line."""
     length = view.length()
     return length, view.line(length) if length else None
 
 
 def _read_log(view: View, since: Head | None) -> _Log:
-    log = _Log(end=_end(view))
+    log = _Log(end=end(view))
     seal, count = GENESIS, 0
     for count, raw in enumerate(view.lines(), 1):
         if len(log.findings) >= MAX_LOG_FINDINGS:
