@@ -268,6 +268,8 @@ def start(
             stdout=stdout,
             stderr=stderr,
             cwd=str(path),
+            # Not the Sentry's, which has no environment: what waits beside it may be slow.
+            environment={"GOMAXPROCS": "1"} if late_grants else None,
         )
     except OSError as error:
         raise SandboxStartError(f"runsc could not be started: {error}") from error
