@@ -73,12 +73,8 @@ def test_one_that_rests_takes_no_cpu_and_then_a_run(pool: Pool) -> None:
     assert stopped(member)
     assert pool.run("print(1)").warm
     # The other has been told to go on, or is told by the run.
-    result = pool.run(CLOCKS)
-    now = time.time(), time.monotonic()
-    assert result.warm or result.cold_reason
-    wall, _ = map(float, result.stdout.split())
-    assert abs(now[0] - wall) < 5
-    assert member.state is not MemberState.READY
+    assert pool.run("print(2)").warm
+    assert member.used
 
 
 def test_its_clock_is_right(pool: Pool) -> None:
