@@ -49,7 +49,10 @@ import socket
 for number in range(6):
     with socket.create_connection(("127.0.0.1", PORT), timeout=5) as client:
         client.sendall(b"line %d\\n" % number)
-        print(client.recv(100).decode(), end="", flush=True)
+        answer = client.recv(100)
+        if not answer:
+            raise ConnectionError("the other end has closed")  # as a broken peer may look
+        print(answer.decode(), end="", flush=True)
 print("done")
 """
 
