@@ -15,6 +15,7 @@ import pytest
 from omnibase.core.registry import Component, FileStore
 from omnibase.core.registry.chain import LINE_BYTES
 from omnibase.core.registry.store import FindingCode
+from omnibase.core.registry.view import component_file
 from omnibase.errors import RegistryError
 
 CALLS = ("open", "mkdir", "write", "rename", "unlink", "ftruncate", "fsync", "makedirs")
@@ -222,15 +223,21 @@ def test_a_writer_does_not_wait_for_ever(tmp_path: Path) -> None:
         assert impatient.get(current.uuid) == current
 
 
-def test_a_reader_who_may_not_lock_raises_no_false_alarm() -> None:
+@pytest.mark.parametrize("tampered", [False, True])
+def test_a_reader_who_may_not_lock_finds_what_is_there_and_no_more(tampered: bool) -> None:
     """It cannot keep a writer from writing, so it looks again before it speaks of tampering."""
     root = Path(tempfile.mkdtemp(prefix="ob-readers-", dir="/tmp"))
     root.chmod(0o755)
     try:
         store = FileStore(root / "r", durable=False)
         made = store.add(Component.new(name="one", version="1.0.0", owner="ann"))
+        other = store.add(Component.new(name="two", version="1.0.0", owner="ann"))
         assert store.verify() == [] and store.find("one") == made
         assert (root / "r" / ".lock").stat().st_mode & 0o777 == 0o600
+        changed = component_file(other.uuid)
+        if tampered:
+            file = root / "r" / changed
+            file.write_bytes(file.read_bytes().replace(b'"ann"', b'"eve"'))
         child = os.fork()
         if child == 0:
             code = 1
@@ -240,7 +247,8 @@ def test_a_reader_who_may_not_lock_raises_no_false_alarm() -> None:
                 os.setuid(65534)
                 for _ in range(400):
                     store.find("one")
-                code = 2 if store.verify() else 0
+                found = {finding.file for finding in store.verify()}
+                code = 0 if found == ({changed} if tampered else set()) else 2
             finally:
                 os._exit(code)
         done = None

@@ -213,30 +213,34 @@ class ChainedStore(ABC):
 
     def verify(self, *, since: Head | None = None) -> builtins.list[Finding]:
         """See `RegistryStore.verify`."""
-        findings, end = self._verify(since)
         # Without the lock a write under way looks like tampering: that does not last. While
         # others write all the time, what is wrong has to be so each time for longer.
-        rounds, moving, deadline = 0, True, time.monotonic() + _PATIENCE_SECONDS
-        while findings and not self._may_lock():
-            if rounds >= _ROUNDS and not (moving and time.monotonic() < deadline):
-                break
-            time.sleep(_AGAIN_SECONDS)
+        findings: set[Finding] | None = None
+        end, rounds, deadline = None, 0, time.monotonic() + _PATIENCE_SECONDS
+        while True:
             before = end
-            again, end = self._verify(since)
-            findings = sorted(set(findings) & set(again))
-            rounds, moving = rounds + 1, end != before
-        return findings
+            try:
+                again, end = self._verify(since)
+            except Unsettled as error:  # such a moment says nothing, unless it is all there is
+                if time.monotonic() >= deadline:
+                    return sorted(findings or {error.finding})
+            else:
+                findings, rounds = findings & again if findings is not None else again, rounds + 1
+                enough = rounds > _ROUNDS and (end == before or time.monotonic() >= deadline)
+                if not findings or enough or self._may_lock():
+                    return sorted(findings)
+            time.sleep(_AGAIN_SECONDS)
 
-    def _verify(self, since: Head | None) -> tuple[builtins.list[Finding], object]:
+    def _verify(self, since: Head | None) -> tuple[set[Finding], object]:
         """Returns what is wrong, and the end of the log after that."""
         found = verification.verify(
             self._reading, self._settled, since=since, validate=self._validate
         )
         try:
             with self._reading() as view:
-                return found, verification.end(view)
+                return set(found), verification.end(view)
         except Tampered:
-            return found, None
+            return set(found), None
 
     def _may_lock(self) -> bool:
         """Says whether the caller can keep others from writing while it looks."""

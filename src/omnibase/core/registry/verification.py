@@ -10,7 +10,7 @@ from uuid import UUID
 from omnibase.core.registry.chain import GENESIS, LogLine, digest
 from omnibase.core.registry.changes import check_step
 from omnibase.core.registry.model import Action, Component
-from omnibase.core.registry.store import Finding, FindingCode, Head, Tampered, Validator
+from omnibase.core.registry.store import Finding, FindingCode, Head, Tampered, Unsettled, Validator
 from omnibase.core.registry.view import (
     LOG_FILE,
     Kind,
@@ -48,11 +48,17 @@ class _Log:
 def verify(
     reading: _Opener, settled: _Opener, *, since: Head | None, validate: Validator | None
 ) -> list[Finding]:
-    """Returns everything that is wrong; see `RegistryStore.verify`."""
+    """Returns everything that is wrong; see `RegistryStore.verify`.
+
+    Raises:
+        Unsettled: Perhaps a write is under way, and who looks may not keep it away.
+    """
     try:
         with settled() as view:
             log = _read_log(view, since)
             there = set(view.uuids())
+    except Unsettled:
+        raise
     except Tampered as error:
         # Without the log, or with a write that cannot be finished, there is
         # nothing to compare the rest with.
@@ -74,6 +80,8 @@ def verify(
             for uuid in sorted(suspects, key=str):
                 findings += _check(view, uuid, log, strays, validate)
             findings += view.strays(strays)
+    except Unsettled:
+        raise
     except Tampered as error:
         findings.append(error.finding)
     return sorted({*findings, *log.findings})
